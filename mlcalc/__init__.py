@@ -1,0 +1,37 @@
+"""Trained HVNet and ViSNet potentials for production molecular dynamics."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# A wheel holds models/ and md_protocols/ inside this package; a checkout keeps them beside it.
+if not Path(__file__).with_name("models").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mlcalc.calculator import MLCalculator
+    from mlcalc.evaluation import evaluate
+    from mlcalc.model_file import load_model, save_model
+
+# Loaded on first use: importing torch takes two seconds that `mlcalc --help` need not pay.
+_LAZY = {
+    "MLCalculator": "mlcalc.calculator",
+    "evaluate": "mlcalc.evaluation",
+    "load_model": "mlcalc.model_file",
+    "save_model": "mlcalc.model_file",
+}
+__all__ = ["MLCalculator", "__version__", "evaluate", "load_model", "save_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'mlcalc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

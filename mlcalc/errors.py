@@ -1,0 +1,91 @@
+"""Errors of the bridge: each text says what, where, the value, the limit and the remedy."""
+
+from __future__ import annotations
+
+from mlcalc.md_protocols.errors import ConfigError, ProtocolError, ThermostatError
+from mlcalc.models.errors import ModelError
+
+__all__ = [
+    "CellError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "EmptyStructureError",
+    "MLCalcError",
+    "MissingExtraError",
+    "ModelError",
+    "ModelFileError",
+    "NonFiniteError",
+    "NonFiniteResultError",
+    "OutOfMemoryError",
+    "OverlapError",
+    "ProtocolError",
+    "StructureError",
+    "ThermostatError",
+    "TooManyEdgesError",
+    "UnknownElementError",
+    "UnknownModelError",
+]
+
+
+class MLCalcError(Exception):
+    """Base of the errors raised by the calculator, the loaders and the command line."""
+
+
+class StructureError(MLCalcError, ValueError):
+    """A structure that no potential can be evaluated on."""
+
+
+class EmptyStructureError(StructureError):
+    """A structure without atoms."""
+
+
+class UnknownElementError(StructureError):
+    """An element the model was not trained on."""
+
+
+class NonFiniteError(StructureError):
+    """NaN or infinity in positions, momenta or cell."""
+
+
+class CellError(StructureError):
+    """A periodic cell without volume, or a periodic direction without a vector."""
+
+
+class OverlapError(StructureError):
+    """Two atoms closer than the smallest distance the model may be asked about."""
+
+
+class TooManyEdgesError(StructureError):
+    """More neighbor pairs than the limit."""
+
+
+class NonFiniteResultError(MLCalcError, ArithmeticError):
+    """A model that returned NaN or infinity."""
+
+
+class OutOfMemoryError(MLCalcError, MemoryError):
+    """An evaluation that does not fit into memory."""
+
+
+class DeviceError(MLCalcError, RuntimeError):
+    """A device that is not there."""
+
+
+class MissingExtraError(MLCalcError, ImportError):
+    """An optional package that is not installed."""
+
+
+class ModelFileError(MLCalcError, ValueError):
+    """A model file that cannot be trusted or read."""
+
+
+class UnknownModelError(MLCalcError, KeyError):
+    """A model name that is neither bundled nor a file."""
+
+    def __str__(self) -> str:  # KeyError would print the repr, with quotes and escapes
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(MLCalcError, ValueError):
+    """A training or evaluation file that cannot be used."""

@@ -1,0 +1,28 @@
+"""Networks and what they need: graph type, radial functions, heads, autograd in one place."""
+
+from __future__ import annotations
+
+from .errors import ModelError
+from .graph import Graph, join_graphs
+from .hvnet import HVNet, HVNetConfig
+from .prediction import Potential, Prediction, hessian_vector_product, predict
+from .registry import architectures, build_network, network_settings, register
+from .visnet import ViSNet, ViSNetConfig
+
+__all__ = [
+    "Graph",
+    "HVNet",
+    "HVNetConfig",
+    "ModelError",
+    "Potential",
+    "Prediction",
+    "ViSNet",
+    "ViSNetConfig",
+    "architectures",
+    "build_network",
+    "hessian_vector_product",
+    "join_graphs",
+    "network_settings",
+    "predict",
+    "register",
+]

@@ -1,0 +1,111 @@
+"""Energies and their derivatives: the only place with autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .errors import ModelError
+from .graph import Graph
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """Anything that gives atomic energies on a graph whose edges reach out to `cutoff`."""
+
+    cutoff: float  # Å
+
+    def __call__(self, graph: Graph, /) -> Tensor:
+        """Atomic energies, (N,) eV."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a potential says of the structures of a graph; float64."""
+
+    energy: Tensor  # (S,) eV
+    energies: Tensor  # (N,) eV
+    forces: Tensor | None = None  # (N, 3) eV/Å
+    stress: Tensor | None = None  # (S, 6) eV/Å^3, ASE sign, Voigt order xx, yy, zz, yz, xz, xy
+
+
+def predict(
+    potential: Potential, graph: Graph, *, forces: bool = True, stress: bool = False, create_graph: bool = False
+) -> Prediction:
+    """Energies, forces -dE/dx and stress dE/d(strain) / |det cell| of every structure of the graph.
+
+    The strain is symmetric and acts on positions and cell alike, x -> x (1 + strain).  With `create_graph` the
+    results can be differentiated again, in the parameters (training) or the positions (Hessians).
+    """
+    with torch.enable_grad():
+        positions = graph.positions.detach().requires_grad_(forces)
+        strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(stress)
+        energies = _checked(potential(_strained(graph, positions, strain) if stress else _at(graph, positions)), graph)
+        energy = graph.sum_by_structure(energies)
+        wanted = [x for x, asked in ((positions, forces), (strain, stress)) if asked]
+        gradients = _gradients(energy.sum(), wanted, create_graph)
+    if not create_graph:
+        energy, energies = energy.detach(), energies.detach()
+    return Prediction(
+        energy=energy,
+        energies=energies.to(torch.float64),
+        forces=-gradients[0] if forces else None,
+        stress=_voigt(gradients[-1], graph.cell) if stress else None,
+    )
+
+
+def hessian_vector_product(potential: Potential, graph: Graph, vectors: Tensor) -> Tensor:
+    """Products of the Hessian d2E/dx2 (eV/Å^2) with vectors (..., N, 3), in eV/Å^2 times their unit.
+
+    One forward pass and one backward pass per vector, without ever forming the (3N, 3N) matrix.
+    """
+    with torch.enable_grad():
+        positions = graph.positions.detach().requires_grad_(True)
+        energy = graph.sum_by_structure(_checked(potential(_at(graph, positions)), graph)).sum()
+        (gradient,) = _gradients(energy, [positions], create_graph=True)
+        rows = vectors.to(gradient).reshape(-1, *gradient.shape)
+        if not gradient.requires_grad:  # an energy that is linear in the positions, or constant
+            return torch.zeros_like(vectors)
+        products = [
+            torch.autograd.grad(gradient, positions, row, retain_graph=True, materialize_grads=True)[0] for row in rows
+        ]
+    return torch.stack(products).reshape(vectors.shape).detach()
+
+
+def _at(graph: Graph, positions: Tensor) -> Graph:
+    return replace(graph, positions=positions)
+
+
+def _strained(graph: Graph, positions: Tensor, strain: Tensor) -> Graph:
+    symmetric = (strain + strain.transpose(1, 2)) / 2
+    moved = positions + torch.einsum("nx,nxy->ny", positions, symmetric.index_select(0, graph.batch))
+    return replace(graph, positions=moved, cell=graph.cell + graph.cell @ symmetric)
+
+
+def _checked(energies: Tensor, graph: Graph) -> Tensor:
+    if energies.shape != graph.numbers.shape:
+        raise ModelError(
+            f"the potential returned energies of shape {tuple(energies.shape)} for {len(graph.numbers)} atoms: "
+            "it must return one energy per atom, shape (N,)"
+        )
+    return energies
+
+
+def _gradients(energy: Tensor, inputs: list[Tensor], create_graph: bool) -> list[Tensor]:
+    if not inputs:
+        return []
+    if not energy.requires_grad:  # no edges at all: nothing depends on the geometry
+        return [torch.zeros_like(x) for x in inputs]
+    return list(torch.autograd.grad(energy, inputs, create_graph=create_graph, materialize_grads=True))
+
+
+def _voigt(strain_gradient: Tensor, cell: Tensor) -> Tensor:
+    volume = torch.linalg.det(cell).abs()
+    if bool((volume == 0).any()):
+        raise ModelError("stress was asked for a structure without a volume: give it three cell vectors")
+    stress = strain_gradient / volume[:, None, None]
+    return torch.stack([stress[:, a, b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))], dim=1)
