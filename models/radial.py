@@ -1,0 +1,64 @@
+"""Radial functions: cutoffs and bases, each with its source."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ModelError
+
+
+def polynomial_envelope(distance: Tensor, cutoff: float, exponent: int) -> Tensor:
+    """Envelope that falls from 1 to 0 at the cutoff with two continuous derivatives, and is 0 beyond.
+
+    u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), x = r/rc, p = exponent
+    (Gasteiger et al., arXiv:2003.03123, Eq. 8).
+    """
+    p = exponent
+    x = distance / cutoff
+    u = 1 - x**p * ((p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2)))
+    return torch.where(x < 1, u, torch.zeros_like(u))
+
+
+class BesselBasis(nn.Module):
+    """Radial Bessel functions sqrt(2/rc) sin(n pi r / rc) / r, n = 1..num_rbf (arXiv:2003.03123, Eq. 7)."""
+
+    def __init__(self, num_rbf: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.register_buffer("orders", torch.arange(1.0, num_rbf + 1), persistent=False)  # exact in any precision
+        self.orders: Tensor
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(E,) Å to (E, num_rbf)."""
+        r = distance[:, None]
+        return math.sqrt(2 / self.cutoff) * torch.sin(r * self.orders * (math.pi / self.cutoff)) / r
+
+
+class ExpNormBasis(nn.Module):
+    """Gaussians in exp(-r): exp(-beta (exp(-alpha r) - mu_k)^2), alpha = 5 Å / rc (ViSNet paper, after PhysNet)."""
+
+    def __init__(self, num_rbf: int, cutoff: float) -> None:
+        super().__init__()
+        self.alpha = 5.0 / cutoff
+        start = math.exp(-cutoff)
+        self.register_buffer("means", torch.linspace(start, 1.0, num_rbf))
+        self.register_buffer("betas", torch.full((num_rbf,), (2 / num_rbf * (1 - start)) ** -2))
+        self.means: Tensor
+        self.betas: Tensor
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(E,) Å to (E, num_rbf), without any cutoff factor."""
+        return torch.exp(-self.betas * (torch.exp(-self.alpha * distance[:, None]) - self.means) ** 2)
+
+
+def check_radial_settings(cutoff: float, num_rbf: int, envelope_exponent: int) -> None:
+    """Refuse settings no radial basis can be built from."""
+    if not (math.isfinite(cutoff) and cutoff > 0):
+        raise ModelError(f"cutoff is {cutoff}: it must be a positive length in Å, for example 5.0")
+    if num_rbf < 2:
+        raise ModelError(f"num_rbf is {num_rbf}: at least 2 radial functions are needed")
+    if envelope_exponent < 3:  # below, the curvature at r = 0 is not zero
+        raise ModelError(f"envelope_exponent is {envelope_exponent}: it must be at least 3")
