@@ -1,0 +1,75 @@
+"""The three floors: models/ knows torch only, md_protocols/ never sees torch, mlcalc/ uses their full names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OUTSIDERS = {"models", "md_protocols"}  # a top-level `models` would be a second copy, or the user's own file
+FORBIDDEN = {
+    "models": {"ase", "mlcalc", "numpy", "matscipy", "vesin", "phonopy", "ipi", "matplotlib", *OUTSIDERS},
+    "md_protocols": {"torch", "safetensors", "mlcalc", *OUTSIDERS},
+    "mlcalc": {".", *OUTSIDERS},
+    "tests": {".", *OUTSIDERS},
+}
+LATE = {"md_protocols": {"phonopy", "ipi", "matplotlib"}, "mlcalc": {"matplotlib"}}  # only inside functions
+FLOORS = sorted(FORBIDDEN)
+
+
+def broken_rules(source: str, floor: str) -> Iterator[str]:
+    """Imports of the source that its floor must not have, or must have only inside a function."""
+    tree = ast.parse(source)
+    late = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = ["." if node.level == 1 else ".." if node.level else str(node.module)]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for root in (name if name.startswith(".") else name.split(".")[0] for name in names):
+            if root in FORBIDDEN[floor] or root == ".." or (root in LATE.get(floor, ()) and id(node) not in late):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_keep_to_their_floor(floor: str) -> None:
+    files = sorted((ROOT / floor).rglob("*.py"))
+    assert files
+    broken = [f"{path.relative_to(ROOT)}: {rule}" for path in files for rule in broken_rules(path.read_text(), floor)]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("floor", "source"),
+    [
+        ("models", "import ase"),
+        ("models", "def f():\n    from ase.units import fs"),
+        ("models", "from mlcalc.errors import MLCalcError"),
+        ("models", "from ..errors import X"),
+        ("md_protocols", "import torch.nn as nn"),
+        ("md_protocols", "def f():\n    import torch"),
+        ("md_protocols", "from mlcalc.models import predict"),
+        ("md_protocols", "import matplotlib.pyplot as plt"),
+        ("mlcalc", "from models import predict"),
+        ("mlcalc", "import md_protocols"),
+        ("mlcalc", "from .errors import MLCalcError"),
+        ("tests", "from models.graph import Graph"),
+    ],
+)
+def test_a_broken_rule_is_caught(floor: str, source: str) -> None:
+    assert list(broken_rules(source, floor))
+
+
+@pytest.mark.parametrize(
+    ("floor", "source"),
+    [
+        ("models", "import torch\nfrom .graph import Graph"),
+        ("md_protocols", "from ase import Atoms\nfrom .errors import X\ndef f():\n    import matplotlib.pyplot"),
+        ("mlcalc", "import torch\nfrom mlcalc.models import predict\nfrom mlcalc.errors import X"),
+    ],
+)
+def test_allowed_imports_pass(floor: str, source: str) -> None:
+    assert not list(broken_rules(source, floor))
