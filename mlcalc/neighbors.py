@@ -1,0 +1,291 @@
+"""Neighbor lists: full, exact, sorted, and the same for the same structure whatever came before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlcalc.errors import CellError, ConfigError, StructureError
+from mlcalc.neighbor_search import (
+    BACKENDS,
+    Bools,
+    Floats,
+    Ints,
+    Triple,
+    check_backend,
+    check_edges,
+    expected_edges,
+    half_candidates,
+    search_box,
+)
+from mlcalc.validation import check_cell, check_positions
+
+__all__ = ["BACKENDS", "DEFAULT_MAX_EDGES", "NeighborList", "NeighborPairs", "neighbor_pairs"]
+
+DEFAULT_MAX_EDGES = 20_000_000  # 450,000 Cu atoms at 5 Å; the list alone takes 0.8 GB
+ALWAYS_COUNTED = 1_000_000  # edges; an estimate may be far off for few edges, and these few are no danger
+ROUNDING = 1e-8  # Å; more than float64 loses in sums of coordinates up to MAX_COORDINATE
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborPairs:
+    """The full list: with i -> j comes j -> i, all periodic images and self images, sorted by (i, j, shift).
+
+    r_ij = x_j + shift @ cell - x_i of the atoms' own positions, wrapped or not, and |r_ij| < cutoff.
+    """
+
+    i: Ints  # (E,) central atoms
+    j: Ints  # (E,) neighbors
+    shifts: Ints  # (E, 3) whole cell vectors; zero along non-periodic directions
+    shortest: float = math.nan  # Å, smallest distance in the list; infinity in an empty one, NaN when not known
+
+
+def neighbor_pairs(
+    positions: ArrayLike,
+    cell: ArrayLike,
+    pbc: ArrayLike,
+    cutoff: float,
+    *,
+    backend: str = "matscipy",
+    max_edges: int | None = DEFAULT_MAX_EDGES,
+) -> NeighborPairs:
+    """All pairs closer than the cutoff: positions (N, 3) Å, cell (3, 3) Å with vectors as rows, pbc (3,).
+
+    Non-periodic directions may have any cell vector, zero too, and atoms anywhere.  The number of edges is estimated
+    before anything large is allocated (max_edges; None: no limit).
+
+    Raises ConfigError (cutoff, backend), NonFiniteError, CellError, StructureError, TooManyEdgesError, and
+    MissingExtraError for a backend that is not installed.
+    """
+    check_backend(backend)
+    cutoff = _checked_cutoff(cutoff)
+    x, h, periodic = _checked_structure(positions, cell, pbc)
+    i, j, shifts = _half_list(x, h, periodic, cutoff=cutoff, reach=cutoff, backend=backend, max_edges=max_edges)
+    squared = _squared_distances(x, i, j, shifts, h=h)
+    inside = squared < _squared_threshold(cutoff)
+    kept = np.flatnonzero(inside)
+    i, j, shifts = i[kept], j[kept], shifts[kept]
+    order = _full_order(i, j, shifts, n_atoms=len(x))
+    pairs = _mirrored(i, j, shifts)
+    shortest = math.sqrt(squared[kept].min()) if len(kept) else math.inf
+    full = NeighborPairs(pairs[0][order], pairs[1][order], pairs[2][order], shortest)
+    if max_edges is not None:
+        check_edges(len(full.i), max_edges, cutoff=cutoff, n_atoms=len(x), estimated=False)
+    return full
+
+
+class NeighborList:
+    """Neighbor lists along a trajectory, searched anew only when atoms or cell have moved by more than the skin allows.
+
+    A search finds all pairs closer than R = cutoff + skin in a reference (x0, h0).  Later, in (x, h), with F the linear
+    map that takes each periodic h0 vector to its h vector (row vectors, h0 F = h) and leaves what is orthogonal to them
+    alone, and u_i = x_i - x0_i F - c with any constant c,
+
+        r_ij = x_j + s h - x_i = (x0_j + s h0 - x0_i) F + u_j - u_i,     |r_ij| >= sigma_min(F) |r0_ij| - 2 max|u|.
+
+    A pair outside the candidates had |r0_ij| >= R, so none can have come within the cutoff as long as
+
+        2 max|u| <= sigma_min(F) (cutoff + skin) - cutoff,
+
+    sigma_min being the smallest singular value.  For a fixed cell this is the familiar 2 max|u| <= skin.  An atom that
+    was wrapped by the caller moved by a cell vector: u is large and the list is rebuilt.
+
+    One instance serves one thread and one trajectory; copies are independent.
+    """
+
+    def __init__(
+        self,
+        cutoff: float,
+        *,
+        skin: float = 0.0,
+        backend: str = "matscipy",
+        max_edges: int | None = DEFAULT_MAX_EDGES,
+    ) -> None:
+        check_backend(backend)
+        self.cutoff = _checked_cutoff(cutoff)
+        if not (math.isfinite(skin) and skin >= 0.0):
+            raise ConfigError(f"skin = {skin!r} Å is not allowed: give 0 (no reuse) or a positive distance such as 1.")
+        self.skin = float(skin)
+        self.backend = backend
+        self.max_edges = max_edges
+        self.rebuilds = 0  # searches so far
+        self._reference: _Reference | None = None
+
+    def pairs(
+        self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, numbers: ArrayLike | None = None
+    ) -> NeighborPairs:
+        """Exactly what `neighbor_pairs` gives for this structure, from the candidates at hand where they suffice."""
+        if self.skin == 0.0:
+            self.rebuilds += 1
+            return neighbor_pairs(positions, cell, pbc, self.cutoff, backend=self.backend, max_edges=self.max_edges)
+        x, h, periodic = _as_arrays(positions, cell, pbc)
+        z = None if numbers is None else np.array(numbers)
+        reference = self._reference
+        if reference is None or not (reference.same_atoms(x, periodic, z) and reference.covers(x, h, self.cutoff)):
+            self._reference = None  # an error below must not leave an outdated state
+            _checked_structure(x, h, periodic)
+            reach = self.cutoff + self.skin
+            half = _half_list(
+                x, h, periodic, cutoff=self.cutoff, reach=reach, backend=self.backend, max_edges=self.max_edges
+            )
+            reference = self._reference = _Reference(_Structure(x.copy(), h.copy(), periodic.copy(), z), half, reach)
+            self.rebuilds += 1
+        full = reference.filtered(x, h, self.cutoff)
+        if self.max_edges is not None:
+            check_edges(len(full.i), self.max_edges, cutoff=self.cutoff, n_atoms=len(x), estimated=False)
+        return full
+
+
+@dataclass(frozen=True, eq=False)
+class _Structure:
+    positions: Floats
+    cell: Floats
+    pbc: Bools
+    numbers: NDArray[Any] | None
+
+
+class _Reference:
+    """The structure of the last search, with all its pairs closer than the reach in the order of the full list."""
+
+    def __init__(self, structure: _Structure, half: Triple, reach: float) -> None:
+        self.structure, self.reach = structure, reach
+        squared = _squared_distances(structure.positions, *half, h=structure.cell)
+        kept = np.flatnonzero(squared < (reach + 2 * ROUNDING) ** 2)
+        self.half: Triple = (half[0][kept], half[1][kept], half[2][kept])
+        order = _full_order(*self.half, n_atoms=len(structure.positions))
+        i, j, shifts = _mirrored(*self.half)
+        self.i, self.j, self.shifts = i[order], j[order], shifts[order]
+        self.half_index = order % max(len(kept), 1)  # both directions of a pair share one distance
+
+    def same_atoms(self, x: Floats, pbc: Bools, numbers: NDArray[Any] | None) -> bool:
+        """Whether number, elements and periodicity are those of the search."""
+        old = self.structure
+        if x.shape != old.positions.shape or not np.array_equal(pbc, old.pbc):
+            return False
+        if numbers is None or old.numbers is None:
+            return numbers is None and old.numbers is None
+        return np.array_equal(numbers, old.numbers)
+
+    def covers(self, x: Floats, h: Floats, cutoff: float) -> bool:
+        """Whether every pair within the cutoff is among the candidates; False for NaN."""
+        old = self.structure
+        displacement = x - old.positions
+        smallest = 1.0
+        if not np.isfinite(h).all():
+            return False
+        if not np.array_equal(h[old.pbc], old.cell[old.pbc]):
+            # h0 F = h on the periodic rows, the identity on what is orthogonal to them
+            strain = np.linalg.pinv(old.cell[old.pbc]) @ (h[old.pbc] - old.cell[old.pbc])
+            smallest = float(np.linalg.svd(np.eye(3) + strain, compute_uv=False)[-1])
+            displacement -= old.positions @ strain
+        limit = 0.5 * (smallest * self.reach - cutoff) - ROUNDING
+        if limit <= 0.0:
+            return False
+        largest = _largest_square(displacement)
+        if largest <= limit**2:
+            return True
+        if not math.isfinite(largest):
+            return False
+        displacement -= displacement.mean(axis=0)  # a drift of the whole structure brings no pair closer
+        return _largest_square(displacement) <= limit**2
+
+    def filtered(self, x: Floats, h: Floats, cutoff: float) -> NeighborPairs:
+        squared = _squared_distances(x, *self.half, h=h)
+        inside = squared < _squared_threshold(cutoff)
+        kept = np.flatnonzero(inside[self.half_index]) if len(squared) else self.half_index[:0]
+        shortest = math.sqrt(squared.min()) if inside.any() else math.inf
+        return NeighborPairs(self.i[kept], self.j[kept], self.shifts[kept], shortest)
+
+
+def _half_list(
+    x: Floats, h: Floats, pbc: Bools, *, cutoff: float, reach: float, backend: str, max_edges: int | None
+) -> Triple:
+    """Pairs within the reach once each, shifts referring to the positions as they came."""
+    if len(x) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
+    box = search_box(x, h, pbc, reach)
+    if max_edges is not None and (pbc.any() or len(x) ** 2 > max_edges):
+        expected = expected_edges(box, cutoff)
+        # an estimate must not refuse what the exact count allows, and a short list is soon counted
+        if expected > max(2 * max_edges, ALWAYS_COUNTED):
+            check_edges(expected, max_edges, cutoff=cutoff, n_atoms=len(x), estimated=True)
+    i, j, shifts = half_candidates(box, reach, backend)
+    return i, j, shifts + box.wraps[j] - box.wraps[i]
+
+
+def _mirrored(i: Ints, j: Ints, shifts: Ints) -> Triple:
+    return np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([shifts, -shifts])
+
+
+def _full_order(i: Ints, j: Ints, shifts: Ints, *, n_atoms: int) -> NDArray[np.intp]:
+    """Where in `_mirrored` each entry of the sorted full list stands."""
+    i, j, shifts = _mirrored(i, j, shifts)
+    if len(i) == 0:
+        return np.zeros(0, dtype=np.intp)
+    low = shifts.min(axis=0)
+    spans = [int(span) for span in shifts.max(axis=0) - low + 1]
+    if n_atoms**2 * math.prod(spans) < 2**62:
+        key = i * n_atoms + j
+        for axis in range(3):
+            key = key * spans[axis] + (shifts[:, axis] - low[axis])
+        return np.argsort(key)  # keys are unique: any sort gives the one order
+    return np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
+
+
+def _squared_distances(x: Floats, i: Ints, j: Ints, shifts: Ints, *, h: Floats) -> Floats:
+    """|x_j - x_i + shift @ cell|^2, entry by entry: matrix products may round differently in lists of other lengths.
+
+    Exactly the same for both directions of a pair, so that the full list stays symmetric at the cutoff.
+    """
+    squared = np.zeros(len(i))
+    shifted = bool(shifts.any())
+    s = [shifts[:, axis].astype(np.float64) for axis in range(3)] if shifted else []
+    for k in range(3):
+        column = np.ascontiguousarray(x[:, k])
+        difference = column[j] - column[i]
+        if shifted:
+            difference += s[0] * h[0, k] + s[1] * h[1, k] + s[2] * h[2, k]
+        squared += difference * difference
+    return squared
+
+
+def _largest_square(vectors: Floats) -> float:
+    return float(np.einsum("nx,nx->n", vectors, vectors).max(initial=0.0))
+
+
+def _squared_threshold(cutoff: float) -> float:
+    """The smallest number whose square root is not below the cutoff: d^2 < it exactly when d < cutoff."""
+    squared = cutoff * cutoff
+    while math.sqrt(squared) >= cutoff:
+        squared = math.nextafter(squared, 0.0)
+    while math.sqrt(squared) < cutoff:
+        squared = math.nextafter(squared, math.inf)
+    return squared
+
+
+def _checked_cutoff(cutoff: float) -> float:
+    if not (math.isfinite(cutoff) and cutoff > 0.0):
+        raise ConfigError(f"cutoff = {cutoff!r} Å is not allowed: give a finite distance above 0, such as 5.0.")
+    return float(cutoff)
+
+
+def _as_arrays(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Floats, Floats, Bools]:
+    x = np.ascontiguousarray(positions, dtype=np.float64)
+    h = np.ascontiguousarray(cell, dtype=np.float64)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=np.bool_), (3,))
+    if x.ndim != 2 or x.shape[1] != 3:
+        raise StructureError(f"positions have the shape {x.shape}; give (number of atoms, 3).")
+    if h.shape != (3, 3):
+        raise CellError(f"The cell has the shape {h.shape}; give (3, 3) with the vectors as rows, zeros for none.")
+    return x, h, periodic
+
+
+def _checked_structure(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Floats, Floats, Bools]:
+    x, h, periodic = _as_arrays(positions, cell, pbc)
+    check_positions(x)
+    check_cell(h, periodic)
+    return x, h, periodic
