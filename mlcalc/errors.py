@@ -22,6 +22,7 @@ __all__ = [
     "ProtocolError",
     "StructureError",
     "ThermostatError",
+    "TrainingError",
     "TooManyEdgesError",
     "UnknownElementError",
     "UnknownModelError",
@@ -89,3 +90,7 @@ class UnknownModelError(MLCalcError, KeyError):
 
 class DataError(MLCalcError, ValueError):
     """A training or evaluation file that cannot be used."""
+
+
+class TrainingError(MLCalcError, ArithmeticError):
+    """A training run that diverged."""

@@ -42,8 +42,8 @@ def predict(
     results can be differentiated again, in the parameters (training) or the positions (Hessians).
     """
     with torch.enable_grad():
-        positions = graph.positions.detach().requires_grad_(forces)
-        strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(stress)
+        positions = graph.positions.detach().requires_grad_(bool(forces))
+        strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(bool(stress))
         energies = _checked(potential(_strained(graph, positions, strain) if stress else _at(graph, positions)), graph)
         energy = graph.sum_by_structure(energies)
         wanted = [x for x, asked in ((positions, forces), (strain, stress)) if asked]

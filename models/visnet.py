@@ -101,7 +101,7 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Vector-scalar interactive message passing (Eqs. 5-11), in an algebraically equal, cheaper form.
+    """Vector-scalar interactive message passing of the paper, in an algebraically equal, cheaper form.
 
     The rejections never need to be formed on edges: with p = W_trg vec_i and q = W_src vec_j,
     w_ij = <p, q> - (2 - |d|^2) <p, d><q, d>, which for lmax 2, where |d|^2 = 2, is <p, q>.  In the first block

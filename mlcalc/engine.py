@@ -1,0 +1,106 @@
+"""Energies and forces of graphs on a device, in a precision, without touching the user's model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mlcalc.errors import ConfigError, DeviceError, NonFiniteResultError, OutOfMemoryError
+from mlcalc.models import Graph, Potential, Prediction, predict
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
+
+    Raises DeviceError, never falling back to the CPU unless asked for "auto".
+    """
+    found = [f"cuda:{k}" for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if str(device) == "auto":
+        return torch.device("cuda" if found else "cpu")
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        wanted = None
+    if wanted is not None and wanted.type == "cpu":
+        return wanted
+    if wanted is not None and wanted.type == "cuda" and found and (wanted.index or 0) < len(found):
+        return wanted
+    raise DeviceError(
+        f"device {str(device)!r} is not available: this machine has {', '.join(['cpu', *found])}. "
+        "Choose one of these, or 'auto' to use a GPU only where there is one"
+    )
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """The torch dtype of "float32" or "float64"."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+    return DTYPES[dtype]
+
+
+class Engine:
+    """A potential made ready for evaluation: own copy of the weights, on one device, in one precision.
+
+    Holds no state between calls, so that calculators in several threads may share one.
+    """
+
+    def __init__(self, potential: Potential, *, device: str | torch.device = "cpu", dtype: str = "float32") -> None:
+        self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
+        if isinstance(potential, nn.Module):
+            network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)
+            potential = cast("Potential", network)
+        self.potential = potential
+        self.cutoff = float(potential.cutoff)
+        elements = getattr(potential, "elements", None)
+        self.elements: tuple[str, ...] | None = None if elements is None else tuple(elements)
+
+    def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
+        """Predictions on the CPU in float64; only finite numbers come back.
+
+        Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
+        """
+        try:
+            result = predict(self.potential, graph.to(self.device), forces=forces, stress=stress)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _out_of_memory(graph, self.device) from error
+        except RuntimeError as error:
+            if "allocate memory" in str(error):  # torch's CPU allocator raises no class of its own
+                raise _out_of_memory(graph, self.device) from error
+            raise
+        values: dict[str, Any] = {}
+        for name in ("energy", "energies", "forces", "stress"):
+            value = getattr(result, name)
+            values[name] = None if value is None else value.detach().to("cpu", torch.float64)
+        _check_finite(values, graph)
+        return replace(result, **values)
+
+
+def _out_of_memory(graph: Graph, device: torch.device) -> OutOfMemoryError:
+    free = f", {torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB free" if device.type == "cuda" else ""
+    return OutOfMemoryError(
+        f"{len(graph.numbers)} atoms with {graph.edges.shape[1]} edges do not fit into the memory of {device}{free}. "
+        "Evaluate a smaller structure or fewer structures at a time, use float32, or another device"
+    )
+
+
+def _check_finite(values: dict[str, Any], graph: Graph) -> None:
+    for name, value in values.items():
+        if value is None or bool(torch.isfinite(value).all()):
+            continue
+        per_atom: NDArray[np.bool_] = ~np.isfinite(values["energies"].numpy())
+        if values["forces"] is not None:
+            per_atom |= ~np.isfinite(values["forces"].numpy()).all(axis=1)
+        atoms = np.flatnonzero(per_atom)[:8].tolist()
+        raise NonFiniteResultError(
+            f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms "
+            f"(first atoms concerned: {atoms}). The structure lies outside what the model can describe, or its "
+            "weights are damaged: look at these atoms' distances, and evaluate a structure of the training kind"
+        )

@@ -1,0 +1,117 @@
+"""Training settings, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from mlcalc.errors import ConfigError
+from mlcalc.training.data import StressSource
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Files and keys of the labels; relative paths are relative to the TOML file."""
+
+    train: str
+    validation: int | str = 50  # number of frames taken at random from `train`, or a file of its own
+    test: str | None = None  # evaluated once, after training
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    group_key: str | None = None
+    stress: StressSource | None = None
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the mean squared errors, in units of 1/eV^2, Å^2/eV^2 and 1/eV^2."""
+
+    energy: float = 1.0  # of the energy per atom
+    forces: float = 1.0  # of force components
+    stress: float = 0.0  # of the components of stress times volume per atom
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with linear warm-up and cosine decay to zero, and a moving average of the weights."""
+
+    epochs: int = 100
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    gradient_clip: float = 10.0  # largest norm of the gradient
+    ema_decay: float = 0.999  # per step; the averaged weights are validated and saved
+    seed: int = 0
+    validate_every: int = 1  # epochs
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that determines a training run."""
+
+    name: str
+    model: Mapping[str, Any]  # "kind" and the settings of that architecture
+    data: DataConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    info: Mapping[str, Any] = field(default_factory=dict)  # description, licence, citation, ... for the model file
+    folder: str = "."  # what relative paths start from
+
+    def path(self, name: str) -> Path:
+        """A data file of the configuration."""
+        return Path(self.folder) / name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, without the folder, which differs between machines."""
+        values = asdict(self)
+        del values["folder"]
+        return values
+
+
+def load_training_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """Settings from a TOML file; overrides are dotted names such as {"optimizer.epochs": 5}."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such training file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for name, value in (overrides or {}).items():
+        *tables, key = name.split(".")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[key] = value
+    config = _build(TrainingConfig, {**values, "folder": str(path.resolve().parent)}, str(path))
+    if "kind" not in config.model:
+        raise ConfigError(f"{path}: [model] has no kind: give one, for example kind = \"hvnet\"")
+    return config
+
+
+_Config = TypeVar("_Config")
+
+
+def _build(cls: type[_Config], values: Mapping[str, Any], where: str) -> _Config:
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        from difflib import get_close_matches
+
+        close = get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{where}: unknown setting {unknown[0]!r}{hint} Allowed: {', '.join(known)}")
+    built = {}
+    for name, value in values.items():
+        nested = next((t for t in getattr(hints[name], "__args__", (hints[name],)) if is_dataclass(t)), None)
+        if nested is not None and isinstance(value, Mapping):
+            value = _build(nested, value, f"{where} [{name}]")  # type: ignore[arg-type]  # noqa: PLW2901
+        built[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return cls(**built)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error

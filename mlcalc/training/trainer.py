@@ -1,0 +1,273 @@
+"""Training of a potential on energies, forces and stress; resumable to the step."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlcalc.errors import ConfigError, TrainingError
+from mlcalc.graphs import atoms_to_graph
+from mlcalc.models import Graph, build_network, join_graphs, predict
+from mlcalc.training.checkpoint import TrainingState, load_state, save_state
+from mlcalc.training.config import LossConfig, TrainingConfig
+from mlcalc.training.signals import stop_requested
+from mlcalc.training.data import Frame, element_energies, read_frames, split_frames
+from mlcalc.validation import validate_structure
+
+_LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
+_SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A graph with its labels; one structure, or a batch of them."""
+
+    graph: Graph
+    energy: Tensor  # (S,) eV
+    forces: Tensor  # (N, 3) eV/Å
+    stress: Tensor  # (S, 6) eV/Å^3; NaN where there is no label
+    atoms: Tensor  # (S,) number of atoms
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean absolute and root mean square errors over a set of frames."""
+
+    energy_mae: float  # eV per atom
+    forces_mae: float  # eV/Å, per component
+    forces_rmse: float  # eV/Å, per component
+    stress_mae: float  # eV/Å^3, per component; NaN without labels
+
+
+def make_sample(frame: Frame, cutoff: float) -> Sample:
+    """A frame as tensors, with its neighbor list."""
+    stress = frame.stress if frame.stress is not None else np.full(6, np.nan)
+    return Sample(
+        graph=atoms_to_graph(frame.atoms, cutoff),
+        energy=torch.tensor([frame.energy], dtype=torch.float64),
+        forces=torch.tensor(frame.forces, dtype=torch.float64),
+        stress=torch.tensor(stress, dtype=torch.float64)[None],
+        atoms=torch.tensor([len(frame.atoms)]),
+    )
+
+
+def join_samples(samples: Sequence[Sample]) -> Sample:
+    """One batch of all samples."""
+    return Sample(
+        graph=join_graphs([sample.graph for sample in samples]),
+        energy=torch.cat([sample.energy for sample in samples]),
+        forces=torch.cat([sample.forces for sample in samples]),
+        stress=torch.cat([sample.stress for sample in samples]),
+        atoms=torch.cat([sample.atoms for sample in samples]),
+    )
+
+
+def loss_of(network: nn.Module, sample: Sample, weights: LossConfig) -> Tensor:
+    """Weighted sum of the mean squared errors of energy per atom, forces and stress times volume per atom."""
+    labeled = ~sample.stress.isnan().any(dim=1)
+    with_stress = weights.stress > 0 and bool(labeled.any())
+    result = predict(network, sample.graph, stress=with_stress, create_graph=True)
+    per_atom = (result.energy - sample.energy) / sample.atoms
+    loss = weights.energy * (per_atom**2).mean()
+    if result.forces is not None:
+        loss = loss + weights.forces * ((result.forces - sample.forces) ** 2).mean()
+    if result.stress is not None:
+        volume = torch.linalg.det(sample.graph.cell).abs() / sample.atoms
+        error = (result.stress - sample.stress)[labeled] * volume[labeled, None]
+        loss = loss + weights.stress * (error**2).mean()
+    return loss
+
+
+def errors_of(network: nn.Module, samples: Sequence[Sample], batch_size: int) -> Errors:
+    """Errors of the network over all samples."""
+    energy, forces, stress = [], [], []
+    for start in range(0, len(samples), batch_size):
+        batch = join_samples(samples[start : start + batch_size])
+        labeled = ~batch.stress.isnan().any(dim=1)
+        result = predict(network, batch.graph, stress=bool(labeled.all()))
+        energy.append((result.energy - batch.energy) / batch.atoms)
+        if result.forces is not None:
+            forces.append((result.forces - batch.forces).ravel())
+        if result.stress is not None:
+            stress.append((result.stress - batch.stress).ravel())
+    force_errors = torch.cat(forces)
+    return Errors(
+        energy_mae=float(torch.cat(energy).abs().mean()),
+        forces_mae=float(force_errors.abs().mean()),
+        forces_rmse=float((force_errors**2).mean().sqrt()),
+        stress_mae=float(torch.cat(stress).abs().mean()) if stress else math.nan,
+    )
+
+
+class Trainer:
+    """One training run in one folder."""
+
+    def __init__(self, config: TrainingConfig, folder: str | Path, *, resume: bool = True) -> None:
+        self.config, self.folder = config, Path(folder)
+        data = config.data
+        keys: dict[str, Any] = {"energy_key": data.energy_key, "forces_key": data.forces_key, "stress": data.stress}
+        frames = read_frames(config.path(data.train), group_key=data.group_key, **keys)
+        if isinstance(data.validation, int):
+            self.frames, validation = split_frames(frames, data.validation, config.optimizer.seed)
+        else:
+            self.frames, validation = frames, read_frames(config.path(data.validation), **keys)
+        self.network = self._untrained_network()
+        cutoff = float(self.network.cutoff)  # type: ignore[arg-type]
+        for frame in (*self.frames, *validation):
+            validate_structure(frame.atoms, elements=self.network.elements)  # type: ignore[arg-type]
+        self.samples = [make_sample(frame, cutoff) for frame in self.frames]
+        self.validation = [make_sample(frame, cutoff) for frame in validation]
+        self.steps_per_epoch = math.ceil(len(self.samples) / config.optimizer.batch_size)
+        self.total_steps = self.steps_per_epoch * config.optimizer.epochs
+        self.state = TrainingState(
+            network=self.network,
+            optimizer=torch.optim.Adam(self.network.parameters(), lr=config.optimizer.learning_rate),
+            average={name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            if not resume:
+                raise ConfigError(f"{self.folder} already holds a training run: choose another folder, or resume it")
+            load_state(self.state, self.checkpoint, config.to_json())
+        self._trim_log()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.csv"
+
+    def _untrained_network(self) -> nn.Module:
+        settings = dict(self.config.model)
+        kind = settings.pop("kind")
+        elements = settings.setdefault("elements", _elements(self.frames))
+        settings.setdefault("energy_shift", element_energies(self.frames, elements))
+        forces = np.concatenate([frame.forces.ravel() for frame in self.frames])
+        settings.setdefault("energy_scale", float(np.sqrt(np.mean(forces**2))))
+        with torch.random.fork_rng(devices=[]):  # the user's random numbers stay as they are
+            torch.manual_seed(self.config.optimizer.seed)
+            return build_network(kind, settings)
+
+    def run(self, *, progress: bool = True) -> nn.Module:
+        """Train to the end; returns the network with the averaged weights.
+
+        SIGINT and SIGTERM end it after the step at hand with a checkpoint (`finished` is then False), from which
+        the same call continues.
+        """
+        from tqdm import tqdm
+
+        bar = tqdm(total=self.total_steps, initial=self.state.step, disable=not progress, desc=self.config.name)
+        saved = time.monotonic()
+        with bar, stop_requested() as stop:
+            while not (self.finished or stop.is_set()):
+                self._step()
+                bar.update()
+                if self.state.step % self.steps_per_epoch == 0:
+                    self._finish_epoch(bar)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+            self._save()
+        self.network.load_state_dict(self.state.average)
+        return self.network
+
+    @property
+    def finished(self) -> bool:
+        return self.state.step >= self.total_steps
+
+    def _step(self) -> None:
+        started = time.monotonic()
+        settings, state = self.config.optimizer, self.state
+        batch = self._batch(state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self._learning_rate(state.step)
+        loss = loss_of(self.network, batch, self.config.loss)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
+        if not bool(norm.isfinite()):
+            raise TrainingError(
+                f"step {state.step}: loss {loss.item()}, gradient norm {norm.item()}; the checkpoint in {self.folder} "
+                f"is of an earlier step. Lower learning_rate ({settings.learning_rate}) or check the labels"
+            )
+        state.optimizer.step()
+        decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict().items():
+                state.average[name].lerp_(tensor, 1 - decay)
+        state.step += 1
+        state.epoch_loss += loss.item()
+        state.seconds += time.monotonic() - started
+
+    def _batch(self, step: int) -> Sample:
+        """The batch of a step: a function of seed and step alone, so that a resumed run sees the same ones."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.optimizer.batch_size
+        order = np.random.default_rng((self.config.optimizer.seed, epoch)).permutation(len(self.samples))
+        return join_samples([self.samples[k] for k in order[place * size : (place + 1) * size]])
+
+    def _learning_rate(self, step: int) -> float:
+        settings = self.config.optimizer
+        warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+        return settings.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
+
+    def _finish_epoch(self, bar: Any) -> None:
+        state = self.state
+        epoch, loss = state.step // self.steps_per_epoch, state.epoch_loss / self.steps_per_epoch
+        state.epoch_loss = 0.0
+        if epoch % self.config.optimizer.validate_every and state.step < self.total_steps:
+            return
+        errors = self.validation_errors()
+        bar.set_postfix_str(f"loss {loss:.3g}, F MAE {1e3 * errors.forces_mae:.1f} meV/Å")
+        row = [epoch, state.step, self._learning_rate(state.step), loss]
+        row += [errors.energy_mae, errors.forces_mae, errors.forces_rmse, errors.stress_mae]
+        with self.log.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([f"{value:.8g}" for value in row])
+        self._save()
+
+    def validation_errors(self) -> Errors:
+        """Errors of the averaged weights on the validation frames."""
+        with self._averaged_weights():
+            return errors_of(self.network, self.validation, self.config.optimizer.batch_size)
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        current = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(self.state.average)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(current)
+
+    def _save(self) -> None:
+        save_state(self.state, self.checkpoint, self.config.to_json())
+
+    def _trim_log(self) -> None:
+        """Start the log, or drop rows written after the checkpoint that the run continues from."""
+        rows = []
+        if self.log.exists():
+            with self.log.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in list(csv.reader(file))[1:] if int(row[1]) <= self.state.step]
+        with self.log.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(_LOG_COLUMNS)
+            writer.writerows(rows)
+
+
+def _elements(frames: Sequence[Frame]) -> tuple[str, ...]:
+    numbers: dict[int, str] = {}
+    for frame in frames:
+        numbers |= dict(zip(frame.atoms.numbers.tolist(), frame.atoms.symbols, strict=True))
+    return tuple(numbers[number] for number in sorted(numbers))
