@@ -1,4 +1,4 @@
-"""Candidate pairs from the backends: a superset of the pairs within a reach, each pair once."""
+"""Candidate pairs from the backends, each pair once, and the arithmetic that makes exact sorted full lists of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import ConfigError, MissingExtraError, TooManyEdgesError
 
-__all__ = ["BACKENDS", "SearchBox", "check_backend", "expected_edges", "half_candidates", "search_box"]
+__all__ = [
+    "BACKENDS",
+    "SearchBox",
+    "check_backend",
+    "check_edges",
+    "expected_edges",
+    "full_order",
+    "half_candidates",
+    "mirrored",
+    "most_edges",
+    "offsets",
+    "search_box",
+    "squared_distances",
+    "squared_threshold",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,9 +97,21 @@ def half_candidates(box: SearchBox, reach: float, backend: str) -> Triple:
         i, j, shifts = _vesin(box, reach)
     else:
         i, j, shifts = _matscipy(box, reach)
-    own = (shifts[:, 0] > 0) | ((shifts[:, 0] == 0) & ((shifts[:, 1] > 0) | ((shifts[:, 1] == 0) & (shifts[:, 2] > 0))))
-    kept = np.flatnonzero((i < j) | ((i == j) & own))
-    return i[kept], j[kept], shifts[kept]
+    own = np.flatnonzero(i == j)
+    kept = np.concatenate([np.flatnonzero(i < j), own[_is_positive(shifts.take(own, axis=0))]])
+    return i.take(kept), j.take(kept), shifts.take(kept, axis=0)
+
+
+def _is_positive(shifts: Ints) -> Bools:
+    """Whether the first nonzero entry is positive: true for one of each +-shift, false for zero."""
+    a, b, c = shifts[:, 0], shifts[:, 1], shifts[:, 2]
+    return np.asarray((a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0)))))
+
+
+def most_edges(box: SearchBox, cutoff: float) -> float:
+    """A number of edges that no arrangement of these atoms in this box can exceed."""
+    along = np.where(box.pbc, 2.0 * cutoff / box.heights + 1.0, 1.0)  # images of one atom within the cutoff of another
+    return float(len(box.positions) ** 2 * np.prod(along))
 
 
 def expected_edges(box: SearchBox, cutoff: float, sampled: int = 32) -> float:
@@ -140,7 +166,7 @@ def _torch_cluster(box: SearchBox, reach: float) -> Triple:
     if box.pbc.any():
         raise ConfigError(
             f"The torch-cluster backend knows no periodic images, but pbc is {box.pbc.tolist()}. "
-            "Use neighbor_backend 'matscipy' or 'vesin' for periodic structures."
+            "Use the backend 'matscipy' or 'vesin' for periodic structures."
         )
     try:
         import torch
@@ -149,7 +175,7 @@ def _torch_cluster(box: SearchBox, reach: float) -> Triple:
         raise MissingExtraError(
             "The torch-cluster backend needs the package torch-cluster, which is not installed or does not load "
             f'({error}). Install it with: pip install "mlcalc[torch-cluster]" --no-build-isolation (it compiles for '
-            "about 15 minutes), or use neighbor_backend 'matscipy' or 'vesin'."
+            "about 15 minutes), or use the backend 'matscipy' or 'vesin'."
         ) from error
     n_atoms = len(box.positions)
     # its default cap of 32 neighbors would drop edges without a word; no atom has more than N
@@ -176,3 +202,59 @@ def _tree(box: SearchBox, reach: float) -> Triple:
     ghosts: Any = cKDTree(np.concatenate([image[1] for image in images]))
     found = cKDTree(box.positions).sparse_distance_matrix(ghosts, reach, output_type="ndarray")
     return found["i"].astype(np.int64), owners[found["j"]], shifts[found["j"]].astype(np.int64)
+
+
+def mirrored(i: Ints, j: Ints, shifts: Ints) -> Triple:
+    """Both directions of each pair: all as they are, then all reversed."""
+    return np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([shifts, -shifts])
+
+
+def full_order(i: Ints, j: Ints, shifts: Ints, *, n_atoms: int) -> NDArray[np.intp]:
+    """Where in `mirrored` each entry of the sorted full list stands."""
+    if len(i) == 0:
+        return np.zeros(0, dtype=np.intp)
+    columns = [shifts[:, axis] for axis in range(3)]
+    spans = [2 * int(np.abs(column).max()) + 1 for column in columns]
+    images = math.prod(spans)
+    if n_atoms**2 * images < 2**62:
+        code = (columns[0] * spans[1] + columns[1]) * spans[2] + columns[2] + images // 2  # 0 ... images - 1
+        there = (i * n_atoms + j) * images + code
+        back = (j * n_atoms + i) * images + (images - 1 - code)  # the code of -shift
+        return np.argsort(np.concatenate([there, back]))  # keys are unique: any sort gives the one order
+    i, j, shifts = mirrored(i, j, shifts)
+    return np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
+
+
+def offsets(shifts: Ints, h: Floats) -> Floats | None:
+    """shift @ cell as columns (3, E) Å, or None where no pair crosses a face.
+
+    Entry by entry: a matrix product may round differently in lists of other lengths.
+    """
+    if not shifts.any():
+        return None
+    s = shifts.T.astype(np.float64, order="C")
+    return np.stack([s[0] * h[0, k] + s[1] * h[1, k] + s[2] * h[2, k] for k in range(3)])
+
+
+def squared_distances(x: Floats, i: Ints, j: Ints, offsets: Floats | None) -> Floats:
+    """|x_j - x_i + offset|^2 in Å^2, exactly the same for both directions of a pair."""
+    squared = np.zeros(len(i))
+    for k in range(3):
+        column = np.ascontiguousarray(x[:, k])
+        difference = column.take(j)
+        difference -= column.take(i)
+        if offsets is not None:
+            difference += offsets[k]
+        difference *= difference
+        squared += difference
+    return squared
+
+
+def squared_threshold(cutoff: float) -> float:
+    """The smallest number whose square root is not below the cutoff: d^2 < it exactly when d < cutoff."""
+    squared = cutoff * cutoff
+    while math.sqrt(squared) >= cutoff:
+        squared = math.nextafter(squared, 0.0)
+    while math.sqrt(squared) < cutoff:
+        squared = math.nextafter(squared, math.inf)
+    return squared

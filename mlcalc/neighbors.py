@@ -19,8 +19,14 @@ from mlcalc.neighbor_search import (
     check_backend,
     check_edges,
     expected_edges,
+    full_order,
     half_candidates,
+    mirrored,
+    most_edges,
+    offsets,
     search_box,
+    squared_distances,
+    squared_threshold,
 )
 from mlcalc.validation import check_cell, check_positions
 
@@ -29,6 +35,8 @@ __all__ = ["BACKENDS", "DEFAULT_MAX_EDGES", "NeighborList", "NeighborPairs", "ne
 DEFAULT_MAX_EDGES = 20_000_000  # 450,000 Cu atoms at 5 Å; the list alone takes 0.8 GB
 ALWAYS_COUNTED = 1_000_000  # edges; an estimate may be far off for few edges, and these few are no danger
 ROUNDING = 1e-8  # Å; more than float64 loses in sums of coordinates up to MAX_COORDINATE
+FARTHEST_DRIFT = 1e3  # Å
+WORST_CONDITION = 1e5  # of a cell's vectors, for a strain computed from them to hold to ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +73,13 @@ def neighbor_pairs(
     cutoff = _checked_cutoff(cutoff)
     x, h, periodic = _checked_structure(positions, cell, pbc)
     i, j, shifts = _half_list(x, h, periodic, cutoff=cutoff, reach=cutoff, backend=backend, max_edges=max_edges)
-    squared = _squared_distances(x, i, j, shifts, h=h)
-    inside = squared < _squared_threshold(cutoff)
-    kept = np.flatnonzero(inside)
-    i, j, shifts = i[kept], j[kept], shifts[kept]
-    order = _full_order(i, j, shifts, n_atoms=len(x))
-    pairs = _mirrored(i, j, shifts)
-    shortest = math.sqrt(squared[kept].min()) if len(kept) else math.inf
-    full = NeighborPairs(pairs[0][order], pairs[1][order], pairs[2][order], shortest)
+    squared = squared_distances(x, i, j, offsets(shifts, h))
+    kept = np.flatnonzero(squared < squared_threshold(cutoff))
+    i, j, shifts = i.take(kept), j.take(kept), shifts.take(kept, axis=0)
+    order = full_order(i, j, shifts, n_atoms=len(x))
+    i, j, shifts = mirrored(i, j, shifts)
+    shortest = math.sqrt(squared.min()) if len(kept) else math.inf
+    full = NeighborPairs(i.take(order), j.take(order), shifts.take(order, axis=0), shortest)
     if max_edges is not None:
         check_edges(len(full.i), max_edges, cutoff=cutoff, n_atoms=len(x), estimated=False)
     return full
@@ -153,12 +160,13 @@ class _Reference:
 
     def __init__(self, structure: _Structure, half: Triple, reach: float) -> None:
         self.structure, self.reach = structure, reach
-        squared = _squared_distances(structure.positions, *half, h=structure.cell)
+        squared = squared_distances(structure.positions, half[0], half[1], offsets(half[2], structure.cell))
         kept = np.flatnonzero(squared < (reach + 2 * ROUNDING) ** 2)
-        self.half: Triple = (half[0][kept], half[1][kept], half[2][kept])
-        order = _full_order(*self.half, n_atoms=len(structure.positions))
-        i, j, shifts = _mirrored(*self.half)
-        self.i, self.j, self.shifts = i[order], j[order], shifts[order]
+        self.half: Triple = (half[0].take(kept), half[1].take(kept), half[2].take(kept, axis=0))
+        self.offsets = (structure.cell, offsets(self.half[2], structure.cell))
+        order = full_order(*self.half, n_atoms=len(structure.positions))
+        i, j, shifts = mirrored(*self.half)
+        self.i, self.j, self.shifts = i.take(order), j.take(order), shifts.take(order, axis=0)
         self.half_index = order % max(len(kept), 1)  # both directions of a pair share one distance
 
     def same_atoms(self, x: Floats, pbc: Bools, numbers: NDArray[Any] | None) -> bool:
@@ -178,6 +186,8 @@ class _Reference:
         if not np.isfinite(h).all():
             return False
         if not np.array_equal(h[old.pbc], old.cell[old.pbc]):
+            if np.linalg.cond(old.cell[old.pbc]) > WORST_CONDITION:
+                return False
             # h0 F = h on the periodic rows, the identity on what is orthogonal to them
             strain = np.linalg.pinv(old.cell[old.pbc]) @ (h[old.pbc] - old.cell[old.pbc])
             smallest = float(np.linalg.svd(np.eye(3) + strain, compute_uv=False)[-1])
@@ -188,17 +198,20 @@ class _Reference:
         largest = _largest_square(displacement)
         if largest <= limit**2:
             return True
-        if not math.isfinite(largest):
+        if not largest < FARTHEST_DRIFT**2:  # true for NaN; a new search looks at the coordinates again
             return False
         displacement -= displacement.mean(axis=0)  # a drift of the whole structure brings no pair closer
         return _largest_square(displacement) <= limit**2
 
     def filtered(self, x: Floats, h: Floats, cutoff: float) -> NeighborPairs:
-        squared = _squared_distances(x, *self.half, h=h)
-        inside = squared < _squared_threshold(cutoff)
-        kept = np.flatnonzero(inside[self.half_index]) if len(squared) else self.half_index[:0]
-        shortest = math.sqrt(squared.min()) if inside.any() else math.inf
-        return NeighborPairs(self.i[kept], self.j[kept], self.shifts[kept], shortest)
+        """The candidates closer than the cutoff, in order."""
+        if not np.array_equal(h, self.offsets[0]):
+            self.offsets = (h.copy(), offsets(self.half[2], h))
+        squared = squared_distances(x, self.half[0], self.half[1], self.offsets[1])
+        inside = squared < squared_threshold(cutoff)
+        kept = np.flatnonzero(inside.take(self.half_index)) if len(squared) else self.half_index
+        shortest = math.sqrt(squared.min()) if len(kept) else math.inf
+        return NeighborPairs(self.i.take(kept), self.j.take(kept), self.shifts.take(kept, axis=0), shortest)
 
 
 def _half_list(
@@ -208,63 +221,19 @@ def _half_list(
     if len(x) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
     box = search_box(x, h, pbc, reach)
-    if max_edges is not None and (pbc.any() or len(x) ** 2 > max_edges):
-        expected = expected_edges(box, cutoff)
+    if max_edges is not None:
         # an estimate must not refuse what the exact count allows, and a short list is soon counted
-        if expected > max(2 * max_edges, ALWAYS_COUNTED):
+        tolerated = max(2 * max_edges, ALWAYS_COUNTED)
+        if most_edges(box, cutoff) > tolerated and (expected := expected_edges(box, cutoff)) > tolerated:
             check_edges(expected, max_edges, cutoff=cutoff, n_atoms=len(x), estimated=True)
     i, j, shifts = half_candidates(box, reach, backend)
-    return i, j, shifts + box.wraps[j] - box.wraps[i]
-
-
-def _mirrored(i: Ints, j: Ints, shifts: Ints) -> Triple:
-    return np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([shifts, -shifts])
-
-
-def _full_order(i: Ints, j: Ints, shifts: Ints, *, n_atoms: int) -> NDArray[np.intp]:
-    """Where in `_mirrored` each entry of the sorted full list stands."""
-    i, j, shifts = _mirrored(i, j, shifts)
-    if len(i) == 0:
-        return np.zeros(0, dtype=np.intp)
-    low = shifts.min(axis=0)
-    spans = [int(span) for span in shifts.max(axis=0) - low + 1]
-    if n_atoms**2 * math.prod(spans) < 2**62:
-        key = i * n_atoms + j
-        for axis in range(3):
-            key = key * spans[axis] + (shifts[:, axis] - low[axis])
-        return np.argsort(key)  # keys are unique: any sort gives the one order
-    return np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
-
-
-def _squared_distances(x: Floats, i: Ints, j: Ints, shifts: Ints, *, h: Floats) -> Floats:
-    """|x_j - x_i + shift @ cell|^2, entry by entry: matrix products may round differently in lists of other lengths.
-
-    Exactly the same for both directions of a pair, so that the full list stays symmetric at the cutoff.
-    """
-    squared = np.zeros(len(i))
-    shifted = bool(shifts.any())
-    s = [shifts[:, axis].astype(np.float64) for axis in range(3)] if shifted else []
-    for k in range(3):
-        column = np.ascontiguousarray(x[:, k])
-        difference = column[j] - column[i]
-        if shifted:
-            difference += s[0] * h[0, k] + s[1] * h[1, k] + s[2] * h[2, k]
-        squared += difference * difference
-    return squared
+    if box.wraps.any():
+        shifts = shifts + box.wraps.take(j, axis=0) - box.wraps.take(i, axis=0)
+    return i, j, shifts
 
 
 def _largest_square(vectors: Floats) -> float:
     return float(np.einsum("nx,nx->n", vectors, vectors).max(initial=0.0))
-
-
-def _squared_threshold(cutoff: float) -> float:
-    """The smallest number whose square root is not below the cutoff: d^2 < it exactly when d < cutoff."""
-    squared = cutoff * cutoff
-    while math.sqrt(squared) >= cutoff:
-        squared = math.nextafter(squared, 0.0)
-    while math.sqrt(squared) < cutoff:
-        squared = math.nextafter(squared, math.inf)
-    return squared
 
 
 def _checked_cutoff(cutoff: float) -> float:
@@ -276,7 +245,7 @@ def _checked_cutoff(cutoff: float) -> float:
 def _as_arrays(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Floats, Floats, Bools]:
     x = np.ascontiguousarray(positions, dtype=np.float64)
     h = np.ascontiguousarray(cell, dtype=np.float64)
-    periodic = np.broadcast_to(np.asarray(pbc, dtype=np.bool_), (3,))
+    periodic = np.array(np.broadcast_to(np.asarray(pbc, dtype=np.bool_), (3,)))
     if x.ndim != 2 or x.shape[1] != 3:
         raise StructureError(f"positions have the shape {x.shape}; give (number of atoms, 3).")
     if h.shape != (3, 3):
