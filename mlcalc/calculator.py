@@ -66,7 +66,7 @@ class MLCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
         """Fill `results` for the structure; nothing is in them before all of it is known to be finite."""
         self.results = {}
         if atoms is None:
-            raise EmptyStructureError("there is no structure to calculate: attach the calculator to Atoms, or pass them")
+            raise EmptyStructureError("there is no structure to calculate: attach the calculator to Atoms")
         try:
             super().calculate(atoms, properties, system_changes)
             results = self._evaluate(atoms, properties)

@@ -22,8 +22,9 @@ __all__ = [
     "ProtocolError",
     "StructureError",
     "ThermostatError",
-    "TrainingError",
     "TooManyEdgesError",
+    "TrainingError",
+    "TrainingInterruptedError",
     "UnknownElementError",
     "UnknownModelError",
 ]
@@ -94,3 +95,7 @@ class DataError(MLCalcError, ValueError):
 
 class TrainingError(MLCalcError, ArithmeticError):
     """A training run that diverged."""
+
+
+class TrainingInterruptedError(MLCalcError):
+    """A training run that was asked to stop; its checkpoint is on disk."""

@@ -70,7 +70,14 @@ def evaluate(
 
         for index, atoms in enumerate(structures):
             try:
-                graph = _validated_graph(atoms, engine, stress, neighbor_backend, min_distance, max_edges)
+                graph = _validated_graph(
+                    atoms,
+                    engine,
+                    stress=stress,
+                    backend=neighbor_backend,
+                    min_distance=min_distance,
+                    max_edges=max_edges,
+                )
             except StructureError as error:
                 raise type(error)(f"structure {index}: {error}") from error
             if pending and n_edges + graph.edges.shape[1] > edges_per_batch:
@@ -84,7 +91,7 @@ def evaluate(
 
 
 def _validated_graph(
-    atoms: Atoms, engine: Engine, stress: bool, backend: str, min_distance: float, max_edges: int
+    atoms: Atoms, engine: Engine, *, stress: bool, backend: str, min_distance: float, max_edges: int
 ) -> Graph:
     validate_structure(atoms, elements=engine.elements, min_distance=min_distance)
     if stress and not atoms.pbc.all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .errors import ModelError
 from .graph import Graph, join_graphs
 from .hvnet import HVNet, HVNetConfig
+from .network import Network
 from .prediction import Potential, Prediction, hessian_vector_product, predict
 from .registry import architectures, build_network, network_settings, register
 from .visnet import ViSNet, ViSNetConfig
@@ -14,6 +15,7 @@ __all__ = [
     "HVNet",
     "HVNetConfig",
     "ModelError",
+    "Network",
     "Potential",
     "Prediction",
     "ViSNet",

@@ -19,6 +19,7 @@ from .layers import (
     smooth_norm,
     xavier_linear,
 )
+from .network import Network
 from .radial import BesselBasis, check_radial_settings, polynomial_envelope
 from .registry import register
 
@@ -150,7 +151,7 @@ def _only(change: tuple[Tensor, Tensor], atoms: Tensor | None) -> tuple[Tensor, 
 
 
 @register("hvnet", HVNetConfig)
-class HVNet(nn.Module):
+class HVNet(Network):
     """Heterogeneous-vertex network: smooth, size-extensive, per-atom readout, any periodic cell."""
 
     def __init__(self, config: HVNetConfig) -> None:

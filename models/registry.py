@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
 from .errors import ModelError
+from .network import Network
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def architectures() -> Mapping[str, Architecture]:
     return dict(_ARCHITECTURES)
 
 
-def build_network(kind: str, settings: Mapping[str, Any]) -> nn.Module:
+def build_network(kind: str, settings: Mapping[str, Any]) -> Network:
     """An untrained network of the kind; settings are JSON values, unknown or missing names are errors."""
     if kind not in _ARCHITECTURES:
         raise ModelError(f"unknown model kind {kind!r}: this version knows {', '.join(sorted(_ARCHITECTURES))}")
@@ -56,7 +57,7 @@ def build_network(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         config = architecture.config(**values)
     except TypeError as error:
         raise ModelError(f"settings of the {kind} model are incomplete or of the wrong type: {error}") from error
-    return architecture.network(config)
+    return cast("Network", architecture.network(config))
 
 
 def network_settings(network: nn.Module) -> tuple[str, dict[str, Any]]:

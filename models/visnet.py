@@ -13,6 +13,7 @@ from .elements import element_symbols
 from .errors import ModelError
 from .graph import Graph
 from .layers import AtomicEnergies, ElementIndex, check_energy_settings, check_sizes, smooth_norm, xavier_linear
+from .network import Network
 from .radial import ExpNormBasis, check_radial_settings, polynomial_envelope
 from .registry import register
 
@@ -189,7 +190,7 @@ class GatedEquivariantBlock(nn.Module):
 
 
 @register("visnet", ViSNetConfig)
-class ViSNet(nn.Module):
+class ViSNet(Network):
     """Vector-scalar interactive network: smooth at the cutoff, periodic, without any limit of neighbors."""
 
     def __init__(self, config: ViSNetConfig) -> None:

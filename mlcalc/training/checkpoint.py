@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlcalc.errors import ConfigError, DataError
+from mlcalc.models import Network
 
 
 @dataclass
 class TrainingState:
     """Weights, their moving average, the optimizer's moments and the position in the run."""
 
-    network: nn.Module
+    network: Network
     optimizer: torch.optim.Adam
     average: dict[str, Tensor]
     step: int = 0

@@ -21,7 +21,8 @@ class DataConfig:
     test: str | None = None  # evaluated once, after training
     energy_key: str = "energy"
     forces_key: str = "forces"
-    group_key: str | None = None
+    group_key: str | None = None  # name in atoms.info by which errors are listed
+    test_group_key: str | None = None  # where the test file has another one
     stress: StressSource | None = None
 
 
@@ -65,10 +66,8 @@ class TrainingConfig:
         return Path(self.folder) / name
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, without the folder, which differs between machines."""
-        values = asdict(self)
-        del values["folder"]
-        return values
+        """What the weights depend on, as plain JSON values: without the folder and the texts of `info`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("folder", "info")}
 
 
 def load_training_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
@@ -88,7 +87,7 @@ def load_training_config(path: str | Path, overrides: Mapping[str, Any] | None =
         table[key] = value
     config = _build(TrainingConfig, {**values, "folder": str(path.resolve().parent)}, str(path))
     if "kind" not in config.model:
-        raise ConfigError(f"{path}: [model] has no kind: give one, for example kind = \"hvnet\"")
+        raise ConfigError(f'{path}: [model] has no kind: give one, for example kind = "hvnet"')
     return config
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlcalc.errors import ConfigError, TrainingError
 from mlcalc.graphs import atoms_to_graph
-from mlcalc.models import Graph, build_network, join_graphs, predict
+from mlcalc.models import Graph, Network, build_network, join_graphs, predict
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import LossConfig, TrainingConfig
-from mlcalc.training.signals import stop_requested
 from mlcalc.training.data import Frame, element_energies, read_frames, split_frames
+from mlcalc.training.signals import stop_requested
 from mlcalc.validation import validate_structure
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
@@ -72,7 +72,7 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def loss_of(network: nn.Module, sample: Sample, weights: LossConfig) -> Tensor:
+def loss_of(network: Network, sample: Sample, weights: LossConfig) -> Tensor:
     """Weighted sum of the mean squared errors of energy per atom, forces and stress times volume per atom."""
     labeled = ~sample.stress.isnan().any(dim=1)
     with_stress = weights.stress > 0 and bool(labeled.any())
@@ -88,7 +88,7 @@ def loss_of(network: nn.Module, sample: Sample, weights: LossConfig) -> Tensor:
     return loss
 
 
-def errors_of(network: nn.Module, samples: Sequence[Sample], batch_size: int) -> Errors:
+def errors_of(network: Network, samples: Sequence[Sample], batch_size: int) -> Errors:
     """Errors of the network over all samples."""
     energy, forces, stress = [], [], []
     for start in range(0, len(samples), batch_size):
@@ -122,9 +122,9 @@ class Trainer:
         else:
             self.frames, validation = frames, read_frames(config.path(data.validation), **keys)
         self.network = self._untrained_network()
-        cutoff = float(self.network.cutoff)  # type: ignore[arg-type]
+        cutoff = self.network.cutoff
         for frame in (*self.frames, *validation):
-            validate_structure(frame.atoms, elements=self.network.elements)  # type: ignore[arg-type]
+            validate_structure(frame.atoms, elements=self.network.elements)
         self.samples = [make_sample(frame, cutoff) for frame in self.frames]
         self.validation = [make_sample(frame, cutoff) for frame in validation]
         self.steps_per_epoch = math.ceil(len(self.samples) / config.optimizer.batch_size)
@@ -149,7 +149,7 @@ class Trainer:
     def log(self) -> Path:
         return self.folder / "log.csv"
 
-    def _untrained_network(self) -> nn.Module:
+    def _untrained_network(self) -> Network:
         settings = dict(self.config.model)
         kind = settings.pop("kind")
         elements = settings.setdefault("elements", _elements(self.frames))
@@ -160,7 +160,7 @@ class Trainer:
             torch.manual_seed(self.config.optimizer.seed)
             return build_network(kind, settings)
 
-    def run(self, *, progress: bool = True) -> nn.Module:
+    def run(self, *, progress: bool = True) -> Network:
         """Train to the end; returns the network with the averaged weights.
 
         SIGINT and SIGTERM end it after the step at hand with a checkpoint (`finished` is then False), from which
