@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class ProtocolError(Exception):
     """Base of the errors raised by the protocols."""
@@ -15,5 +18,16 @@ class ThermostatError(ProtocolError, ValueError):
     """A thermostat that has nothing to act on."""
 
 
+class ResultFileError(ProtocolError, ValueError):
+    """A result file that cannot be read back."""
+
+
 class SimulationError(ProtocolError, RuntimeError):
-    """A run that can not be continued: non-finite forces, an explosion, a broken output folder."""
+    """A run that can not be continued: non-finite forces, an explosion, a broken output folder.
+
+    After a failed step `frames` holds the last good frames (ase.Atoms with energy, forces and momenta), oldest first.
+    """
+
+    def __init__(self, message: str, frames: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.frames = list(frames)

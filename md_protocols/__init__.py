@@ -1,0 +1,23 @@
+"""Molecular-dynamics protocols on any ASE calculator, and what is measured on their frames."""
+
+from __future__ import annotations
+
+from .distributions import InteratomicDistances, RadialDistribution, interatomic_distances, radial_distribution
+from .dynamics import run_nve, run_nvt
+from .errors import ConfigError, ProtocolError, ResultFileError, SimulationError, ThermostatError
+from .trajectory import Trajectory
+
+__all__ = [
+    "ConfigError",
+    "InteratomicDistances",
+    "ProtocolError",
+    "RadialDistribution",
+    "ResultFileError",
+    "SimulationError",
+    "ThermostatError",
+    "Trajectory",
+    "interatomic_distances",
+    "radial_distribution",
+    "run_nve",
+    "run_nvt",
+]

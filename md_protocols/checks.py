@@ -1,0 +1,79 @@
+"""Checks of settings and structures, done before any work."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+from .errors import ConfigError
+
+_LISTED = 8  # indices named in an error text
+
+
+def number(
+    name: str, value: Any, *, above: float | None = None, at_least: float | None = None, hint: str = ""
+) -> float:
+    """The finite number given, within its bounds; ConfigError otherwise."""
+    bound = f"greater than {above:g}" if above is not None else f"at least {at_least:g}" if at_least is not None else ""
+    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if good and (above is None or value > above) and (at_least is None or value >= at_least):
+        return float(value)
+    raise ConfigError(f"{name} is {value!r}: it must be a finite number{' ' * bool(bound)}{bound}{hint}")
+
+
+def whole(name: str, value: Any, *, at_least: int) -> int:
+    """The whole number given, not below its bound; ConfigError otherwise."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= at_least:
+        return int(value)
+    raise ConfigError(f"{name} is {value!r}: it must be a whole number, at least {at_least}")
+
+
+def choice(name: str, value: Any, options: Sequence[str]) -> str:
+    """The option given, in its own spelling; ConfigError with the nearest options otherwise."""
+    if isinstance(value, str) and value.lower() in options:
+        return value.lower()
+    near = difflib.get_close_matches(str(value).lower(), options, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, options))}.{guess}")
+
+
+def listed(indices: Sequence[int], symbols: Sequence[str] | None = None) -> str:
+    """The first few indices as text, with their elements where known."""
+    names = [f"{symbols[k]}{k}" if symbols else str(k) for k in indices[:_LISTED]]
+    return ", ".join(names) + (f" and {len(indices) - _LISTED} more" if len(indices) > _LISTED else "")
+
+
+def finite_rows(what: str, values: Any) -> None:
+    """ConfigError naming the atoms whose values are not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=-1)).tolist()
+    if bad:
+        raise ConfigError(f"{what} of {len(bad)} atoms are not finite (indices {listed(bad)}): repair the structure")
+
+
+def runnable(atoms: Any) -> None:
+    """ConfigError for anything that molecular dynamics cannot start from."""
+    if not isinstance(atoms, Atoms):
+        raise ConfigError(f"atoms is a {type(atoms).__name__}: give one ase.Atoms object")
+    if len(atoms) == 0:
+        raise ConfigError("the structure has no atoms: there is nothing to simulate")
+    if atoms.calc is None:
+        raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
+    finite_rows("positions", atoms.positions)
+    finite_rows("momenta", atoms.get_momenta())
+    if not np.isfinite(atoms.cell.array).all():
+        raise ConfigError(f"the cell is not finite: {atoms.cell.array.tolist()}; repair the structure")
+    light = np.flatnonzero(~(atoms.get_masses() > 0)).tolist()
+    if light:
+        raise ConfigError(f"atoms {listed(light)} have no positive mass: set one with atoms.set_masses(...)")
+    other = [type(c).__name__ for c in atoms.constraints if not isinstance(c, FixAtoms)]
+    if other:
+        raise ConfigError(
+            f"the constraint {other[0]} is not supported: only FixAtoms is; remove it with atoms.set_constraint()"
+        )

@@ -1,0 +1,140 @@
+"""The result of a molecular-dynamics run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from numpy.typing import NDArray
+
+from . import plotting
+from .storage import load_arrays, save_arrays
+
+Array = NDArray[np.float64]
+_KIND = "trajectory"
+_LOG = ("steps", "times_fs", "energies", "kinetic_energies", "temperatures", "conserved")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Frames and the log of a run; M log rows, F frames, the same steps for both unless intervals say otherwise."""
+
+    frames: list[Atoms]  # F frames with stored energy, forces and momenta; info["step"], info["time_fs"]
+    steps: NDArray[np.int64]  # (M,) of the log rows
+    times_fs: Array  # (M,) fs
+    energies: Array  # (M,) eV, potential
+    kinetic_energies: Array  # (M,) eV
+    temperatures: Array  # (M,) K, kinetic, over the true number of degrees of freedom
+    conserved: Array  # (M,) eV, total energy less the heat put in by the thermostat
+    settings: Mapping[str, Any]  # ensemble, temperature_K, timestep_fs, ..., as JSON values
+    completed: bool = True  # False: stopped by a signal or the wall-time limit
+
+    @property
+    def total_energies(self) -> Array:
+        """Potential plus kinetic energy, (M,) eV."""
+        return self.energies + self.kinetic_energies
+
+    @property
+    def frame_times_fs(self) -> Array:
+        """Times of the frames, (F,) fs."""
+        return np.array([frame.info["time_fs"] for frame in self.frames], dtype=float)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Axes with the temperature (left) and the energies relative to the first total energy (right) over time."""
+        ax = plotting.axes(ax)
+        picoseconds = self.times_fs / 1000.0
+        right = ax.twinx()
+        start = self.total_energies[0] if len(self.steps) else 0.0
+        lines = ax.plot(picoseconds, self.temperatures, color="tab:red", linewidth=0.8, label="temperature")
+        for values, label, color in (
+            (self.total_energies, "total", "black"),
+            (self.energies, "potential", "tab:blue"),
+            (self.conserved, "conserved", "tab:green"),
+        ):
+            lines += right.plot(picoseconds, values - start, color=color, linewidth=0.8, label=f"{label} energy")
+        ax.set_xlabel("time (ps)")
+        ax.set_ylabel("temperature (K)")
+        right.set_ylabel("energy − E_tot(0) (eV)")
+        ax.set_title(str(self.settings.get("label", "")), fontsize="medium")
+        ax.legend(handles=lines, fontsize="small", frameon=False, ncols=2)
+        return ax
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one .npz file at full precision, without pickle."""
+        log = {name: getattr(self, name) for name in _LOG}
+        info = {"settings": dict(self.settings), "completed": self.completed}
+        save_arrays(path, _KIND, log | frames_to_arrays(self.frames), info)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """The trajectory of a file written by `save`, or of the output folder of a run (also one still running)."""
+        if Path(path).is_dir():
+            from .run_folder import read_folder
+
+            return read_folder(Path(path))
+        arrays, info = load_arrays(path, _KIND)
+        log = {name: arrays.pop(name) for name in _LOG}
+        return cls(frames=arrays_to_frames(arrays), settings=info["settings"], completed=info["completed"], **log)
+
+
+def make_frame(template: Atoms, step: int, time_fs: float, energy: float, arrays: Mapping[str, Array]) -> Atoms:
+    """A copy of the template moved to positions (N, 3) Å with momenta, and forces in eV/Å stored beside the energy."""
+    frame: Atoms = template.copy()
+    frame.set_positions(arrays["positions"], apply_constraint=False)
+    frame.set_momenta(arrays["momenta"], apply_constraint=False)
+    frame.info |= {"step": step, "time_fs": time_fs}
+    frame.calc = SinglePointCalculator(frame, energy=energy, forces=arrays["forces"])
+    return frame
+
+
+def frames_to_arrays(frames: Sequence[Atoms]) -> dict[str, NDArray[Any]]:
+    """Stacked arrays of frames of one system."""
+    first = frames[0] if frames else Atoms()
+    mobile = np.ones(len(first), dtype=bool)
+    for constraint in first.constraints:
+        mobile[constraint.index] = False
+    stack = (len(frames), len(first), 3)
+    return {
+        "numbers": first.numbers,
+        "masses": first.get_masses(),
+        "tags": first.get_tags(),
+        "mobile": mobile,
+        "cells": np.array([frame.cell.array for frame in frames]).reshape(-1, 3, 3),
+        "pbc": first.pbc,
+        "frame_steps": np.array([frame.info["step"] for frame in frames], dtype=np.int64),
+        "frame_times_fs": np.array([frame.info["time_fs"] for frame in frames], dtype=float),
+        "frame_energies": np.array([frame.get_potential_energy() for frame in frames], dtype=float),
+        "positions": np.array([frame.positions for frame in frames]).reshape(stack),
+        "momenta": np.array([frame.get_momenta() for frame in frames]).reshape(stack),
+        "forces": np.array([frame.get_forces(apply_constraint=False) for frame in frames]).reshape(stack),
+    }
+
+
+def template_atoms(arrays: Mapping[str, NDArray[Any]]) -> Atoms:
+    """Atoms with the numbers, masses, tags, pbc and fixed atoms of the arrays, at the origin."""
+    atoms = Atoms(numbers=arrays["numbers"], positions=np.zeros((len(arrays["numbers"]), 3)), pbc=arrays["pbc"])
+    if not np.array_equal(atoms.get_masses(), arrays["masses"]):
+        atoms.set_masses(arrays["masses"])
+    if arrays["tags"].any():
+        atoms.set_tags(arrays["tags"])
+    if not arrays["mobile"].all():
+        atoms.set_constraint(FixAtoms(mask=~arrays["mobile"]))
+    return atoms
+
+
+def arrays_to_frames(arrays: Mapping[str, NDArray[Any]]) -> list[Atoms]:
+    """The frames that `frames_to_arrays` took apart."""
+    template = template_atoms(arrays)
+    frames = []
+    for k, step in enumerate(arrays["frame_steps"]):
+        template.set_cell(arrays["cells"][k])
+        per_atom = {name: arrays[name][k] for name in ("positions", "momenta", "forces")}
+        time_fs, energy = float(arrays["frame_times_fs"][k]), float(arrays["frame_energies"][k])
+        frames.append(make_frame(template, int(step), time_fs, energy, per_atom))
+    return frames
