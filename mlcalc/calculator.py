@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
 from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
 
 
-class MLCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
+class MLCalculator(Calculator):
     """ASE calculator of a potential: energy, free_energy, energies, forces, stress in ASE's units.
 
     model: name of a bundled model, path of a model file, or any Potential; the caller's object is not changed.
@@ -33,7 +33,7 @@ class MLCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
     PropertyNotImplementedError.  Errors leave no results behind.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class MLCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
         max_edges: int = DEFAULT_MAX_EDGES,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         named = isinstance(model, (str, os.PathLike))
         potential = cast("Potential", load_model(model) if named else model)  # type: ignore[arg-type]
         self.engine = Engine(potential, device=device, dtype=dtype)
@@ -68,17 +68,17 @@ class MLCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
         if atoms is None:
             raise EmptyStructureError("there is no structure to calculate: attach the calculator to Atoms")
         try:
-            super().calculate(atoms, properties, system_changes)
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
             results = self._evaluate(atoms, properties)
         except BaseException:
-            self.reset()  # or ASE would take the failed structure for an already calculated one
+            self.reset()  # type: ignore[no-untyped-call]  # or ASE would take the failed structure for an already calculated one
             raise
         self.results = results
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """ASE's get_property, one thread at a time."""
         with self._lock:
-            return super().get_property(name, atoms, allow_calculation)
+            return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         validate_structure(atoms, elements=self.engine.elements, min_distance=self.min_distance)

@@ -174,7 +174,8 @@ class HVNet(Network):
         near = self._neighborhoods(graph, element)
         for convolution in self.hermconv:
             s, v = convolution(s, v, near)
-        return self.atomic_energies(self.readout(s).squeeze(1), element)
+        energies: Tensor = self.atomic_energies(self.readout(s).squeeze(1), element)
+        return energies
 
     def _neighborhoods(self, graph: Graph, element: Tensor) -> list[_Neighborhood]:
         vectors = graph.edge_vectors().to(self.embed.weight.dtype)

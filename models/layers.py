@@ -69,7 +69,7 @@ class AtomicEnergies(nn.Module):
         self.shifts: Tensor
 
     def _apply(self, fn: Any, recurse: bool = True) -> AtomicEnergies:
-        super()._apply(fn, recurse)  # moves to the device, but also rounds to float32
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # moves to the device, but also rounds to float32
         self.shifts = torch.tensor(self._shifts, dtype=torch.float64, device=self.shifts.device)
         return self
 

@@ -146,7 +146,8 @@ class Block(nn.Module):
         logits = q.index_select(0, edges.center) * k.index_select(0, edges.neighbor) * dk
         attention = silu(logits.view(len(dk), self.heads, -1).sum(2)) * edges.envelope
         values = (v.index_select(0, edges.neighbor) * dv).view(len(dk), self.heads, -1)
-        return (values * attention[:, :, None]).view(len(dk), -1)
+        messages: Tensor = values * attention[:, :, None]
+        return messages.view(len(dk), -1)
 
     def _vector_message(self, message: Tensor, vec: Tensor | None, edges: _Edges) -> Tensor:
         """(vec_j s1 + d_ij s2) C(r_ij), (E, S, H): the envelope is what keeps the energy continuous at the cutoff."""
@@ -160,7 +161,7 @@ class Block(nn.Module):
         """w_ij, the inner product of the two rejections, (E, H)."""
         target, source = self.w_proj(vec).chunk(2, dim=2)
         p, q = target.index_select(0, edges.center), source.index_select(0, edges.neighbor)
-        products = (p * q).sum(1)
+        products: Tensor = (p * q).sum(1)
         if self.lmax == 1:
             d = edges.harmonics[:, :, None]
             products = products - (p * d).sum(1) * (q * d).sum(1)
@@ -223,7 +224,8 @@ class ViSNet(Network):
         x = self.out_norm(x)
         for block in self.head:
             x, vec = block(x, vec)
-        return self.atomic_energies(x.squeeze(1), element)
+        energies: Tensor = self.atomic_energies(x.squeeze(1), element)
+        return energies
 
     def _edges(self, graph: Graph) -> _Edges:
         vectors = graph.edge_vectors().to(self.out_norm.weight.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ase import Atoms, units
@@ -102,7 +102,7 @@ def _read_ase(
     from ase.io import read
 
     try:
-        images: list[Atoms] = read(path, index=":")
+        images = cast("list[Atoms]", read(path, index=":"))
     except Exception as error:  # ASE's readers raise whatever the format's parser raises
         raise DataError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
     frames = []
