@@ -16,6 +16,7 @@ from mlcalc.models import architectures, build_network, network_settings
 
 _AGAIN = "The file was edited, or written by another program: get it again from its source"
 _SPARE_MEMORY = 64 * 2**20  # bytes; what building may take beyond a multiple of the weights in the file
+_MAX_STEPS = 100_000  # torch calls while building; a network of a thousand tensors takes some ten thousand
 
 
 def rebuild_network(info: ModelInfo, tensors: Mapping[str, Tensor], origin: str) -> nn.Module:
@@ -30,7 +31,7 @@ def rebuild_network(info: ModelInfo, tensors: Mapping[str, Tensor], origin: str)
     weights = sum(tensor.nbytes for tensor in tensors.values())
     try:
         # weights are drawn at random before the stored ones replace them: the caller's random numbers must not move
-        with torch.random.fork_rng(devices=[]), _MemoryLimit(8 * weights + _SPARE_MEMORY):
+        with torch.random.fork_rng(devices=[]), _BuildingLimit(8 * weights + _SPARE_MEMORY):
             network = build_network(info.kind, info.settings)
     except Exception as error:  # whatever a constructor raises on values that nobody has checked
         raise ModelFileError(f"{origin} has settings that give no {info.kind} network: {error}. {_AGAIN}") from error
@@ -98,23 +99,25 @@ def _check_tensors(network: nn.Module, tensors: Mapping[str, Tensor], origin: st
             )
 
 
-class _MemoryLimit(TorchFunctionMode):
+class _BuildingLimit(TorchFunctionMode):
     """Stops the building of a network that grows far beyond the weights in the file.
 
-    A header may ask for a billion channels; without this the machine would be out of memory before the tensors
-    could be compared.
+    A header may ask for a billion channels or layers; without this the machine would be out of memory, or busy for
+    ever, before the tensors could be compared.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.left = self.limit = limit
+        self.limit, self.bytes, self.steps = limit, 0, 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.steps += 1
         if isinstance(result, Tensor) and not any(result is argument for argument in args):
-            self.left -= result.nbytes
-            if self.left < 0:
-                raise MemoryError(f"the network takes more than {self.limit} bytes, its weights in the file far less")
+            self.bytes += result.nbytes
+        if self.bytes > self.limit or self.steps > _MAX_STEPS:
+            limit = f"{self.limit} bytes" if self.bytes > self.limit else f"{_MAX_STEPS} steps"
+            raise MemoryError(f"building it takes more than {limit}, for much smaller weights in the file")
         return result

@@ -22,7 +22,7 @@ def bundled_sha256(name: str) -> str:
     return _index()[f"{name}.safetensors"]
 
 
-def write_index(folder: Path = FOLDER) -> dict[str, str]:
+def write_index(folder: Path) -> dict[str, str]:
     """The sha256 of every model file in the folder, also written to its index.json; for releases of new weights."""
     index = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.safetensors"))}
     (folder / INDEX.name).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

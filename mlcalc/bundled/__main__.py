@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mlcalc.bundled import INDEX, write_index
+from mlcalc import bundled
 from mlcalc.model_file import load_model
 
-index = write_index()
+for path in bundled.FOLDER.glob("*.safetensors"):
+    load_model(path)  # nothing is released that cannot be loaded
+index = bundled.write_index(bundled.FOLDER)
 for file, sha256 in index.items():
-    load_model(file.removesuffix(".safetensors"))  # nothing is released that cannot be loaded
     print(f"{sha256}  {file}")
-print(f"{len(index)} models in {INDEX}")
+print(f"{len(index)} models in {bundled.INDEX}")
