@@ -69,9 +69,9 @@ def validate_structure(
     momenta = atoms.arrays.get("momenta")
     if momenta is not None:
         _check_finite("momenta", momenta, "Draw new velocities, or read an earlier frame of the run.")
+    cell, pbc = resolve_cell(atoms)
     if elements is not None:
         _check_elements(atoms.numbers, tuple(elements))
-    cell, pbc = resolve_cell(atoms)
     _check_own_images(cell, pbc, min_distance)
 
 
