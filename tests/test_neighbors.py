@@ -137,6 +137,15 @@ def test_a_slab_gets_no_pairs_through_its_vacuum_and_none_through_a_short_free_v
             assert same(fresh(Case(slab.positions + [0.0, 0.0, height], cell, slab.pbc, 5.0)), expected)
 
 
+def test_periodicity_through_wide_vacuum_changes_nothing() -> None:
+    slab = fcc111("Cu", (2, 2, 3), vacuum=6.0)
+    free, through = (fresh(Case(slab.positions, slab.cell.array, np.array(pbc), 5.0)) for pbc in ([1, 1, 0], [1, 1, 1]))
+    assert same(free, through)
+    slab.center(vacuum=2.0, axis=2)  # the control: now the images do meet
+    free, through = (fresh(Case(slab.positions, slab.cell.array, np.array(pbc), 5.0)) for pbc in ([1, 1, 0], [1, 1, 1]))
+    assert len(free.i) < len(through.i)
+
+
 @pytest.mark.parametrize("backend", ["matscipy", "vesin"])
 def test_input_types_do_not_matter_and_inputs_stay(backend: str) -> None:
     positions = np.array([[0, 0, 0], [2, 0, 0], [0, 3, 1]])
