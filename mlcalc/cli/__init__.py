@@ -1,0 +1,107 @@
+"""The command line: `mlcalc VERB ...`.
+
+Nothing heavy is imported before a verb runs: help and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import click
+
+from mlcalc import __version__
+from mlcalc.cli.evaluate import eval_command
+from mlcalc.cli.md import md_command
+from mlcalc.cli.models import models_command
+from mlcalc.cli.options import DebugGroup
+from mlcalc.cli.rdf import rdf_command
+from mlcalc.cli.train import train_command
+
+__all__ = ["commands", "main"]
+
+FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes; the last two as shells report signals
+
+
+class _TerminationError(BaseException):
+    """SIGTERM; not an Exception, so that no handler of ordinary errors swallows it."""
+
+
+@click.group(cls=DebugGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, prog_name="mlcalc")
+def commands() -> None:
+    """Molecular dynamics with trained HVNet and ViSNet potentials.
+
+    \b
+    Units everywhere: eV, Å, eV/Å, eV/Å^3, K, fs unless an option says otherwise.
+    Structures are read by ASE: xyz, extxyz, cif, POSCAR, traj, ...
+
+    \b
+    Examples:
+      mlcalc models
+      mlcalc md ethanol.xyz --model ethanol-visnet --ensemble berendsen --temperature-K 300 --steps 2000 --output run
+      mlcalc rdf run --output distances.png
+      mlcalc eval cu-hvnet Cu_test.xyz --plot parity.png
+    """
+
+
+for _command in (md_command, rdf_command, models_command, train_command, eval_command):
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the command: 0, 1 (an error, told in one line), 2 (usage), 130 (SIGINT) or 143 (SIGTERM)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    restore = _terminate_on_sigterm()
+    try:
+        code = commands.main(words, prog_name="mlcalc", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except _TerminationError:
+        click.echo("Terminated.", err=True)
+        return TERMINATED
+    except BrokenPipeError:  # the reader of our output went away, as in `mlcalc models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except Exception as error:  # noqa: BLE001 - the last handler: told in one line unless --debug
+        if "--debug" in words:
+            traceback.print_exc()
+        else:
+            click.echo(f"Error: {_told(error)}", err=True)
+        return FAILURE
+    finally:
+        restore()
+
+
+def _told(error: Exception) -> str:
+    """One line for an error: our own texts as they are, others with what to do next."""
+    from mlcalc.errors import MLCalcError, ModelError, ProtocolError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, MLCalcError | ModelError | ProtocolError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback, and report it)"
+
+
+def _terminate_on_sigterm() -> Callable[[], None]:
+    """Let SIGTERM unwind like Ctrl-C; returns what puts the previous handler back."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _TerminationError
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    return lambda: signal.signal(signal.SIGTERM, previous) and None
