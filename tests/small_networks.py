@@ -1,0 +1,75 @@
+"""Small random networks of every registered architecture, and the same potential with other shifts or precision."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any
+
+import torch
+from checks import ElementPotential
+from structures import graph_of, samples
+from torch import nn
+
+from mlcalc import load_model
+from mlcalc.model_file import bundled_models
+from mlcalc.models import architectures, build_network, network_settings, predict
+
+# Settings an architecture does not have are left out, so that a new one is tested without a line here.
+COMMON = {"hidden_channels": 16, "num_layers": 3, "num_heads": 2, "num_rbf": 8}
+VARIED = {"lmax": (1, 2)}
+ELEMENTS = (
+    {"elements": ("Cu",), "cutoff": 4.0, "energy_shift": (-3.75,), "neighbor_norm": 3.0},
+    {"elements": ("H", "C", "O"), "cutoff": 3.0, "energy_shift": (-13.6, -1029.5, -2041.3), "neighbor_norm": 5.0},
+)
+
+
+def small_settings() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(kind, settings) of two to four small networks per architecture."""
+    for kind, architecture in architectures().items():
+        known = {field.name for field in fields(architecture.config)}
+        varied = {name: values for name, values in VARIED.items() if name in known}
+        for chemistry, values in product(ELEMENTS, product(*varied.values())):
+            settings = {name: value for name, value in (COMMON | chemistry).items() if name in known}
+            yield kind, settings | dict(zip(varied, values, strict=True))
+
+
+def random_network(kind: str, settings: Mapping[str, Any], *, seed: int = 0) -> ElementPotential:
+    """A float64 network with random weights and biases, scaled to forces of 1 eV/Å (rms).
+
+    Biases are drawn too: at their usual initial value of zero they hide discontinuities.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(kind, settings).to(torch.float64)
+        for parameter in network.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return _scaled(network)
+
+
+def bundled_networks() -> Iterator[str]:
+    """Names of the trained models that come with the package."""
+    yield from sorted(bundled_models())
+
+
+def bundled_network(name: str) -> ElementPotential:
+    """A bundled model in float64, scaled to forces of 1 eV/Å on the structures of the laws, far from its training."""
+    return _scaled(load_model(name).to(torch.float64))
+
+
+def _scaled(network: nn.Module) -> ElementPotential:
+    network.requires_grad_(False).eval()
+    forces = predict(network, graph_of(samples(network.elements), network.cutoff)).forces
+    return variant(network, energy_scale=network.config.energy_scale / float(forces.square().mean().sqrt()))
+
+
+def variant(potential: ElementPotential, *, dtype: torch.dtype = torch.float64, **changes: Any) -> ElementPotential:
+    """The same potential with some settings changed, in another precision."""
+    if not isinstance(potential, nn.Module):
+        return replace(potential, dtype=dtype, **changes)
+    kind, settings = network_settings(potential)
+    network = build_network(kind, settings | changes)
+    network.to(torch.float64).load_state_dict(copy.deepcopy(potential.state_dict()))
+    return network.requires_grad_(False).eval().to(dtype)
