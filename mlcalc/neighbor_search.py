@@ -157,8 +157,16 @@ def _matscipy(box: SearchBox, reach: float) -> Triple:
 def _vesin(box: SearchBox, reach: float) -> Triple:
     from vesin import NeighborList
 
+    points, vectors, free = box.positions, box.vectors, ~box.pbc
+    if free.any() and box.pbc.any():
+        # vesin 0.4 wants the free axis k along the Cartesian axis k: turn the structure
+        axes = np.empty((3, 3))
+        axes[free] = vectors[free] / np.sqrt((vectors[free] ** 2).sum(axis=1, keepdims=True))
+        axes[box.pbc] = np.linalg.svd(vectors[box.pbc])[2][: int(box.pbc.sum())]
+        points, vectors = points @ axes.T, vectors @ axes.T
+        vectors[np.logical_or.outer(free, free) & ~np.eye(3, dtype=np.bool_)] = 0.0  # exactly so, without rounding
     search = NeighborList(cutoff=float(reach), full_list=True)
-    i, j, shifts = search.compute(points=box.positions, box=box.vectors, periodic=box.pbc, quantities="ijS")
+    i, j, shifts = search.compute(points=points, box=vectors, periodic=box.pbc, quantities="ijS")
     return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64)
 
 
