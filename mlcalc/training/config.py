@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -34,6 +35,10 @@ class LossConfig:
     forces: float = 1.0  # of force components
     stress: float = 0.0  # of the components of stress times volume per atom
 
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            _require(name, weight, 0 <= weight < math.inf, "zero or a positive weight")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -47,6 +52,14 @@ class OptimizerConfig:
     ema_decay: float = 0.999  # per step; the averaged weights are validated and saved
     seed: int = 0
     validate_every: int = 1  # epochs
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
+        for name in ("learning_rate", "gradient_clip"):
+            _require(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "a positive number")
+        _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "zero or more steps")
+        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,11 @@ def load_training_config(path: str | Path, overrides: Mapping[str, Any] | None =
     if "kind" not in config.model:
         raise ConfigError(f'{path}: [model] has no kind: give one, for example kind = "hvnet"')
     return config
+
+
+def _require(name: str, value: Any, allowed: bool, what: str) -> None:
+    if not allowed:
+        raise ConfigError(f"{name} = {value} is not allowed: give {what}")
 
 
 _Config = TypeVar("_Config")
