@@ -25,7 +25,7 @@ class MLCalculator(Calculator):
     """ASE calculator of a potential: energy, free_energy, energies, forces, stress in ASE's units.
 
     model: name of a bundled model, path of a model file, or any Potential; the caller's object is not changed.
-    device: "cpu", "cuda", "cuda:1" or "auto".  dtype: precision of the network, "float32" or "float64"; geometry and
+    device: "cpu", "cuda", "cuda:1" or "auto".  dtype: precision of the network, "float64" or, faster, "float32"; geometry and
     sums over atoms are float64 in any case.  skin: neighbor lists are searched within cutoff + skin (Å) and reused
     until atoms or cell have moved too far; results do not depend on it.  min_distance: closer atoms (Å) are an error.
 
@@ -40,7 +40,7 @@ class MLCalculator(Calculator):
         model: str | os.PathLike[str] | Potential,
         *,
         device: str | torch.device = "cpu",
-        dtype: str = "float32",
+        dtype: str = "float64",
         skin: float = 1.0,
         neighbor_backend: str = "matscipy",
         min_distance: float = MIN_DISTANCE,

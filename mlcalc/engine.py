@@ -52,7 +52,7 @@ class Engine:
     Holds no state between calls, so that calculators in several threads may share one.
     """
 
-    def __init__(self, potential: Potential, *, device: str | torch.device = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, potential: Potential, *, device: str | torch.device = "cpu", dtype: str = "float64") -> None:
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
         if isinstance(potential, nn.Module):
             network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)

@@ -8,11 +8,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.models import Graph
-from mlcalc.neighbors import NeighborPairs, neighbor_pairs
+from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborPairs, neighbor_pairs
 from mlcalc.validation import resolve_cell
 
 
-def atoms_to_graph(atoms: Atoms, cutoff: float, *, backend: str = "matscipy", max_edges: int | None = None) -> Graph:
+def atoms_to_graph(
+    atoms: Atoms, cutoff: float, *, backend: str = "matscipy", max_edges: int | None = DEFAULT_MAX_EDGES
+) -> Graph:
     """Graph of one structure with all its edges within the cutoff (Å); the structure must have been validated."""
     cell, pbc = resolve_cell(atoms)
     positions = np.asarray(atoms.positions, dtype=np.float64)
