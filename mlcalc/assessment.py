@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class Assessment:
 
     def save(self, path: str | Path) -> None:
         """Write everything to an .npz file, for `load`."""
-        values = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        values: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, **values)
 
@@ -85,9 +86,9 @@ class Assessment:
     def load(cls, path: str | Path) -> Assessment:
         """The assessment that `save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
                 values = {field.name: data[field.name] for field in fields(cls)}
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise DataError(f"{path}: not an assessment written by Assessment.save ({error})") from error
         return cls(**values | {"groups": tuple(values["groups"].tolist())})
 

@@ -73,12 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `mlcalc models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except Exception as error:  # noqa: BLE001 - the last handler: told in one line unless --debug
+    except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
         else:
             click.echo(f"Error: {_told(error)}", err=True)
-        return FAILURE
+        return _exit_code(error)
     finally:
         restore()
 
@@ -95,6 +95,15 @@ def _told(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback, and report it)"
 
 
+def _exit_code(error: Exception) -> int:
+    """1, or as shells report it for work that a signal ended after a last checkpoint."""
+    from mlcalc.errors import TrainingInterruptedError
+
+    if isinstance(error, TrainingInterruptedError):
+        return 128 + int(getattr(error, "signal_number", signal.SIGINT))
+    return FAILURE
+
+
 def _terminate_on_sigterm() -> Callable[[], None]:
     """Let SIGTERM unwind like Ctrl-C; returns what puts the previous handler back."""
     if threading.current_thread() is not threading.main_thread():
@@ -104,4 +113,8 @@ def _terminate_on_sigterm() -> Callable[[], None]:
         raise _TerminationError
 
     previous = signal.signal(signal.SIGTERM, terminate)
-    return lambda: signal.signal(signal.SIGTERM, previous) and None
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, previous)
+
+    return restore

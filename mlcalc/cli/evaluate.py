@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @dtype_option("float64")
 @device_option
 def eval_command(
+    *,
     model: str,
     frames: str,
     as_json: bool,
@@ -63,7 +65,7 @@ def eval_command(
     labeled = read_frames(
         frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
     )
-    assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json)
+    assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
     if plot is not None:
         assessment.plot().savefig(plot, dpi=150)
     if save is not None:
@@ -93,18 +95,19 @@ def _stress_source(
 def _report(assessment: Assessment) -> str:
     from ase.units import GPa
 
-    columns = [("energy", "energy (meV/atom)", 1e3), ("forces", "forces (meV/Å)", 1e3), ("stress", "stress (GPa)", 1 / GPa)]
+    quantities = [("energy", "E/N", 1e3), ("forces", "F", 1e3), ("stress", "stress", 1 / GPa)]
+    legend = ["E/N: energy per atom, meV", "F: force components, meV/Å", "stress: components, GPa"]
     if assessment.one_composition:
-        columns.insert(1, ("total_energy", "total energy (meV)", 1e3))
+        quantities.insert(1, ("total_energy", "E", 1e3))
+        legend.insert(1, "E: energy, meV")
     if math.isnan(assessment.overall.stress_mae):
-        del columns[-1]
-    header = ["group", "frames", *(f"{title} {kind}" for _, title, _ in columns for kind in ("MAE", "RMSE"))]
+        del quantities[-1], legend[-1]
+    columns = [(f"{quantity}_{kind}", scale) for quantity, _, scale in quantities for kind in ("mae", "rmse")]
 
     def row(name: str, statistics: ErrorStatistics) -> list[str]:
-        values = [
-            scale * getattr(statistics, f"{quantity}_{kind}") for quantity, _, scale in columns for kind in ("mae", "rmse")
-        ]
+        values = [scale * getattr(statistics, column) for column, scale in columns]
         return [name, str(statistics.frames), *("-" if math.isnan(value) else f"{value:.4g}" for value in values)]
 
-    groups = [row(name, statistics) for name, statistics in assessment.by_group.items()]
-    return table(header, [*groups, row("all", assessment.overall)])
+    header = ["group", "frames", *(f"{title} {kind}" for _, title, _ in quantities for kind in ("MAE", "RMSE"))]
+    rows = [row(name, statistics) for name, statistics in assessment.by_group.items()]
+    return table(header, [*rows, row("all", assessment.overall)]) + "\n\n" + "; ".join(legend)

@@ -75,7 +75,7 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
         from mlcalc.cli.figures import md_figure
 
         md_figure(trajectory).savefig(folder / "md.png", dpi=150)
-    click.echo(f"files           {', '.join(sorted(str(path) for path in folder.iterdir()))}")
+    click.echo(f"files           {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def _prepared(structure: str, settings: dict[str, Any]) -> Atoms:

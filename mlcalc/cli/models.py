@@ -94,6 +94,8 @@ def _listed(infos: Mapping[str, ModelInfo]) -> str:
         ]
         for name, info in infos.items()
     ]
+    if not rows:
+        return "No models are bundled with this version: give the path of a model file to the other commands."
     return table(header, rows) + "\n\nDetails of one: mlcalc models NAME"
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.command("rdf", cls=DebugCommand, short_help="Distribution of distances: g(r), or h(r) of molecules.")
 @click.argument("frames", type=click.Path(exists=True))
 @click.option("--pair", nargs=2, metavar="X Y", help="Two elements, as in --pair O H.  [default: all atoms]")
-@click.option("--r-max", type=float, default=6.0, show_default=True, help="Largest distance, Å; may exceed half a cell.")
+@click.option(
+    "--r-max", type=float, default=6.0, show_default=True, help="Largest distance, Å; may exceed half a cell."
+)
 @click.option("--bins", type=int, default=300, show_default=True, help="Number of equal bins from 0 to r-max.")
 @click.option("--index", default=":", show_default=True, metavar="SLICE", help="Frames, as in 100: or ::10.")
 @click.option(
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help=".png, .pdf, .svg; .csv; or .npz")
 def rdf_command(
-    frames: str, pair: tuple[str, str] | None, r_max: float, bins: int, index: str, kind: str, output: str | None
+    *, frames: str, pair: tuple[str, str] | None, r_max: float, bins: int, index: str, kind: str, output: str | None
 ) -> None:
     """Radial distribution function g(r) of periodic frames, or distribution of distances h(r) of molecules.
 
@@ -78,9 +80,7 @@ def _frames(path: str, index: str) -> list[Atoms]:
     return chosen
 
 
-def _distribution(
-    images: list[Atoms], periodic: bool, r_max: float, bins: int, pair: tuple[str, str] | None
-) -> Any:
+def _distribution(images: list[Atoms], periodic: bool, r_max: float, bins: int, pair: tuple[str, str] | None) -> Any:
     from mlcalc.md_protocols import interatomic_distances, radial_distribution
 
     if periodic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from typing import Any
 
@@ -37,7 +38,7 @@ def train_command(config: str, output: str, overrides: tuple[str, ...], resume: 
     from mlcalc.training import load_training_config, train
 
     settings = load_training_config(config, _overrides(overrides))
-    path = train(settings, output, resume=resume, progress=not as_json)
+    path = train(settings, output, resume=resume, progress=not as_json and sys.stderr.isatty())
     if as_json:
         click.echo(json.dumps({"model": str(path), "output": output}))
     else:
