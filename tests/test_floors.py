@@ -23,7 +23,7 @@ FLOORS = sorted(FORBIDDEN)
 def broken_rules(source: str, floor: str) -> Iterator[str]:
     """Imports of the source that its floor must not have, or must have only inside a function."""
     tree = ast.parse(source)
-    late = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
+    late = {id(node) for block in ast.walk(tree) if runs_later(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names = ["." if node.level == 1 else ".." if node.level else str(node.module)]
@@ -32,6 +32,13 @@ def broken_rules(source: str, floor: str) -> Iterator[str]:
         for root in (name if name.startswith(".") else name.split(".")[0] for name in names):
             if root in FORBIDDEN[floor] or root == ".." or (root in LATE.get(floor, ()) and id(node) not in late):
                 yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def runs_later(block: ast.AST) -> bool:
+    """Whether the code in it does not run on import."""
+    if isinstance(block, ast.If):
+        return ast.unparse(block.test) == "TYPE_CHECKING"
+    return isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 @pytest.mark.parametrize("floor", FLOORS)
@@ -55,6 +62,7 @@ def test_imports_keep_to_their_floor(floor: str) -> None:
         ("md_protocols", "import matplotlib.pyplot as plt"),
         ("mlcalc", "from models import predict"),
         ("mlcalc", "import md_protocols"),
+        ("mlcalc", "from matplotlib.axes import Axes"),
         ("mlcalc", "from .errors import MLCalcError"),
         ("tests", "from models.graph import Graph"),
     ],
@@ -68,6 +76,7 @@ def test_a_broken_rule_is_caught(floor: str, source: str) -> None:
     [
         ("models", "import torch\nfrom .graph import Graph"),
         ("md_protocols", "from ase import Atoms\nfrom .errors import X\ndef f():\n    import matplotlib.pyplot"),
+        ("mlcalc", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
         ("mlcalc", "import torch\nfrom mlcalc.models import predict\nfrom mlcalc.errors import X"),
     ],
 )

@@ -84,7 +84,8 @@ def violations(source: str) -> Iterator[str]:
             fault = "listens on every interface"
         elif isinstance(node, ast.Call):
             first, *rest = ast.unparse(node.func).split(".")
-            fault = call_fault(node, ".".join([names.get(first, first), *rest]), id(node) in forked)
+            known = names.get(first, "?" if rest else first)  # `random.normal()` of a local `random` is no module's
+            fault = call_fault(node, ".".join([known, *rest]), id(node) in forked)
         if fault:
             yield f"line {node.lineno}: {fault}: {ast.unparse(node)[:80]}"
 
@@ -136,6 +137,7 @@ def test_a_violation_is_caught(source: str) -> None:
         "import torch\ntorch.load(path, weights_only=True)",
         "import yaml\nyaml.load(text, Loader=yaml.CSafeLoader)",
         "import numpy as np\nnp.random.default_rng(0).normal()",
+        "import numpy as np\nrandom = np.random.default_rng(0)\nrandom.normal()",
         "import torch\nwith torch.random.fork_rng():\n    torch.manual_seed(0)",
         "server.bind(('127.0.0.1', 31415))",
         "model.eval()",
