@@ -26,7 +26,7 @@ class System:
     name: str
     atoms: Atoms
     model: str  # name of a bundled model, or a file
-    temperature_K: float
+    temperature_K: float  # noqa: N815 - as in run_nvt
     timestep_fs: float
     steps: int
 
