@@ -43,8 +43,9 @@ class AppendFile:
         self.path = path
         verify(path, mark)
         self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
-        self._file.truncate(mark.offset)
-        self._file.seek(mark.offset)
+        if self._file.seek(0, os.SEEK_END) != mark.offset:
+            self._file.truncate(mark.offset)
+            self._file.seek(mark.offset)
         self.mark = mark
 
     def append(self, data: bytes) -> None:

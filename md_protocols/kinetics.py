@@ -29,7 +29,7 @@ class Kinetics:
         self.mobile[fixed] = 0.0
         if remove_rotation and (atoms.pbc.any() or len(fixed)):
             raise ConfigError(
-                "remove_rotation needs a free molecule: turn pbc off and remove constraints, or leave it out"
+                "remove_rotation needs a free molecule: set pbc=False and remove constraints, or leave it out"
             )
         self.remove_drift = remove_drift and not len(fixed)
         self.remove_rotation = remove_rotation

@@ -53,7 +53,8 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], d
     """Arrays and JSON values of a file written by `save_arrays`; ResultFileError for any other file."""
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a broken archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
         found, version, info = header["kind"], header["format"], header["info"]
