@@ -141,9 +141,9 @@ def _sync_folder(folder: Path) -> None:
 def read_container(path: Path) -> Container:
     """The file, read once and only after its size and header length were found possible."""
     try:
-        size = _regular_size(path)
+        _check_regular(path)
         with path.open("rb") as file:
-            return _read(file, path, size)
+            return _read(file, path, os.fstat(file.fileno()).st_size)  # of this file, not of one that replaces it
     except FileNotFoundError:
         raise ModelFileError(f"model file {path} does not exist: check the path") from None
     except PermissionError:
@@ -152,18 +152,17 @@ def read_container(path: Path) -> Container:
         raise ModelFileError(f"model file {path} cannot be read: {error.strerror or error}; check the disk") from error
 
 
-def _regular_size(path: Path) -> int:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
+def _check_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise ModelFileError(f"{path} is a folder: name the .safetensors model file in it")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise ModelFileError(f"{path} is not a regular file (a device, pipe or socket): name a .safetensors model file")
-    if status.st_size == 0:
-        raise ModelFileError(f"model file {path} is empty (0 bytes): copy or download it again")
-    return status.st_size
 
 
 def _read(file: BinaryIO, path: Path, size: int) -> Container:
+    if size == 0:
+        raise ModelFileError(f"model file {path} is empty (0 bytes): copy or download it again")
     head = file.read(min(size, 4096))
     length = int.from_bytes(head[:8], "little")
     if len(head) < 9 or head[8:9] != b"{" or length > MAX_HEADER:

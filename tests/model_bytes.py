@@ -105,10 +105,11 @@ class PairNet(nn.Module):
         super().__init__()
         self.config, self.cutoff, self.elements = config, config.cutoff, config.elements
         self.pair = nn.Sequential(nn.Linear(1, config.width), nn.Tanh(), nn.Linear(config.width, 1))
+        self.register_buffer("scale", torch.tensor(0.1), persistent=False)  # made anew at loading, in the right dtype
 
     def forward(self, graph: Graph) -> Tensor:
         distance = graph.edge_vectors().norm(dim=1, keepdim=True).to(self.pair[0].weight.dtype)
-        energy = (self.pair(distance) * (1 - distance / self.cutoff) ** 3).squeeze(1).to(torch.float64)
+        energy = (self.scale * self.pair(distance) * (1 - distance / self.cutoff) ** 3).squeeze(1).to(torch.float64)
         start = torch.full(graph.numbers.shape, self.config.energy_shift[0], dtype=torch.float64)
         return start.index_add(0, graph.edges[0], energy)
 

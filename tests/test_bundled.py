@@ -102,6 +102,6 @@ def test_maintainers_rewrite_the_index_with_one_command(release: Path, capsys: p
     assert list(bundled_models()) == ["cu-hvnet"]
     index = (release / "index.json").read_bytes()
     (release / "bad.safetensors").write_bytes(good_file("hvnet")[:-1])
-    with pytest.raises(ModelFileError, match="bad.safetensors is truncated"):
+    with pytest.raises(ModelFileError, match=r"bad.safetensors is truncated"):
         runpy.run_module("mlcalc.bundled", run_name="__main__")
     assert (release / "index.json").read_bytes() == index

@@ -79,6 +79,14 @@ def test_damage_names_the_hashes(tmp_path: Path) -> None:
     refused(tmp_path / "a.safetensors", damaged, f"contents of sha256 [0-9a-f]{{64}}, its header says {stated}.*again")
 
 
+def test_a_flip_that_changes_no_value_is_found(tmp_path: Path) -> None:
+    good = edited(good_file("hvnet"), lambda header: header["errors"].update(tiny=1e-7))
+    (tmp_path / "a.safetensors").write_bytes(good)
+    assert load_model(tmp_path / "a.safetensors").info.errors == {"tiny": 1e-7}
+    assert good.count(b"1e-07") == 1
+    refused(tmp_path / "a.safetensors", good.replace(b"1e-07", b"1E-07"), "sha256.*again")
+
+
 FOREIGN = {
     "page.safetensors": (
         b"<!DOCTYPE html>\n<html><body>404</body></html>",
