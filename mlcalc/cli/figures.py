@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlcalc.md_protocols import Trajectory
 
 R_MAX, BINS = 8.0, 400  # Å
+ATOMS_COUNTED = 500_000  # over all frames: seconds, whatever the length of the run
 
 
 def md_figure(trajectory: Trajectory) -> Figure:
@@ -29,6 +30,7 @@ def plot_distances(trajectory: Trajectory, axes: Axes) -> None:
     from mlcalc.md_protocols import interatomic_distances, radial_distribution
 
     frames = trajectory.frames[len(trajectory.frames) // 2 :]
+    frames = frames[:: max(1, len(frames) * len(frames[0]) // ATOMS_COUNTED)]
     if frames[0].pbc.all():
         radial_distribution(frames, r_max=R_MAX, bins=BINS).plot(axes)
     elif len(frames[0]) > 1 and not frames[0].pbc.any():
