@@ -127,7 +127,7 @@ def assess(
     if not frames:
         raise DataError("there are no frames to assess the model on: give at least one")
     if isinstance(model, str | Path):
-        model = load_model(model)  # type: ignore[assignment]  # a network is a Potential without inheriting
+        model = load_model(model)  # a network is a Potential without inheriting
     results: dict[int, Evaluation] = {}
     for labeled in (True, False):  # stress costs time and exists only where there is a volume
         chosen = [k for k, frame in enumerate(frames) if (frame.stress is not None) is labeled]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ class MLCalculator(Calculator):
     """ASE calculator of a potential: energy, free_energy, energies, forces, stress in ASE's units.
 
     model: name of a bundled model, path of a model file, or any Potential; the caller's object is not changed.
-    device: "cpu", "cuda", "cuda:1" or "auto".  dtype: precision of the network, "float64" or, faster, "float32"; geometry and
-    sums over atoms are float64 in any case.  skin: neighbor lists are searched within cutoff + skin (Å) and reused
-    until atoms or cell have moved too far; results do not depend on it.  min_distance: closer atoms (Å) are an error.
+    device: "cpu", "cuda", "cuda:1" or "auto".
+    dtype: precision of the network, "float64" or the faster "float32"; geometry and sums are float64 in any case.
+    skin: neighbor lists are searched within cutoff + skin (Å) and reused until atoms or cell have moved too far;
+    results do not depend on it.
+    min_distance: closer atoms (Å) are an error.
 
     Stress is that of a structure periodic in all three directions; elsewhere asking for it raises
     PropertyNotImplementedError.  Errors leave no results behind.
@@ -48,8 +50,7 @@ class MLCalculator(Calculator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
-        named = isinstance(model, (str, os.PathLike))
-        potential = cast("Potential", load_model(model) if named else model)  # type: ignore[arg-type]
+        potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
         self.engine = Engine(potential, device=device, dtype=dtype)
         self.info = getattr(potential, "info", None)
         self.model_name = str(getattr(self.info, "name", "") or type(potential).__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -56,8 +55,8 @@ def evaluate(
         raise ConfigError("evaluate takes a list of structures: pass [atoms]")
     if edges_per_batch < 1:
         raise ConfigError(f"edges_per_batch is {edges_per_batch}: it must be at least 1")
-    named = isinstance(model, (str, os.PathLike))
-    engine = Engine(cast("Potential", load_model(model) if named else model), device=device, dtype=dtype)  # type: ignore[arg-type]
+    potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
+    engine = Engine(potential, device=device, dtype=dtype)
     results: list[Evaluation] = []
     pending: list[Graph] = []
     n_edges = 0

@@ -33,7 +33,7 @@ from mlcalc.model_info import (
     info_to_json,
     strict_json,
 )
-from mlcalc.models import network_settings
+from mlcalc.models import Network, network_settings
 from mlcalc.network_rebuild import check_weights, parameter_dtypes, rebuild_network
 
 __all__ = ["GoldenStructure", "ModelInfo", "bundled_models", "load_model", "read_model_info", "save_model"]
@@ -68,7 +68,7 @@ def save_model(
         ) from error
 
 
-def load_model(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> nn.Module:
+def load_model(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> Network:
     """The network of a bundled model (by name) or of a model file, with its ModelInfo as `.info`.
 
     It is in evaluation mode, without gradients of the weights, on the CPU and in the dtype of the file.  `verify`
@@ -81,7 +81,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> 
     network = rebuild_network(info, container.tensors(), origin)
     if verify:
         check_golden(network, info, origin)
-    object.__setattr__(network, "info", info)
+    network.info = info
     return network
 
 

@@ -12,14 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from mlcalc.errors import ModelFileError
 from mlcalc.model_info import ModelInfo
-from mlcalc.models import architectures, build_network, network_settings
+from mlcalc.models import Network, architectures, build_network, network_settings
 
 _AGAIN = "The file was edited, or written by another program: get it again from its source"
 _SPARE_MEMORY = 64 * 2**20  # bytes; what building may take beyond a multiple of the weights in the file
 _MAX_STEPS = 100_000  # torch calls while building; a network of a thousand tensors takes some ten thousand
 
 
-def rebuild_network(info: ModelInfo, tensors: Mapping[str, Tensor], origin: str) -> nn.Module:
+def rebuild_network(info: ModelInfo, tensors: Mapping[str, Tensor], origin: str) -> Network:
     """The network with these weights, bit for bit; ModelFileError when settings and tensors do not fit together."""
     known = architectures()
     if info.kind not in known:

@@ -13,3 +13,4 @@ class Network(nn.Module):
     config: Any  # frozen dataclass of JSON values
     cutoff: float  # Å
     elements: tuple[str, ...]  # symbols, by atomic number
+    info: Any  # what its file says of it, once it was loaded from one

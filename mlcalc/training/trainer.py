@@ -195,7 +195,7 @@ class Trainer:
             group["lr"] = self._learning_rate(state.step)
         loss = loss_of(self.network, batch, self.config.loss)
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         if not bool(norm.isfinite()):
             raise TrainingError(
