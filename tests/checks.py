@@ -238,6 +238,8 @@ def check_float32(potential: ElementPotential, single: ElementPotential) -> None
         double, found = answer(potential, atoms), answer(single, atoms)
         close(found.energies, double.energies, 1e-5, "float32 against float64, energies")
         close(found.forces, double.forces, 1e-4, "float32 against float64, forces")
+        atoms.translate([3000, -1000, 2000])
+        close(answer(single, atoms).forces, double.forces, 1e-4, "float32 far from the origin against float64, forces")
 
 
 def check_repeatable(potential: ElementPotential) -> None:

@@ -97,6 +97,7 @@ BROKEN: list[tuple[str, ElementPotential, str]] = [
     ("energy shift", twins.DoubledShift(), "energy shift"),
     ("elements matter", twins.ElementBlind(CHO), "swapping two elements"),
     ("float32", twins.SinglePrecisionTotal(), "float32"),
+    ("float32", twins.SinglePrecisionPositions(), "far from the origin"),
     ("repeatable", twins.WithMemory(), "asked twice"),
     ("repeatable", twins.WritesIntoGraph(), "changed graph.shifts"),
     ("forces", twins.HalfDetached(), "central differences"),

@@ -312,3 +312,10 @@ class WritesIntoGraph(ManyBody):
     def total(self, energies: Tensor, graph: Graph) -> Tensor:
         graph.shifts.mul_(1 + 1e-12)
         return energies
+
+
+class SinglePrecisionPositions(ManyBody):
+    """Rounds positions before it takes their differences."""
+
+    def edges(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+        return super().edges(replace(graph, positions=graph.positions.to(self.dtype).to(torch.float64)))
