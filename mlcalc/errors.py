@@ -98,4 +98,8 @@ class TrainingError(MLCalcError, ArithmeticError):
 
 
 class TrainingInterruptedError(MLCalcError):
-    """A training run that was asked to stop; its checkpoint is on disk."""
+    """A training run that was asked to stop by a signal; its checkpoint is on disk."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -100,7 +100,7 @@ def _exit_code(error: Exception) -> int:
     from mlcalc.errors import TrainingInterruptedError
 
     if isinstance(error, TrainingInterruptedError):
-        return 128 + int(getattr(error, "signal_number", signal.SIGINT))
+        return 128 + error.signal_number
     return FAILURE
 
 

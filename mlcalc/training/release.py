@@ -33,10 +33,11 @@ def train(config: TrainingConfig, output: str | Path, *, resume: bool = True, pr
     output = Path(output)
     trainer = Trainer(config, output, resume=resume)
     network = trainer.run(progress=progress)
-    if not trainer.finished:
+    if trainer.stopped_by is not None and not trainer.finished:
         raise TrainingInterruptedError(
             f"training of {config.name} was stopped after step {trainer.state.step} of {trainer.total_steps}; "
-            f"the checkpoint is in {output}: the same command continues from there"
+            f"the checkpoint is in {output}: the same command continues from there",
+            trainer.stopped_by,
         )
     plot_training(trainer.log, output / "training.png")
     assessment = _test(config, network, progress)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from mlcalc.errors import ConfigError, TrainingError
 from mlcalc.graphs import atoms_to_graph
+from mlcalc.md_protocols.signals import StopRequest
 from mlcalc.models import Graph, Network, build_network, join_graphs, predict
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import LossConfig, TrainingConfig
 from mlcalc.training.data import Frame, element_energies, read_frames, split_frames
-from mlcalc.training.signals import stop_requested
 from mlcalc.validation import validate_structure
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
@@ -134,6 +135,7 @@ class Trainer:
             optimizer=torch.optim.Adam(self.network.parameters(), lr=config.optimizer.learning_rate),
             average={name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
         )
+        self.stopped_by: Signals | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             if not resume:
@@ -163,15 +165,15 @@ class Trainer:
     def run(self, *, progress: bool = True) -> Network:
         """Train to the end; returns the network with the averaged weights.
 
-        SIGINT and SIGTERM end it after the step at hand with a checkpoint (`finished` is then False), from which
-        the same call continues.
+        SIGINT, SIGTERM and SIGUSR1 end it after the step at hand with a checkpoint (`finished` is then False,
+        `stopped_by` the signal), from which the same call continues.
         """
         from tqdm import tqdm
 
         bar = tqdm(total=self.total_steps, initial=self.state.step, disable=not progress, desc=self.config.name)
         saved = time.monotonic()
-        with bar, stop_requested() as stop:
-            while not (self.finished or stop.is_set()):
+        with bar, StopRequest(None, signals=True) as stop:
+            while not (self.finished or stop()):
                 self._step()
                 bar.update()
                 if self.state.step % self.steps_per_epoch == 0:
@@ -180,6 +182,7 @@ class Trainer:
                     self._save()
                     saved = time.monotonic()
             self._save()
+        self.stopped_by = stop.signal
         self.network.load_state_dict(self.state.average)
         return self.network
 
