@@ -171,7 +171,7 @@ def _record(
     simulation: Simulation, recorder: Recorder, steps: int, stop: StopRequest, progress: bool | None
 ) -> Trajectory:
     before = recorder.resumed
-    if before is not None and before.step >= steps:
+    if before is not None and before.step >= steps and before.ended:
         return recorder.result(completed=True)
     if before is None:
         simulation.start()

@@ -27,6 +27,7 @@ class Checkpoint:
     frames: Mark
     log_end: Mark  # where all rows end: a run that stops between two grid steps adds its last one
     frames_end: Mark
+    ended: bool  # the row and the frame of this very step are in the files, be it on the grid or not
 
     @property
     def is_empty(self) -> bool:

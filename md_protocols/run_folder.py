@@ -86,11 +86,11 @@ class RunFolder:
             self.add(row, state, log=self._last_logged != row.step, frame=self._last_frame != row.step)
         log.sync()
         frames.sync()
-        self._save(Checkpoint(row.step, state, rng_state, *grid, log.mark, frames.mark))
+        self._save(Checkpoint(row.step, state, rng_state, *grid, log.mark, frames.mark, ended=last))
 
     def start(self, state: PhaseSpace, rng_state: dict[str, Any]) -> None:
         """Claim the folder for a new run, before its first row."""
-        self._save(Checkpoint(0, state, rng_state, Mark(), Mark(), Mark(), Mark()))
+        self._save(Checkpoint(0, state, rng_state, Mark(), Mark(), Mark(), Mark(), ended=False))
         about = {
             "settings": self._settings.as_dict(),
             "calculator": self._calculator,
@@ -137,6 +137,9 @@ class RunFolder:
             )
         verify(self._path / _LOG, checkpoint.log_end)
         verify(self._path / _FRAMES, checkpoint.frames_end)
+        if not checkpoint.is_empty:
+            on_grid = [checkpoint.step % interval == 0 for interval in self.intervals]
+            self._last_logged, self._last_frame = (checkpoint.step if there else -1 for there in on_grid)
 
     def _stored(self) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]] | None:
         if (self._path / _CHECKPOINT).exists():
@@ -154,7 +157,7 @@ class RunFolder:
             old = self.resumed
             if old and (old.log, old.frames) != (old.log_end, old.frames_end):
                 # The rows beyond the grid are about to go: after a crash the checkpoint must not ask for them.
-                self._save(replace(old, log_end=old.log, frames_end=old.frames))
+                self._save(replace(old, log_end=old.log, frames_end=old.frames, ended=False))
             self._log = AppendFile(self._path / _LOG, old.log if old else Mark())
             self._frames = AppendFile(self._path / _FRAMES, old.frames if old else Mark())
         return self._log, self._frames
@@ -168,6 +171,7 @@ class RunFolder:
             "energy": state.energy,
             "heat": state.heat,
             "rng_state": checkpoint.rng_state,
+            "ended": checkpoint.ended,
             "settings": self._settings.as_dict(),
             "calculator": self._calculator,
             **{name: [getattr(checkpoint, name).offset, getattr(checkpoint, name).crc] for name in _MARKS},
@@ -193,7 +197,7 @@ def _read_checkpoint(path: Path) -> tuple[Checkpoint, dict[str, Any], dict[str, 
     positions, momenta, forces = (arrays.pop(name) for name in ("positions", "momenta", "forces"))
     state = PhaseSpace(positions, momenta, forces, info["energy"], info["heat"])
     marks = (Mark(*info[name]) for name in _MARKS)
-    return Checkpoint(info["step"], state, info["rng_state"], *marks), arrays, info
+    return Checkpoint(info["step"], state, info["rng_state"], *marks, info["ended"]), arrays, info
 
 
 def read_folder(path: Path, template: Atoms | None = None) -> Trajectory:

@@ -25,7 +25,8 @@ from killed_runs import ENSEMBLES, FOLDERS, STEPS
 from springs import Springs, copper
 
 import mlcalc
-from mlcalc.md_protocols import ConfigError, ResultFileError, SimulationError, Trajectory, run_nve, run_nvt
+from mlcalc.md_protocols import ConfigError, ResultFileError, SimulationError, Trajectory, dynamics, run_nve, run_nvt
+from mlcalc.md_protocols.run_folder import RunFolder
 
 OUTPUTS = ("log.csv", "trajectory.extxyz")
 SETTINGS: dict[str, Any] = {"temperature_K": 300.0, "timestep_fs": 2.0, "thermostat": "bussi", "trajectory_interval": 3}
@@ -171,6 +172,41 @@ def test_a_run_grown_in_pieces_leaves_the_bytes_of_one_run(lengths: tuple[int, .
     assert grown.frames == whole.frames
 
 
+@pytest.mark.parametrize("at_call", [8, 7])
+def test_a_signal_before_the_first_continued_step_repeats_no_row(at_call: int, tmp_path: Path) -> None:
+    """The force call of a continued run that checks the calculator comes before any step; 6 steps are on the grid."""
+    with pytest.raises(KeyboardInterrupt):
+        bussi(tmp_path / "run", stopping(signal.SIGINT, at_call=at_call))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            bussi(tmp_path / "run", stopping(signal.SIGINT, at_call=1))
+        assert Trajectory.load(tmp_path / "run").steps.tolist() == [0, 3, 6, 7][: at_call - 4]
+    bussi(tmp_path / "run", stopping(signal.SIGINT, at_call=-1))
+    bussi(tmp_path / "whole", stopping(signal.SIGINT, at_call=-1))
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_periodic_checkpoint_at_the_last_step_is_not_its_end(tmp_path: Path) -> None:
+    """A run killed between the two must still get its last row."""
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    class KilledFolder(RunFolder):
+        def checkpoint(self, row: Any, state: Any, rng_state: Any, *, last: bool = False) -> None:
+            if last:
+                raise Killed
+            super().checkpoint(row, state, rng_state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamics, "RunFolder", KilledFolder)
+        with pytest.raises(Killed):
+            bussi(tmp_path / "run", checkpoint_interval_s=0.0)
+    assert bussi(tmp_path / "run", checkpoint_interval_s=0.0).steps[-1] == 20
+    bussi(tmp_path / "whole")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
 def test_with_and_without_output_agree_bit_for_bit(tmp_path: Path) -> None:
     stored, kept = bussi(tmp_path), bussi(None)  # type: ignore[arg-type]
     for name in ("steps", "times_fs", "energies", "kinetic_energies", "temperatures", "conserved"):
@@ -284,8 +320,9 @@ def cut(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
+    """One bit; in a checkpoint one of the positions, as not every byte of a zip file says something."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[data.find(b"positions.npy") + 200 if path.suffix == ".npz" else len(data) // 2] ^= 1
     path.write_bytes(data)
 
 

@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms
 from springs import copper
 
 from mlcalc.md_protocols import ResultFileError, Trajectory, radial_distribution, run_nve, run_nvt
+from mlcalc.md_protocols.storage import load_arrays, save_arrays
 
 
 def trajectory() -> Trajectory:
@@ -85,6 +86,26 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
     radial_distribution(copper(), r_max=3.0, bins=3).save(path)
     with pytest.raises(ResultFileError, match=r"expected a 'trajectory'"):
         Trajectory.load(path)
+
+
+def test_no_flipped_bit_changes_a_number_silently(tmp_path: Path) -> None:
+    path, rng = tmp_path / "g.npz", np.random.default_rng(4)
+    arrays = {"x": rng.normal(size=(5, 3)), "n": np.arange(4)}
+    save_arrays(path, "test", arrays, {"a": 1.5})
+    good, refused = path.read_bytes(), 0
+    for _ in range(600):
+        data = bytearray(good)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            found, info = load_arrays(path, "test")
+        except ResultFileError:
+            refused += 1
+            continue
+        assert info == {"a": 1.5}
+        assert found.keys() == arrays.keys()
+        assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    assert refused > 300
 
 
 def test_progress_goes_to_stderr_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
