@@ -58,6 +58,15 @@ class MLCalculator(Calculator):
         self.min_distance = min_distance
         self._lock = threading.RLock()
 
+    def describe(self) -> dict[str, Any]:
+        """What the numbers depend on: a run in a folder is continued only with the same."""
+        return {
+            "model": self.model_name,
+            "sha256": getattr(self.info, "sha256", None),
+            "cutoff": self.engine.cutoff,
+            "dtype": str(self.engine.dtype).removeprefix("torch."),
+        }
+
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -26,7 +26,7 @@ class Graph:
     positions: Tensor  # (N, 3) Å
     cell: Tensor  # (S, 3, 3) Å, rows are the cell vectors; zeros for a molecule
     edges: Tensor  # (2, E) int64
-    shifts: Tensor  # (E, 3) whole cell vectors
+    shifts: Tensor  # (E, 3) whole numbers of cell vectors, of any dtype
     batch: Tensor  # (N,) int64, the structure each atom belongs to
 
     @property
@@ -37,10 +37,11 @@ class Graph:
         """r_ij of every edge, (E, 3) Å; differentiable in positions and cell."""
         i, j = self.edges
         difference = self.positions.index_select(0, j) - self.positions.index_select(0, i)
+        shifts = self.shifts.to(self.cell.dtype)
         if self.n_structures == 1:
-            return difference + self.shifts @ self.cell[0]
+            return difference + shifts @ self.cell[0]
         edge_cell = self.cell.index_select(0, self.batch.index_select(0, i))
-        return difference + torch.einsum("es,esx->ex", self.shifts, edge_cell)
+        return difference + torch.einsum("es,esx->ex", shifts, edge_cell)
 
     def sum_by_structure(self, values: Tensor) -> Tensor:
         """Sums of per-atom values (N, ...) over the atoms of each structure, (S, ...), in float64."""

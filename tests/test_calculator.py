@@ -34,6 +34,7 @@ from mlcalc.errors import (
     UnknownElementError,
     UnknownModelError,
 )
+from mlcalc.md_protocols import run_nve
 from mlcalc.models import Graph
 
 NETWORK = random_network(
@@ -466,3 +467,14 @@ def test_batches_equal_single_structures() -> None:
     with pytest.raises(ConfigError, match=r"pass \[atoms\]"):
         evaluate(NETWORK, structures[0])
     assert evaluate(NETWORK, []) == []
+
+
+def test_a_run_is_not_continued_with_another_model_or_precision(tmp_path) -> None:
+    atoms = copper()
+    atoms.calc = calculator()
+    settings = {"timestep_fs": 1.0, "steps": 2, "temperature_K": 100, "output": tmp_path / "run"}
+    run_nve(atoms, **settings)
+    assert "float64" in (tmp_path / "run/run.json").read_text()
+    atoms.calc = calculator(dtype="float32")
+    with pytest.raises(ConfigError, match=r"dtype.*float64.*float32"):
+        run_nve(atoms, **settings)
