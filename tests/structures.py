@@ -40,7 +40,8 @@ def _single_graph(atoms: Atoms, cutoff: float) -> Graph:
 
 
 def _radii(symbols: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([max(covalent_radii[atomic_numbers[symbol]], 0.7) for symbol in symbols])  # Å; hydrogen enlarged
+    """Covalent radii (Å), those of light elements enlarged: at random angles, atoms at bond lengths are absurd."""
+    return np.array([max(covalent_radii[atomic_numbers[symbol]], 1.1) for symbol in symbols])
 
 
 def contact(elements: Sequence[str], factor: float = 0.85) -> float:
@@ -49,7 +50,7 @@ def contact(elements: Sequence[str], factor: float = 0.85) -> float:
 
 
 def _fill(symbols: Sequence[str], rng: np.random.Generator, cell: NDArray[np.float64], periodic: bool) -> Atoms:
-    """Random atoms in the cell, none closer than 0.85 of the sum of two covalent radii."""
+    """Random atoms in the cell, none closer than 0.85 of the sum of two radii."""
     radii = _radii(symbols)
     box = {"cell": cell, "pbc": True} if periodic else {}
     for _ in range(200):

@@ -125,7 +125,7 @@ def _potentials() -> dict[str, Callable[[], ElementPotential]]:
     made: dict[str, Callable[[], ElementPotential]] = {
         "Morse": Morse,
         "many-body Cu": ManyBody,
-        "many-body HCO": partial(ManyBody, CHO, cutoff=3.0, energy_shift=(-13.6, -1029.5, -2041.3)),
+        "many-body HCO": partial(ManyBody, CHO, energy_shift=(-13.6, -1029.5, -2041.3)),
     }
     for kind, settings in small_settings():
         extra = [f"{name} {settings[name]}" for name in ("lmax",) if name in settings]

@@ -34,7 +34,7 @@ DISTANCES = np.linspace(0.3, 4.4, 83)  # Å
 
 
 def _visnet(lmax: int, **settings: Any) -> ViSNet:
-    sizes = {"cutoff": 3.0, "hidden_channels": 16, "num_layers": 3, "num_heads": 2, "num_rbf": 8, "neighbor_norm": 5.0}
+    sizes = {"cutoff": 4.0, "hidden_channels": 16, "num_layers": 3, "num_heads": 2, "num_rbf": 8, "neighbor_norm": 3.0}
     network = random_network("visnet", {"elements": CHO, **sizes, "lmax": lmax, **settings})
     assert isinstance(network, ViSNet)
     return network
@@ -73,7 +73,7 @@ def test_products_on_nodes_are_rejections_on_edges(lmax: int, monkeypatch: pytes
 
 
 def test_without_the_rejection_lmax_1_is_another_network() -> None:
-    block, edges = (network := _visnet(1)).blocks[1], network._edges(graph_of(cluster(CHO), 3.0))
+    block, edges = (network := _visnet(1)).blocks[1], network._edges(graph_of(cluster(CHO), 4.0))
     vec = torch.ones(7, 3, 16, dtype=torch.float64)
     block.lmax = 2  # takes the formula for |d|^2 = 2 where it does not hold
     assert float((block._vector_products(vec, edges) - _rejection_products(block, vec, edges)).abs().max()) > 1e-2
