@@ -14,6 +14,7 @@ from .layers import (
     AtomicEnergies,
     ElementIndex,
     check_energy_settings,
+    check_neighbor_norm,
     check_sizes,
     shifted_softplus,
     smooth_norm,
@@ -46,8 +47,7 @@ class HVNetConfig:
         check_radial_settings(self.cutoff, self.num_rbf, self.envelope_exponent)
         check_sizes(hidden_channels=self.hidden_channels, num_layers=self.num_layers)
         check_energy_settings(self.energy_scale, self.energy_shift, elements)
-        if not self.neighbor_norm > 0:
-            raise ModelError(f"neighbor_norm is {self.neighbor_norm}: it must be positive")
+        check_neighbor_norm(self.neighbor_norm)
         if self.variant != "smooth":
             raise ModelError(f"unknown HVNet variant {self.variant!r}: this version has 'smooth'")
 

@@ -93,3 +93,9 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ModelError(f"{name} is {size!r}: it must be a whole number of at least 1")
+
+
+def check_neighbor_norm(norm: float) -> None:
+    """Refuse a divisor of neighbor sums that is not a positive number."""
+    if not (math.isfinite(norm) and norm > 0):
+        raise ModelError(f"neighbor_norm is {norm}: it must be a positive number, about sqrt(number of neighbors)")

@@ -14,12 +14,14 @@ def polynomial_envelope(distance: Tensor, cutoff: float, exponent: int) -> Tenso
     """Envelope that falls from 1 to 0 at the cutoff with two continuous derivatives, and is 0 beyond.
 
     u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), x = r/rc, p = exponent
-    (Gasteiger et al., arXiv:2003.03123, Eq. 8).
+    (Gasteiger et al., arXiv:2003.03123, Eq. 8), computed as (1-x)^3 sum_k<p (k+1)(k+2)/2 x^k: the same polynomial,
+    but without the cancellation that makes the first form noisy, even negative, near the cutoff in float32.
     """
-    p = exponent
     x = distance / cutoff
-    u = 1 - x**p * ((p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2)))
-    return torch.where(x < 1, u, torch.zeros_like(u))
+    series = torch.zeros_like(x)
+    for k in reversed(range(exponent)):
+        series = series * x + (k + 1) * (k + 2) / 2
+    return torch.clamp(1 - x, min=0) ** 3 * series
 
 
 class BesselBasis(nn.Module):
@@ -58,7 +60,7 @@ def check_radial_settings(cutoff: float, num_rbf: int, envelope_exponent: int) -
     """Refuse settings no radial basis can be built from."""
     if not (math.isfinite(cutoff) and cutoff > 0):
         raise ModelError(f"cutoff is {cutoff}: it must be a positive length in Å, for example 5.0")
-    if num_rbf < 2:
-        raise ModelError(f"num_rbf is {num_rbf}: at least 2 radial functions are needed")
-    if envelope_exponent < 3:  # below, the curvature at r = 0 is not zero
-        raise ModelError(f"envelope_exponent is {envelope_exponent}: it must be at least 3")
+    if not isinstance(num_rbf, int) or num_rbf < 2:
+        raise ModelError(f"num_rbf is {num_rbf!r}: a whole number of at least 2 radial functions is needed")
+    if not isinstance(envelope_exponent, int) or envelope_exponent < 3:  # below, the curvature at r = 0 is not zero
+        raise ModelError(f"envelope_exponent is {envelope_exponent!r}: it must be a whole number of at least 3")

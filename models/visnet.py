@@ -12,7 +12,15 @@ from torch.nn.functional import silu
 from .elements import element_symbols
 from .errors import ModelError
 from .graph import Graph
-from .layers import AtomicEnergies, ElementIndex, check_energy_settings, check_sizes, smooth_norm, xavier_linear
+from .layers import (
+    AtomicEnergies,
+    ElementIndex,
+    check_energy_settings,
+    check_neighbor_norm,
+    check_sizes,
+    smooth_norm,
+    xavier_linear,
+)
 from .network import Network
 from .radial import ExpNormBasis, check_radial_settings, polynomial_envelope
 from .registry import register
@@ -49,8 +57,7 @@ class ViSNetConfig:
                 f"hidden_channels {self.hidden_channels} does not divide into {self.num_heads} heads of even size: "
                 "choose a multiple of 2 x num_heads"
             )
-        if not self.neighbor_norm > 0:
-            raise ModelError(f"neighbor_norm is {self.neighbor_norm}: it must be positive")
+        check_neighbor_norm(self.neighbor_norm)
         if self.variant != "smooth":
             raise ModelError(f"unknown ViSNet variant {self.variant!r}: this version has 'smooth'")
 
