@@ -117,7 +117,8 @@ def run_nve(
     log rows every `log_interval` steps, by default with the frames; the first and the last step are always in.
 
     With `output`, a folder is written (see `run_folder`) and nothing else; the same call on the same folder continues
-    an interrupted run bit for bit, returns a finished one, and extends it if `steps` has grown.  SIGINT, SIGTERM and
+    an interrupted run bit for bit (if forces depend on the positions alone), returns a finished one, and extends it if
+    `steps` has grown, with the intervals it began with.  SIGINT, SIGTERM and
     SIGUSR1 then end the run after the current step, with a checkpoint, before they take their usual effect; at
     `wall_time_s` seconds the run returns with `completed=False`.
 

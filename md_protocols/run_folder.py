@@ -196,8 +196,9 @@ def _read_checkpoint(path: Path) -> tuple[Checkpoint, dict[str, Any], dict[str, 
     arrays, info = load_arrays(path / _CHECKPOINT, _KIND)
     positions, momenta, forces = (arrays.pop(name) for name in ("positions", "momenta", "forces"))
     state = PhaseSpace(positions, momenta, forces, info["energy"], info["heat"])
-    marks = (Mark(*info[name]) for name in _MARKS)
-    return Checkpoint(info["step"], state, info["rng_state"], *marks, info["ended"]), arrays, info
+    marks = {name: Mark(*info[name]) for name in _MARKS}
+    checkpoint = Checkpoint(info["step"], state, info["rng_state"], ended=info["ended"], **marks)
+    return checkpoint, arrays, info
 
 
 def read_folder(path: Path, template: Atoms | None = None) -> Trajectory:

@@ -21,7 +21,8 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self._previous: dict[int, Any] = {}
         self._limit, self._signals = wall_time_s, signals
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._last: float | None = None
         self._slowest = 0.0
 
     def __enter__(self) -> StopRequest:
@@ -40,7 +41,9 @@ class StopRequest:
     def __call__(self) -> bool:
         """True when the run should end before its next step; asked once per step."""
         now = time.monotonic()
-        self._slowest, self._last = max(self._slowest, now - self._last), now
+        if self._last is not None:
+            self._slowest = max(self._slowest, now - self._last)
+        self._last = now
         late = self._limit is not None and now - self._start + 2 * self._slowest > self._limit
         return late or self.signal is not None
 

@@ -42,7 +42,8 @@ def sync_folder(folder: Path) -> None:
 
 def save_arrays(path: str | Path, kind: str, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> None:
     """Write arrays and JSON values as one .npz file, atomically; each member carries a CRC."""
-    header = json.dumps({"format": _FORMAT, "kind": kind, "info": info}, sort_keys=True)
+    # The names are repeated, because one flipped bit in a zip directory can hide members from view.
+    header = json.dumps({"format": _FORMAT, "kind": kind, "info": info, "arrays": sorted(arrays)}, sort_keys=True)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, header=np.array(header), **arrays)
     write_atomically(Path(path), buffer.getvalue())
@@ -57,6 +58,8 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], d
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
         found, version, info = header["kind"], header["format"], header["info"]
+        if sorted(arrays) != header["arrays"]:
+            raise ValueError(f"it should hold {header['arrays']}, and does {sorted(arrays)}")
     except FileNotFoundError:
         raise ResultFileError(f"{path}: there is no such file") from None
     except Exception as error:  # a damaged zip file can raise almost anything
