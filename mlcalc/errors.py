@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mlcalc.md_protocols.errors import ConfigError, ProtocolError, ThermostatError
+from mlcalc.md_protocols.errors import (
+    ConfigError,
+    ProtocolError,
+    ResultFileError,
+    SimulationError,
+    ThermostatError,
+)
 from mlcalc.models.errors import ModelError
 
 __all__ = [
@@ -20,6 +26,8 @@ __all__ = [
     "OutOfMemoryError",
     "OverlapError",
     "ProtocolError",
+    "ResultFileError",
+    "SimulationError",
     "StructureError",
     "ThermostatError",
     "TooManyEdgesError",
