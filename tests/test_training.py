@@ -250,6 +250,9 @@ def test_npz_and_errors(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", **{k: v for k, v in arrays.items() if k != "forces"})
     np.savez(tmp_path / "object.npz", **{**arrays, "energy": np.array([None] * 4)})
     (tmp_path / "text.npz").write_text("no zip")
+    whole = (tmp_path / "good.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(tmp_path / "shape.npz", **{**arrays, "positions": arrays["positions"][:3]})
     (tmp_path / "junk.xyz").write_text("this is\nnot a structure\n")
     write(tmp_path / "bare.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
     for name, text in {
@@ -257,6 +260,8 @@ def test_npz_and_errors(tmp_path: Path) -> None:
         "short.npz": r"short\.npz: .*forces.*needs numbers, positions",
         "object.npz": r"object\.npz: not a readable npz",
         "text.npz": r"text\.npz: not a readable npz",
+        "half.npz": r"half\.npz: not a readable npz",
+        "shape.npz": r"shape\.npz: the arrays have shapes .*\(3, 3, 3\).*expected",
         "missing.xyz": r"missing\.xyz: there is no such file",
         "junk.xyz": r"junk\.xyz: ASE cannot read it",
         "bare.xyz": r"bare\.xyz: frame 0 has no 'energy'; it has.*name the key",
@@ -273,7 +278,13 @@ def test_npz_and_errors(tmp_path: Path) -> None:
         ({"optimizer.batch_size": 0}, "batch_size = 0"),
         ({"optimizer.epochs": -3}, "epochs = -3"),
         ({"optimizer.learning_rate": float("nan")}, "learning_rate = nan"),
-        ({"loss.forces": -1.0}, "forces = -1"),
+        ({"loss.forces": -1.0}, r"small\.toml \[loss\]: forces = -1"),
+        ({"optimizer": 3}, "optimizer = 3 is not allowed: give a table of settings"),
+        ({"optimizer.epochs.x": 3}, "epochs is a value, not a table"),
+        ({"optimizer.epochs": "many"}, "epochs = 'many' is not allowed: give a whole number"),
+        ({"optimizer.epochs": 2.5}, r"epochs = 2\.5 is not allowed: give a whole number"),
+        ({"data.validation": True}, "validation = True is not allowed: give a whole number or a text"),
+        ({"data.stress.key": 1}, "key = 1 is not allowed: give a text"),
     ],
 )
 def test_wrong_settings(folder: Path, overrides: dict[str, float], text: str) -> None:

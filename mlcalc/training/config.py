@@ -7,7 +7,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from mlcalc.errors import ConfigError
 from mlcalc.training.data import StressSource
@@ -97,6 +98,8 @@ def load_training_config(path: str | Path, overrides: Mapping[str, Any] | None =
         table = values
         for part in tables:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: {part} is a value, not a table of settings")
         table[key] = value
     config = _build(TrainingConfig, {**values, "folder": str(path.resolve().parent)}, str(path))
     if "kind" not in config.model:
@@ -124,11 +127,24 @@ def _build(cls: type[_Config], values: Mapping[str, Any], where: str) -> _Config
         raise ConfigError(f"{where}: unknown setting {unknown[0]!r}{hint} Allowed: {', '.join(known)}")
     built = {}
     for name, value in values.items():
-        nested = next((t for t in getattr(hints[name], "__args__", (hints[name],)) if is_dataclass(t)), None)
+        nested = next((t for t in get_args(hints[name]) or (hints[name],) if is_dataclass(t)), None)
         if nested is not None and isinstance(value, Mapping):
-            value = _build(nested, value, f"{where} [{name}]")  # type: ignore[arg-type]  # noqa: PLW2901
-        built[name] = tuple(value) if isinstance(value, list) else value
+            built[name] = _build(cast("type[Any]", nested), value, f"{where} [{name}]")
+        else:
+            built[name] = tuple(value) if isinstance(value, list) else value
+            _check_type(f"{where}: {name}", built[name], hints[name])
     try:
         return cls(**built)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    allowed = [get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+    accepted = (*allowed, int) if float in allowed else tuple(allowed)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in allowed):
+        words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "a list"}
+        wanted = " or ".join(words.get(kind, "a table of settings") for kind in allowed if kind is not type(None))
+        raise ConfigError(f"{name} = {value!r} is not allowed: give {wanted}")

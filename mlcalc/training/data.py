@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms, units
@@ -84,12 +85,22 @@ def read_frames(
 
 def _read_npz(path: Path) -> list[Frame]:
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {name: data[name] for name in ("numbers", "positions", "energy", "forces")}
     except KeyError as error:
         raise DataError(f"{path}: {error}; an npz file needs numbers, positions, energy and forces") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, TypeError, BadZipFile) as error:  # TypeError: a bare .npy is no archive
         raise DataError(f"{path}: not a readable npz file ({error})") from error
+    shapes = {name: array.shape for name, array in arrays.items()}
+    frames, atoms = len(arrays["energy"].ravel()), len(arrays["numbers"].ravel())
+    expected = {
+        "numbers": (atoms,),
+        "positions": (frames, atoms, 3),
+        "energy": (frames,),
+        "forces": (frames, atoms, 3),
+    }
+    if shapes != expected:
+        raise DataError(f"{path}: the arrays have shapes {shapes}; expected {expected}")
     return [
         Frame(Atoms(arrays["numbers"], positions), float(energy), np.asarray(forces, dtype=np.float64))
         for positions, energy, forces in zip(arrays["positions"], arrays["energy"], arrays["forces"], strict=True)
