@@ -26,7 +26,7 @@ from mlcalc.assessment import assess
 from mlcalc.errors import ConfigError, DataError, TrainingError
 from mlcalc.model_file import read_model_info
 from mlcalc.training import StressSource, Trainer, load_training_config, read_frames, train
-from mlcalc.training.data import Frame, element_energies, split_frames
+from mlcalc.training.data import Frame, element_energies, primitive_frame, split_frames
 from mlcalc.training.trainer import errors_of, loss_of
 
 SETTINGS = """
@@ -321,3 +321,34 @@ def test_log_holds_a_row_per_epoch(folder: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     assert all(float(row["forces_mae"]) > 0 for row in rows)
+
+
+def labeled(atoms: Atoms) -> Frame:
+    atoms.calc = EMT()
+    return Frame(atoms.copy(), atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress())
+
+
+def test_primitive_cells_carry_the_same_labels() -> None:
+    """EMT is the judge: energy per atom and stress of the strained supercell are those of its one-atom cell."""
+    strain = np.array([[0.02, 0.05, 0.0], [0.0, -0.03, 0.01], [0.04, 0.0, 0.06]])  # not symmetric: a turned crystal
+    atoms = bulk("Cu", cubic=True) * (2, 3, 2)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    frame = labeled(atoms)
+    one = primitive_frame(frame)
+    assert len(one.atoms) == 1
+    expected = labeled(one.atoms * (4, 4, 4))
+    assert one.energy == pytest.approx(expected.energy / 64, abs=1e-9)
+    np.testing.assert_allclose(one.stress, expected.stress, atol=1e-9)
+    turned = replace(frame, atoms=frame.atoms.copy())
+    turned.atoms.rotate(30, "z", rotate_cell=True)  # stress no longer that of the label
+    assert not np.allclose(labeled(primitive_frame(turned).atoms * (4, 4, 4)).stress, frame.stress, atol=1e-4)
+
+
+def test_frames_that_are_no_perfect_crystals_stay_as_they_are() -> None:
+    rattled = bulk("Cu", cubic=True) * 2
+    rattled.rattle(0.01, seed=0)
+    vacancy = bulk("Cu", cubic=True) * 2
+    del vacancy[0]
+    silicon = Frame(bulk("Si", cubic=True), -40.0, np.zeros((8, 3)))  # two atoms per primitive cell
+    for frame in (labeled(rattled), labeled(vacancy), silicon, Frame(Atoms("Cu"), 0.0, np.zeros((1, 3)))):
+        assert primitive_frame(frame) is frame

@@ -26,6 +26,7 @@ class DataConfig:
     group_key: str | None = None  # name in atoms.info by which errors are listed
     test_group_key: str | None = None  # where the test file has another one
     stress: StressSource | None = None
+    primitive_cells: bool = False  # replace perfect crystals by their one-atom cells: the same labels, far cheaper
 
 
 @dataclass(frozen=True)

@@ -162,3 +162,25 @@ def element_energies(frames: Sequence[Frame], elements: Sequence[str]) -> tuple[
     mean = float(energies.sum() / counts.sum())
     solution, *_ = np.linalg.lstsq(counts, energies - mean * counts.sum(1), rcond=1e-8)
     return tuple(float(mean + value) for value in solution)
+
+
+def primitive_frame(frame: Frame) -> Frame:
+    """The frame as the one-atom cell of its crystal, where it is a supercell of one; otherwise the frame itself.
+
+    Energy per atom and stress are the same, forces are zero by symmetry, and it trains in a hundredth of the time.
+    Labels decide as well: forces above 1 meV/Å mean that it was no such crystal for its author.
+    """
+    import spglib
+
+    atoms = frame.atoms
+    if not atoms.pbc.all() or len(atoms) == 1 or np.abs(frame.forces).max() > 1e-3:
+        return frame
+    structure = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    primitive = spglib.standardize_cell(structure, to_primitive=True, no_idealize=True, symprec=1e-4)
+    if primitive is None or len(primitive[2]) != 1:
+        return frame
+    multiples = atoms.cell.array @ np.linalg.inv(primitive[0])  # whole numbers unless the crystal was turned
+    if not np.allclose(multiples, np.rint(multiples), atol=1e-3):
+        return frame
+    one = Atoms(primitive[2], cell=np.linalg.solve(np.rint(multiples), atoms.cell.array), pbc=True)
+    return Frame(one, frame.energy / len(atoms), np.zeros((1, 3)), frame.stress, frame.group)

@@ -22,7 +22,7 @@ from mlcalc.md_protocols.signals import StopRequest
 from mlcalc.models import Graph, Network, build_network, join_graphs, predict
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import LossConfig, TrainingConfig
-from mlcalc.training.data import Frame, element_energies, read_frames, split_frames
+from mlcalc.training.data import Frame, element_energies, primitive_frame, read_frames, split_frames
 from mlcalc.validation import validate_structure
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
@@ -122,6 +122,9 @@ class Trainer:
             self.frames, validation = split_frames(frames, data.validation, config.optimizer.seed)
         else:
             self.frames, validation = frames, read_frames(config.path(data.validation), **keys)
+        if data.primitive_cells:
+            self.frames = [primitive_frame(frame) for frame in self.frames]
+            validation = [primitive_frame(frame) for frame in validation]
         self.network = self._untrained_network()
         cutoff = self.network.cutoff
         for frame in (*self.frames, *validation):
