@@ -2,7 +2,8 @@
 
     python validation/nve.py [--model NAME] [--ps 20] [--output validation_output]
 
-float64, velocity Verlet.  Copper: 108 atoms, crystal at about 300 K, 2 fs.  Ethanol: one molecule at about 300 K,
+float64, velocity Verlet.  Copper: 32 atoms (a cell smaller than twice the
+cutoff), crystal at about 300 K, 2 fs.  Ethanol: one molecule at about 300 K,
 0.5 fs.  The drift is the slope of a straight line through the total energy; a velocity Verlet run without error of
 the forces has none.
 """
@@ -48,7 +49,7 @@ class Conservation:
 
 def start(name: str) -> Atoms:
     """The structure the run of a model begins with, with momenta of twice 300 K to be shared with the potential."""
-    atoms = bulk("Cu", a=3.64, cubic=True) * 3 if name == "cu-hvnet" else molecule("CH3CH2OH")
+    atoms = bulk("Cu", a=3.64, cubic=True) * 2 if name == "cu-hvnet" else molecule("CH3CH2OH")
     atoms.calc = MLCalculator(name, dtype="float64")
     return atoms
 
