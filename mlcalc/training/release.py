@@ -58,7 +58,7 @@ def plot_training(log: Path, picture: Path) -> None:
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     epochs = [float(row["epoch"]) for row in rows]
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, label, scale in (
         ("train_loss", "training loss (weighted)", 1.0),
@@ -68,8 +68,8 @@ def plot_training(log: Path, picture: Path) -> None:
     ):
         axes.semilogy(epochs, [scale * float(row[name]) for row in rows], label=label)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("error on the validation frames")
-    axes.legend()
+    axes.set_ylabel("validation errors, training loss")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(picture, dpi=150)
 
 
@@ -135,7 +135,8 @@ def model_card(info: ModelInfo, network: Network) -> str:
     if info.errors:
         lines += ["## Errors on the test frames", "", "| | |", "|---|---|"]
         groups = info.errors.get("groups", {})
-        lines += [f"| {name.replace('_', ' ')} | {_text(v)} |" for name, v in info.errors.items() if name != "groups"]
+        plain = {name: v for name, v in info.errors.items() if name != "groups" and v is not None}
+        lines += [f"| {name.replace('_', ' ')} | {_text(value)} |" for name, value in plain.items()]
         if groups:
             lines += ["", "| group | frames | energy MAE (meV/atom) | force MAE (meV/Å) | force RMSE (meV/Å) |"]
             lines += ["|---|---|---|---|---|"]
