@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from .errors import ConfigError
@@ -42,9 +41,6 @@ class ForceField:
 
     def __init__(self, atoms: Atoms) -> None:
         self.atoms = atoms
-        self.calculator: Any = atoms.calc
-        # Calculators of ASE's base class clear their results when atoms moved: what is there belongs to this call.
-        self._has_results = isinstance(atoms.calc, Calculator)
 
     def __call__(self, positions: Array) -> tuple[float, Array]:
         """Energy in eV and forces (N, 3) in eV/Å, constraints not applied."""
@@ -55,8 +51,9 @@ class ForceField:
                 f"the calculator returned forces of shape {forces.shape} for {len(positions)} atoms: it must be "
                 f"{positions.shape}"
             )
-        energy = self.calculator.results.get("energy") if self._has_results else None
-        return float(self.atoms.get_potential_energy() if energy is None else energy), forces
+        # Asked for, not read from the calculator's results: these may be another thread's by now.  ASE's calculators
+        # answer from their store if it is still this structure's.
+        return float(self.atoms.get_potential_energy()), forces
 
 
 class VelocityVerlet:

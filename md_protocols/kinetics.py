@@ -11,6 +11,9 @@ from .errors import ConfigError
 
 Array = NDArray[np.float64]
 
+# Of kinetic energies, so squares: sums of momenta are exact to about 1e-16 of their terms.
+_ROUND_OFF, _COLDEST = 1e-20, 1e-15  # share of the energy before; K
+
 
 class Kinetics:
     """Kinetic energy, temperature and constraints on the momenta of one structure.
@@ -71,11 +74,15 @@ class Kinetics:
     def initial_momenta(self, atoms: Atoms, temperature_K: float | None, rng: np.random.Generator) -> Array:
         """The structure's own momenta if it has any, else a Maxwell-Boltzmann draw scaled to exactly the temperature.
 
-        Drift (and rotation, if asked) are removed, fixed atoms rest.  Without own momenta and temperature: zeros.
+        Drift (and rotation, if asked) are removed, fixed atoms rest; the round-off that this leaves of momenta that
+        were nothing else does not count as own.  Without own momenta and temperature: zeros.
         """
-        own = self._constrained(atoms.positions, np.array(atoms.get_momenta(), dtype=np.float64))
-        if self.kinetic_energy(own) > 0.0 or temperature_K is None:
+        given = np.array(atoms.get_momenta(), dtype=np.float64)
+        own = self._constrained(atoms.positions, given)
+        if self.kinetic_energy(own) > max(_ROUND_OFF * self.kinetic_energy(given), self.target_energy(_COLDEST)):
             return own
+        if temperature_K is None:
+            return np.zeros_like(own)
         drawn = np.sqrt(self.masses * units.kB * temperature_K) * rng.standard_normal((len(atoms), 3))
         drawn = self._constrained(atoms.positions, drawn)
         kinetic = self.kinetic_energy(drawn)

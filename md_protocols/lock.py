@@ -43,8 +43,9 @@ class FolderLock:
         host = socket.gethostname()
         if owner and f"host {host}," not in f"{owner},":
             raise SimulationError(
-                f"{self._path} says that a run on another machine uses this folder ({owner}): if it has ended, remove "
-                "that file"
+                f"{self._path} says that a run on another machine uses this folder ({owner}), which cannot be checked "
+                f"from here: if that run has ended, delete the file {self._path} and repeat the call, which then "
+                "continues it; else wait, or use another folder"
             )
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": host}).encode(), 0)

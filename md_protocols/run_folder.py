@@ -13,7 +13,9 @@ and continued leaves the same bytes as one that was not.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +44,12 @@ class RunFolder:
     """Records a run in a folder, after taking up what an earlier process left there."""
 
     def __init__(self, path: Path, atoms: Atoms, settings: MDSettings, *, steps: int, interval_s: float) -> None:
-        self._path, self._steps, self._interval = path, steps, interval_s
+        self._path, self._steps, self._interval = _made(path), steps, interval_s
         self._template = atoms.copy()
         self._structure = structure_arrays(atoms)
         self._calculator = describe_calculator(atoms.calc)
         self._log: AppendFile | None = None
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(path / "run.lock")
+        self._lock = FolderLock(self._path / "run.lock")
         try:
             self._take_up(settings)
         except BaseException:
@@ -190,6 +191,23 @@ class RunFolder:
             self._log.close()
             self._frames.close()
         self._lock.release()
+
+
+def _made(path: Path) -> Path:
+    """The folder, there and writable, with `~` expanded; ConfigError if it cannot be."""
+    try:
+        folder = path.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no permission to write there")
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that does not exist
+        files = [place for place in (path, *path.parents) if os.path.isfile(place)]  # noqa: PTH113 - no error at long names
+        cause = f"{files[0]} is a file" if files else getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{path} cannot be the output folder: {cause}; give the path of a folder, new or of the run to be "
+            "continued, where you may write"
+        ) from error
+    return folder
 
 
 def _read_checkpoint(path: Path) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:

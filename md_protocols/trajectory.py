@@ -62,7 +62,8 @@ class Trajectory:
         ax.set_ylabel("temperature (K)")
         right.set_ylabel("energy − E_tot(0) (eV)")
         ax.set_title(str(self.settings.get("label", "")), fontsize="medium")
-        ax.legend(handles=lines, fontsize="small", frameon=False, ncols=2)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}  # inside, it would cover curves
+        ax.legend(handles=lines, fontsize="small", frameon=False, ncols=2, **below)
         return ax
 
     def save(self, path: str | Path) -> None:

@@ -157,6 +157,48 @@ def test_md_ends_after_a_step_when_told_to(folder: Path, tmp_path: Path, number:
     assert np.array_equal(continued.energies[: len(stopped.steps)], stopped.energies)
 
 
+SWALLOWED = """
+import os, signal, sys
+import click
+from mlcalc.cli import commands, main
+
+@commands.command("signaled")
+@click.option("--then", default="")
+def signaled(then):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException as error:
+        raise (ImportError("half a module") if then == "error" else SystemExit(3)) from error
+
+raise SystemExit(main(["signaled", "--then", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("then", ["error", "exit"])
+def test_a_signal_that_an_import_turned_into_an_error_is_still_a_signal(then: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SWALLOWED, then]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "Terminated.\n")
+
+
+def test_a_large_timestep_can_be_meant(folder: Path, tmp_path: Path) -> None:
+    words = md(folder, tmp_path / "run", "--timestep-fs", "11", "--no-plot", steps=2)
+    assert main(words) == 1
+    assert main([*words, "--allow-large-timestep", "--min-distance", "0.5"]) == 0
+
+
+def test_rdf_of_chosen_frames_of_a_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    assert main(md(folder, tmp_path / "run", "--no-plot", steps=3)) == 0
+    capsys.readouterr()
+    for index, text in (("500", "has no frame 500, only 4"), ("-5", "has no frame -5"), ("::0", "step other than 0")):
+        assert main(["rdf", run, "--index", index]) == 1
+        assert text in capsys.readouterr().err
+    for index in ("3", "-4", "::2"):
+        assert main(["rdf", run, "--index", index]) == 0
+
+
 def test_rdf_of_a_run_and_of_a_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(md(folder, tmp_path / "run", "--no-plot")) == 0
     assert main(["rdf", str(tmp_path / "run"), "--output", str(tmp_path / "g.png"), "--pair", "Cu", "Cu"]) == 0

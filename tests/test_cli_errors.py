@@ -36,12 +36,26 @@ WRONG: list[tuple[str, Sequence[str], int, str]] = [
     ("a device that is not there", ["eval", "copper.safetensors", "labeled.xyz", "--device", "gpu"], 1, "this machine"),
     ("no structure in the file", ["rdf", "text.xyz"], 1, "ASE cannot read it.*check that the file"),
     ("no such frame", ["rdf", "copper.xyz", "--index", "7"], 1, "has no frame 7"),
+    ("no such frame from the end", ["rdf", "labeled.xyz", "--index", "-13"], 1, "has no frame -13, only 12"),
+    ("a step of zero", ["rdf", "labeled.xyz", "--index", "::0"], 1, "'::0' is neither a frame nor a slice"),
+    ("not an index", ["rdf", "labeled.xyz", "--index", "last"], 1, "'last' is neither a frame nor a slice"),
     ("no frames selected", ["rdf", "labeled.xyz", "--index", "50:"], 1, "'50:' selects no frames"),
     ("g(r) of a molecule", ["rdf", "ethanol.xyz", "--kind", "rdf"], 1, "set pbc=True, or use"),
     ("a pair that is not there", ["rdf", "copper.xyz", "--pair", "O", "H"], 1, "choose elements of the structure"),
     ("a negative distance", ["rdf", "copper.xyz", "--r-max", "-1"], 1, "r_max is -1.0: it must be"),
     ("a folder without a run", ["rdf", "."], 1, "not the output folder of a run"),
     ("not TOML", ["train", "copper.xyz", "--output", "o"], 1, "not valid TOML"),
+]
+EVAL = ["eval", "copper.safetensors", "labeled.xyz"]
+WRONG += [
+    ("labels overwritten", [*EVAL, "--save", "labeled.xyz"], 2, "is an input of this command"),
+    ("labels overwritten by another name", [*EVAL, "--plot", "./labeled.xyz"], 2, "is an input of this command"),
+    ("the model overwritten", [*EVAL, "--save", "copper.safetensors"], 2, "is an input of this command"),
+    ("labels saved as text", [*EVAL, "--save", "labels.txt"], 2, "use .npz"),
+    ("a plot of unknown format", [*EVAL, "--plot", "plot.xyz"], 2, "use .png, .pdf or .svg"),
+    ("a plot in no folder", [*EVAL, "--plot", "plots/parity.png"], 2, "'plots' does not exist: create it"),
+    ("distances in no folder", ["rdf", "copper.xyz", "--output", "plots/g.png"], 2, "'plots' does not exist: create"),
+    ("frames overwritten", ["rdf", "copper.xyz", "--output", "copper.xyz"], 2, "is an input of this command"),
 ]
 RUN = ["md", "copper.xyz", "--model", "copper.safetensors", "--output", "o", "--steps", "5"]
 HOT = [*RUN, "--temperature-K", "300"]
@@ -51,6 +65,9 @@ WRONG += [
     ("a time step in other units", [*HOT, "--timestep-fs", "49"], 1, "49"),
     ("a thermostat faster than the steps", [*HOT, "--tau-fs", "0.1"], 1, "tau_fs"),
     ("a cell repeated zero times", [*HOT, "--supercell", "0", "1", "1"], 1, "each number must be at least 1"),
+    ("another frame from the end", [*HOT, "--index", "-9"], 1, "has no frame -9, only 1"),
+    ("a file for a folder", [*RUN[:4], "--output", "copper.xyz/o", *HOT[6:]], 1, "copper.xyz is a file; give the path"),
+    ("atoms too close for the limit", [*HOT, "--min-distance", "3"], 1, "closer than 3 Å"),
     ("another frame", [*HOT, "--index", "4"], 1, "has no frame 4"),
     ("a molecule repeated", ["md", "ethanol.xyz", *HOT[2:], "--supercell", "2", "1", "1"], 1, "no cell vector along a"),
     ("atoms the model does not know", ["md", "ethanol.xyz", *HOT[2:]], 1, "does not know.*Choose a model"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
-from springs import copper, dimer
+from springs import Springs, copper, dimer
 
 from mlcalc.md_protocols import ConfigError, run_nve
 from mlcalc.md_protocols.integrators import PhaseSpace, VelocityVerlet
@@ -122,6 +125,25 @@ def test_one_calculator_call_per_step_and_the_input_stays_as_it_was() -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
+class Shared(Springs):
+    """Springs that another user always asks in between, as a thread may."""
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        value = super().get_property(name, atoms, allow_calculation)
+        super().get_property("energy", self.other)
+        return value
+
+
+def test_energy_and_forces_belong_together_whoever_else_uses_the_calculator() -> None:
+    alone = run_nve(copper(), timestep_fs=2.0, steps=20, temperature_K=300)
+    atoms, perfect = copper(), bulk("Cu", "fcc", a=3.6, cubic=True) * (2, 2, 2)
+    atoms.calc = Shared(perfect, 3.0)
+    atoms.calc.other = perfect
+    shared = run_nve(atoms, timestep_fs=2.0, steps=20, temperature_K=300)
+    np.testing.assert_array_equal(shared.energies, alone.energies)
+    assert alone.energies.min() > 0.1  # the other structure has none
+
+
 def test_initial_velocities_have_exactly_the_temperature_and_no_drift() -> None:
     run = run_nve(copper(), timestep_fs=1.0, steps=0, temperature_K=350, seed=11)
     momenta = run.frames[0].get_momenta()
@@ -139,6 +161,23 @@ def test_own_momenta_are_kept_without_their_drift() -> None:
     atoms.set_momenta(momenta)
     run = run_nve(atoms, timestep_fs=1.0, steps=0, temperature_K=999)
     np.testing.assert_allclose(run.frames[0].get_momenta(), momenta - momenta.mean(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("given", ["drift", "round-off", "rotation"])
+def test_round_off_is_no_momentum_of_its_own(given: str) -> None:
+    atoms = Atoms("OHH", positions=[[0, 0, 0], [0, 0, 1.0], [0.9, 0.1, 0]])
+    atoms.calc = Springs(atoms, 2.0)
+    if given == "drift":
+        atoms.set_velocities(np.full((3, 3), 0.1234567))
+    elif given == "rotation":
+        atoms.set_velocities(np.cross([0.01, 0.02, 0.03], atoms.positions - atoms.get_center_of_mass()))
+    else:
+        atoms.set_momenta(np.random.default_rng(0).normal(scale=1e-16, size=(3, 3)))
+    settings = {"timestep_fs": 1.0, "steps": 0, "remove_rotation": True}
+    assert abs(run_nve(atoms, **settings, temperature_K=300).temperatures[0] - 300) < 1e-9
+    assert run_nve(atoms, **settings).kinetic_energies[0] == 0.0
+    atoms.set_momenta(np.random.default_rng(0).normal(scale=1e-6, size=(3, 3)))  # cold, but its own
+    assert 0 < run_nve(atoms, **settings, temperature_K=300).temperatures[0] < 1e-3
 
 
 def test_fixed_atoms_stay_and_are_not_counted() -> None:

@@ -150,8 +150,25 @@ def test_locks_of_the_dead_are_taken_over_and_those_of_other_hosts_respected(tmp
     lock.write_text('{"pid": 12')  # its owner died while writing it
     bussi(tmp_path, steps=4)
     lock.write_text(json.dumps({"pid": 1, "host": "some-other-machine"}))
-    with pytest.raises(SimulationError, match=r"another machine .*some-other-machine.*if it has ended, remove"):
+    with pytest.raises(SimulationError, match=r"another machine .*some-other-machine.*delete the file .*run\.lock"):
         bussi(tmp_path, steps=5)
+    lock.unlink()
+    assert bussi(tmp_path, steps=5).steps[-1] == 5
+
+
+def test_what_cannot_be_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for place in (tmp_path / "notes", tmp_path / "notes" / "run"):
+        with pytest.raises(ConfigError, match=r"cannot be the output folder: .*notes is a file; give the path"):
+            bussi(place)
+    with pytest.raises(ConfigError, match=r"cannot be the output folder: .*; give the path"):
+        bussi(tmp_path / ("x" * 300))
+    with pytest.raises(ConfigError, match=r"cannot be the output folder: .*home directory"):
+        bussi(Path("~nobody-of-this-name/run"))
+    assert (tmp_path / "notes").read_text() == "mine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bussi(Path("~/run"))
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
 
 
 def test_one_folder_is_not_shared_within_a_process_either(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_drawn_with_units_without_pyplot(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), run.temperatures)
     assert "not canonical" in ax.get_title()
     ax.figure.savefig(tmp_path / "run.png")
+    assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0  # below: it covers no curve
     assert (tmp_path / "run.png").stat().st_size > 5000
 
 

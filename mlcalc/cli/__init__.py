@@ -57,30 +57,43 @@ for _command in (md_command, rdf_command, models_command, train_command, eval_co
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the command: 0, 1 (an error, told in one line), 2 (usage), 130 (SIGINT) or 143 (SIGTERM)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    restore = _terminate_on_sigterm()
+    terminated, restore = _terminate_on_sigterm()
     try:
-        code = commands.main(words, prog_name="mlcalc", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
-        return INTERRUPTED
-    except _TerminationError:
+        try:
+            code = commands.main(words, prog_name="mlcalc", standalone_mode=False)
+            return code if isinstance(code, int) else 0
+        except BaseException as error:
+            # Imports and extension modules turn the signal's exception into others: what follows it, is it.
+            if terminated.is_set():
+                raise
+            return _reported(error, "--debug" in words)
+    except BaseException:
+        if not terminated.is_set():
+            raise
         click.echo("Terminated.", err=True)
         return TERMINATED
-    except BrokenPipeError:  # the reader of our output went away, as in `mlcalc models | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except Exception as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        else:
-            click.echo(f"Error: {_told(error)}", err=True)
-        return _exit_code(error)
     finally:
         restore()
+
+
+def _reported(error: BaseException, debug: bool) -> int:
+    """Exit code of a command that ended with the error, once that is told."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader of our output went away, as in `mlcalc models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    if not isinstance(error, Exception):
+        raise error
+    if debug:
+        traceback.print_exception(error)
+    else:
+        click.echo(f"Error: {_told(error)}", err=True)
+    return _exit_code(error)
 
 
 def _told(error: Exception) -> str:
@@ -104,12 +117,14 @@ def _exit_code(error: Exception) -> int:
     return FAILURE
 
 
-def _terminate_on_sigterm() -> Callable[[], None]:
-    """Let SIGTERM unwind like Ctrl-C; returns what puts the previous handler back."""
+def _terminate_on_sigterm() -> tuple[threading.Event, Callable[[], None]]:
+    """Let SIGTERM unwind like Ctrl-C; returns whether it came, and what puts the previous handler back."""
+    terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        return lambda: None
+        return terminated, lambda: None
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        terminated.set()
         raise _TerminationError
 
     previous = signal.signal(signal.SIGTERM, terminate)
@@ -117,4 +132,4 @@ def _terminate_on_sigterm() -> Callable[[], None]:
     def restore() -> None:
         signal.signal(signal.SIGTERM, previous)
 
-    return restore
+    return terminated, restore

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option
+from mlcalc.cli.outputs import PICTURES, check_output
 from mlcalc.cli.tables import table
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def eval_command(
       mlcalc eval cu-hvnet Cu_test.xyz --stress-key virial_kbar_raw --stress-unit kbar \\
           --stress-order xx,yy,zz,xy,xz,yz --compression-positive
     """
+    check_output(plot, "--plot", PICTURES, [model, frames])
+    check_output(save, "--save", [".npz"], [model, frames])
     from mlcalc.assessment import assess
     from mlcalc.training.data import read_frames
 
@@ -66,19 +69,20 @@ def eval_command(
         frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
     )
     assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
-    if plot is not None:
-        assessment.plot().savefig(plot, dpi=150)
-    if save is not None:
-        assessment.save(save)
+    # The numbers first: a plot that fails must not lose them.
     if as_json:
         about = {"model": model, "data": frames, "dtype": dtype}
         click.echo(json.dumps(about | assessment.to_json(), indent=2, ensure_ascii=False))
-        return
-    overall = assessment.overall
-    click.echo(f"{model} on {frames}: {overall.frames} frames, {overall.atoms} atoms, {dtype}\n")
-    click.echo(_report(assessment))
+    else:
+        overall = assessment.overall
+        click.echo(f"{model} on {frames}: {overall.frames} frames, {overall.atoms} atoms, {dtype}\n")
+        click.echo(_report(assessment))
+    if save is not None:
+        assessment.save(save)
+    if plot is not None:
+        assessment.plot().savefig(plot, dpi=150)
     for written in filter(None, (plot, save)):
-        click.echo(f"wrote {written}")
+        click.echo(f"wrote {written}", err=as_json)
 
 
 def _stress_source(

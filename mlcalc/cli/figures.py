@@ -17,8 +17,10 @@ ATOMS_COUNTED = 500_000  # over all frames: seconds, whatever the length of the 
 def md_figure(trajectory: Trajectory) -> Figure:
     """Temperature and energies over time, and the distances of the second half of the run."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    # Pads in inches: the label right of one panel stays away from the next.
+    figure = Figure(figsize=(11, 4.6), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.08))
     over_time, distances = figure.subplots(1, 2)
     trajectory.plot(over_time)
     plot_distances(trajectory, distances)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ ENSEMBLES = ("nve", "berendsen", "bussi")
 @click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repeat the cell along its vectors.")
 @click.option("--index", type=int, default=-1, show_default=True, help="Which frame of STRUCTURE to start from.")
 @click.option("--wall-time-s", type=float, help="Stop with a checkpoint before so many seconds.")
+@click.option("--allow-large-timestep", is_flag=True, help="Accept more than 10 fs.")
+@click.option("--min-distance", type=float, default=0.3, show_default=True, help="Closer atoms are an error, Å.")
 @click.option("--skin", type=float, default=1.0, show_default=True, help="Of the neighbor list, Å; changes speed only.")
 @dtype_option("float64")
 @device_option
@@ -60,7 +63,7 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
           --steps 5000 --seed 1 --output cu600
     """
     atoms = _prepared(structure, settings)
-    folder = Path(output)
+    folder = Path(os.path.expanduser(output))  # noqa: PTH111 - leaves a ~ of nobody for the run to refuse
     first, started = _steps_done(folder), time.perf_counter()
     trajectory = _run(atoms, folder, settings)
     seconds = time.perf_counter() - started
@@ -97,7 +100,7 @@ def _prepared(structure: str, settings: dict[str, Any]) -> Atoms:
         atoms = atoms.repeat(supercell)
     from mlcalc.calculator import MLCalculator
 
-    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "skin")}
+    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "skin", "min_distance")}
     atoms.calc = MLCalculator(model.pop("model"), **model)
     return atoms
 

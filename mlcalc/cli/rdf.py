@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlcalc.cli.options import DebugCommand
+from mlcalc.cli.outputs import PICTURES, check_output
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,6 +43,7 @@ def rdf_command(
       mlcalc rdf run --output distances.png
       mlcalc rdf water.extxyz --pair O H --r-max 8 --bins 400 --output goh.csv
     """
+    check_output(output, "--output", [*PICTURES, ".csv", ".npz"], [frames])
     images = _frames(frames, index)
     periodic = kind == "rdf" or (kind == "auto" and bool(images[0].pbc.all()))
     result = _distribution(images, periodic, r_max, bins, pair)
@@ -54,30 +56,20 @@ def rdf_command(
         Path(output).write_text(_columns(name, result.r, values, ",") + "\n", encoding="utf-8")
     elif suffix == ".npz":
         result.save(output)
-    elif suffix in (".png", ".pdf", ".svg"):
-        result.plot().figure.savefig(output, dpi=150)
     else:
-        raise click.BadParameter(f"{output!r}: use .png, .pdf, .svg, .csv or .npz", param_hint="--output")
+        result.plot().figure.savefig(output, dpi=150)
     click.echo(f"{'g(r)' if periodic else 'h(r)'} of {len(images)} frames; wrote {output}")
 
 
 def _frames(path: str, index: str) -> list[Atoms]:
-    from mlcalc.cli.structures import read_trajectory
+    from mlcalc.cli.structures import parse_index, read_trajectory, select_frames
 
     if not Path(path).is_dir():
         return read_trajectory(path, index)
-    from mlcalc.errors import ConfigError
     from mlcalc.md_protocols import Trajectory
 
-    frames = Trajectory.load(path).frames
-    try:
-        parts = [int(part) if part else None for part in index.split(":")]
-    except ValueError:
-        raise ConfigError(f"--index {index!r} is not a slice: use forms like 100: or ::10") from None
-    chosen = frames[slice(*parts)] if len(parts) > 1 else [frames[parts[0] or 0]]
-    if not chosen:
-        raise ConfigError(f"--index {index!r} selects none of the {len(frames)} frames in {path}")
-    return chosen
+    selection = parse_index(index)
+    return select_frames(Trajectory.load(path).frames, selection, path, index)
 
 
 def _distribution(images: list[Atoms], periodic: bool, r_max: float, bins: int, pair: tuple[str, str] | None) -> Any:

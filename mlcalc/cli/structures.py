@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -11,22 +11,57 @@ if TYPE_CHECKING:
 
 def read_structure(path: str, index: int = -1) -> Atoms:
     """One structure of a file, with its velocities where it has them; DataError if there is none."""
-    frames = _read(path, index)
-    return frames[0]
+    return _read(path, index, str(index))[0]
 
 
 def read_trajectory(path: str, index: str = ":") -> list[Atoms]:
-    """The structures of a file that an ASE index such as `:`, `100:` or `::10` selects; DataError if none."""
-    return _read(path, index)
+    """The structures of a file that an index such as `7`, `100:` or `::10` selects; DataError if none."""
+    return _read(path, parse_index(index), index)
 
 
-def _read(path: str, index: Any) -> list[Atoms]:
+def parse_index(index: str) -> int | slice:
+    """The number or slice that a word such as `-1`, `100:` or `::10` means; ConfigError if none."""
+    from mlcalc.errors import ConfigError
+
+    try:
+        parts = [int(part) if part else None for part in index.split(":")]
+        if len(parts) > 3 or parts[2:] == [0] or parts == [None]:
+            raise ValueError(index)
+    except ValueError:
+        raise ConfigError(
+            f"--index {index!r} is neither a frame nor a slice: use forms like 7, -1, 100: or ::10, with a step other "
+            "than 0"
+        ) from None
+    return int(parts[0] or 0) if len(parts) == 1 else slice(*parts)
+
+
+def select_frames(frames: list[Atoms], selection: int | slice, path: str, index: str) -> list[Atoms]:
+    """The frames selected; DataError if none are."""
+    from mlcalc.errors import DataError
+
+    if isinstance(selection, slice):
+        chosen = frames[selection]
+    elif -len(frames) <= selection < len(frames):
+        chosen = [frames[selection]]
+    else:
+        raise DataError(
+            f"{path}: has no frame {index}, only {len(frames)} (counted from 0, or from -1 at the end): choose another "
+            "--index"
+        )
+    if not chosen:
+        raise DataError(f"{path}: index {index!r} selects no frames: choose another --index")
+    return chosen
+
+
+def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
     from ase.io import read
 
     from mlcalc.errors import DataError
 
+    # Readers take a negative number that is out of range for the nearest frame: those are counted here.
+    counted = isinstance(selection, int) and selection < -1
     try:
-        images = read(Path(path), index=index, do_not_split_by_at_sign=True)
+        images = read(Path(path), index=slice(None) if counted else selection, do_not_split_by_at_sign=True)
     except (IndexError, StopIteration) as error:  # readers raise one or the other
         raise DataError(f"{path}: has no frame {index} (counted from 0, or from -1 at the end)") from error
     except Exception as error:  # ASE's readers raise whatever the format's parser raises
@@ -35,6 +70,4 @@ def _read(path: str, index: Any) -> list[Atoms]:
             "whole and that its extension names its format (xyz, extxyz, cif, vasp, traj, ...)"
         ) from error
     frames = images if isinstance(images, list) else [images]
-    if not frames:
-        raise DataError(f"{path}: index {index!r} selects no frames")
-    return frames
+    return select_frames(frames, selection if counted else slice(None), path, index)
