@@ -131,8 +131,15 @@ def assess(
     results: dict[int, Evaluation] = {}
     for labeled in (True, False):  # stress costs time and exists only where there is a volume
         chosen = [k for k, frame in enumerate(frames) if (frame.stress is not None) is labeled]
-        atoms = [frames[k].atoms for k in chosen]
-        found = evaluate(model, atoms, stress=labeled, dtype=dtype, device=device, progress=progress and bool(chosen))
+        found = evaluate(
+            model,
+            [frames[k].atoms for k in chosen],
+            stress=labeled,
+            dtype=dtype,
+            device=device,
+            names=[f"frame {k}" for k in chosen],
+            progress=progress and bool(chosen),
+        )
         results |= dict(zip(chosen, found, strict=True))
     ordered = [results[k] for k in range(len(frames))]
     return Assessment(

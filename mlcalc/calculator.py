@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from mlcalc.engine import Engine
+from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError
 from mlcalc.graphs import graph_from_pairs
 from mlcalc.model_file import load_model
@@ -47,10 +47,10 @@ class MLCalculator(Calculator):
         neighbor_backend: str = "matscipy",
         min_distance: float = MIN_DISTANCE,
         max_edges: int = DEFAULT_MAX_EDGES,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # no **kwargs: ASE would take a mistyped one for a parameter
         potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
+        check_distance(min_distance)
         self.engine = Engine(potential, device=device, dtype=dtype)
         self.info = getattr(potential, "info", None)
         self.model_name = str(getattr(self.info, "name", "") or type(potential).__name__)
@@ -75,8 +75,11 @@ class MLCalculator(Calculator):
     ) -> None:
         """Fill `results` for the structure; nothing is in them before all of it is known to be finite."""
         self.results = {}
+        atoms = self.atoms if atoms is None else atoms
         if atoms is None:
-            raise EmptyStructureError("there is no structure to calculate: attach the calculator to Atoms")
+            raise EmptyStructureError(
+                "there is no structure to calculate: pass Atoms, or attach the calculator to some"
+            )
         try:
             super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
             results = self._evaluate(atoms, properties)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any, cast
 
@@ -46,6 +47,12 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def check_distance(min_distance: float) -> None:
+    """Refuse a smallest distance that is not a finite number of at least zero."""
+    if not (isinstance(min_distance, int | float) and 0 <= min_distance < math.inf):
+        raise ConfigError(f"min_distance = {min_distance!r} is not allowed: give a distance in Å, such as 0.3, or 0")
+
+
 class Engine:
     """A potential made ready for evaluation: own copy of the weights, on one device, in one precision.
 
@@ -54,6 +61,11 @@ class Engine:
 
     def __init__(self, potential: Potential, *, device: str | torch.device = "cpu", dtype: str = "float64") -> None:
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
+        if not (callable(potential) and hasattr(potential, "cutoff")):
+            raise ConfigError(
+                f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a potential "
+                "with a cutoff (Å) that returns atomic energies of a graph"
+            )
         if isinstance(potential, nn.Module):
             network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)
             potential = cast("Potential", network)

@@ -11,8 +11,8 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlcalc.engine import Engine
-from mlcalc.errors import ConfigError, StructureError
+from mlcalc.engine import Engine, check_distance
+from mlcalc.errors import ConfigError, NonFiniteResultError, OutOfMemoryError, StructureError
 from mlcalc.graphs import graph_from_pairs
 from mlcalc.model_file import load_model
 from mlcalc.models import Graph, Potential, Prediction, join_graphs
@@ -42,12 +42,14 @@ def evaluate(
     neighbor_backend: str = "matscipy",
     min_distance: float = MIN_DISTANCE,
     max_edges: int = DEFAULT_MAX_EDGES,
+    names: Sequence[str] | None = None,
     progress: bool = False,
 ) -> list[Evaluation]:
     """One Evaluation per structure, in order, computed in batches of about `edges_per_batch` edges.
 
-    Batches only save time: no structure sees another one.  Errors are those of MLCalculator and name the structure
-    by its place in the list.
+    Batches only save time: no structure sees another one, and one that does not fit into memory is computed structure
+    by structure.  Errors are those of MLCalculator, beginning with the structure's name (by default its place in the
+    list); only stress of a structure that is not periodic is a StructureError here.
     """
     from tqdm import tqdm
 
@@ -57,13 +59,15 @@ def evaluate(
         raise ConfigError(f"edges_per_batch is {edges_per_batch}: it must be at least 1")
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
     engine = Engine(potential, device=device, dtype=dtype)
+    check_distance(min_distance)
+    names = [f"structure {index}" for index in range(len(structures))] if names is None else names
     results: list[Evaluation] = []
     pending: list[Graph] = []
     n_edges = 0
     with tqdm(total=len(structures), disable=not progress, desc="evaluate", unit="structure") as bar:
 
         def flush() -> None:
-            results.extend(_split(engine.evaluate(join_graphs(pending), forces=forces, stress=stress), pending))
+            results.extend(_evaluated(engine, pending, names[len(results) :], forces=forces, stress=stress))
             bar.update(len(pending))
             pending.clear()
 
@@ -78,7 +82,7 @@ def evaluate(
                     max_edges=max_edges,
                 )
             except StructureError as error:
-                raise type(error)(f"structure {index}: {error}") from error
+                raise type(error)(f"{names[index]}: {error}") from error
             if pending and n_edges + graph.edges.shape[1] > edges_per_batch:
                 flush()
                 n_edges = 0
@@ -87,6 +91,18 @@ def evaluate(
         if pending:
             flush()
     return results
+
+
+def _evaluated(
+    engine: Engine, graphs: Sequence[Graph], names: Sequence[str], *, forces: bool, stress: bool
+) -> list[Evaluation]:
+    try:
+        return list(_split(engine.evaluate(join_graphs(graphs), forces=forces, stress=stress), graphs))
+    except (NonFiniteResultError, OutOfMemoryError) as error:
+        if len(graphs) == 1:
+            raise type(error)(f"{names[0]}: {error}") from error
+    parts = zip(graphs, names, strict=False)  # which one it is, or, for memory, smaller pieces
+    return [_evaluated(engine, [graph], [name], forces=forces, stress=stress)[0] for graph, name in parts]
 
 
 def _validated_graph(

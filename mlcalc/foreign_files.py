@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-IMPORT_REMEDY = "convert it with `mlcalc import FILE`, which reads weights only and executes nothing"
+IMPORT_REMEDY = (
+    "this version reads its own .safetensors files only. Load the weights where the model was made, into a network of "
+    "mlcalc.models, and write it with mlcalc.save_model"
+)
 _NEVER_READ = (
     "loading such a file executes code that it contains, so this program never does: "
-    "save the weights (state_dict) with torch.save where the model was made and convert that with `mlcalc import FILE`"
+    "load it where the model was made, put the weights into a network of mlcalc.models, and write it with "
+    "mlcalc.save_model"
 )
 
 

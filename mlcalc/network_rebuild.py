@@ -38,7 +38,7 @@ def rebuild_network(info: ModelInfo, tensors: Mapping[str, Tensor], origin: str)
     defaults = _check_settings(network, info, origin)
     _check_tensors(network, tensors, origin, defaults)
     dtypes = parameter_dtypes(network)
-    stored = getattr(torch, info.dtype, None)
+    stored = {"float32": torch.float32, "float64": torch.float64}.get(info.dtype)
     if dtypes and dtypes != {stored}:
         network.to(stored)
     network.load_state_dict(dict(tensors), strict=True, assign=True)

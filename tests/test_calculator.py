@@ -381,6 +381,12 @@ def test_wrong_settings() -> None:
         calculator(skin=-1.0)
     with pytest.raises(ConfigError, match=r"matscypi.*matscipy"):
         calculator(neighbor_backend="matscypi")
+    with pytest.raises(ConfigError, match=r"None is no model: give the name"):
+        MLCalculator(None)
+    with pytest.raises(ConfigError, match=r"min_distance = nan is not allowed"):
+        calculator(min_distance=float("nan"))
+    with pytest.raises(TypeError, match="dtyp"):
+        calculator(dtyp="float32")
     with pytest.raises(UnknownModelError, match="no model 'no-such-model'"):
         MLCalculator("no-such-model")
 
@@ -478,3 +484,26 @@ def test_a_run_is_not_continued_with_another_model_or_precision(tmp_path) -> Non
     atoms.calc = calculator(dtype="float32")
     with pytest.raises(ConfigError, match=r"dtype.*float64.*float32"):
         run_nve(atoms, **settings)
+
+
+def test_calculate_without_arguments_uses_the_attached_structure() -> None:
+    atoms = copper()
+    atoms.calc = calculator()
+    energy = atoms.get_potential_energy()
+    atoms.calc.calculate()
+    assert atoms.calc.results["energy"] == energy
+    with pytest.raises(EmptyStructureError, match="pass Atoms, or attach"):
+        calculator().calculate()
+
+
+def test_the_structure_with_bad_results_is_named_though_batched() -> None:
+    class NaNForOneAtom(MorsePairs):
+        def __call__(self, graph: Graph) -> torch.Tensor:
+            counts = torch.bincount(graph.batch)[graph.batch]
+            return super().__call__(graph) + torch.where(counts == 1, torch.nan, 0.0)
+
+    structures = [copper(1), copper(2), Atoms("Cu"), copper(1)]
+    with pytest.raises(
+        NonFiniteResultError, match=r"structure 2: .*structure of 1 atoms \(first atoms concerned: \[0\]\)"
+    ):
+        evaluate(NaNForOneAtom(cutoff=3.0), structures)

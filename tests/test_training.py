@@ -23,7 +23,7 @@ from ase.units import GPa
 
 from mlcalc import load_model
 from mlcalc.assessment import assess
-from mlcalc.errors import ConfigError, DataError, TrainingError
+from mlcalc.errors import ConfigError, DataError, OverlapError, SimulationError, TrainingError
 from mlcalc.model_file import read_model_info
 from mlcalc.training import StressSource, Trainer, load_training_config, read_frames, train
 from mlcalc.training.data import Frame, element_energies, primitive_frame, split_frames
@@ -107,6 +107,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, stop_after: int
         if first.state.step % first.steps_per_epoch == 0:
             first._finish_epoch(_NoBar())
     first._save()
+    first.close()
     train(config, folder / "parts", progress=False)
     whole, parts = weights(folder / "whole"), weights(folder / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -285,6 +286,8 @@ def test_npz_and_errors(tmp_path: Path) -> None:
         ({"optimizer.epochs": 2.5}, r"epochs = 2\.5 is not allowed: give a whole number"),
         ({"data.validation": True}, "validation = True is not allowed: give a whole number or a text"),
         ({"data.stress.key": 1}, "key = 1 is not allowed: give a text"),
+        ({"name": "a/b"}, "name = 'a/b' is not allowed: give a file name without folders"),
+        ({"optimizer.seed": -1}, "seed = -1 is not allowed"),
     ],
 )
 def test_wrong_settings(folder: Path, overrides: dict[str, float], text: str) -> None:
@@ -352,3 +355,78 @@ def test_frames_that_are_no_perfect_crystals_stay_as_they_are() -> None:
     silicon = Frame(bulk("Si", cubic=True), -40.0, np.zeros((8, 3)))  # two atoms per primitive cell
     for frame in (labeled(rattled), labeled(vacancy), silicon, Frame(Atoms("Cu"), 0.0, np.zeros((1, 3)))):
         assert primitive_frame(frame) is frame
+
+
+def test_a_run_is_not_continued_on_other_data(folder: Path) -> None:
+    config = load_training_config(folder / "small.toml", {"optimizer.epochs": 1})
+    train(config, folder / "run", progress=False)
+    write(folder / "frames.xyz", emt_frames(21)[1:])
+    with pytest.raises(ConfigError, match=r"was started with (labels|network)\S* = .*restore the setting"):
+        Trainer(config, folder / "run")
+
+
+def test_a_second_process_and_foreign_files_are_refused(folder: Path) -> None:
+    config = load_training_config(folder / "small.toml", {"optimizer.epochs": 1})
+    first = Trainer(config, folder / "run")
+    with pytest.raises(SimulationError, match="another run is using .*wait for it, or use another folder"):
+        Trainer(config, folder / "run")
+    first.close()
+    (folder / "mine").mkdir()
+    diary = folder / "mine/log.csv"
+    diary.write_text("day,count\n1,5\n")
+    with pytest.raises(ConfigError, match=r"no checkpoint that it belongs to: choose another folder"):
+        Trainer(config, folder / "mine")
+    assert diary.read_text() == "day,count\n1,5\n"
+
+
+def test_a_torn_log_row_does_not_stop_a_resume(folder: Path) -> None:
+    config = load_training_config(folder / "small.toml")
+    train(config, folder / "run", progress=False)
+    log = folder / "run/log.csv"
+    whole = log.read_text()
+    log.write_text(whole + "41")
+    train(config, folder / "run", progress=False)
+    assert log.read_text() == whole
+
+
+def test_stress_may_be_mixed_with_molecules(tmp_path: Path) -> None:
+    molecule = Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]])
+    molecule.calc = SinglePointCalculator(molecule, energy=0.1, forces=np.zeros((2, 3)), stress=np.zeros(6))
+    write(tmp_path / "frames.xyz", [*emt_frames(6), molecule, molecule, molecule])
+    (tmp_path / "small.toml").write_text(SETTINGS, encoding="utf-8")
+    assert read_frames(tmp_path / "frames.xyz")[-1].stress is None
+    path = train(load_training_config(tmp_path / "small.toml"), tmp_path / "run", progress=False)
+    assert np.isfinite(assess(path, read_frames(tmp_path / "frames.xyz")).overall.stress_mae)
+
+
+def test_bad_training_frames_are_named(folder: Path) -> None:
+    frames = emt_frames(20)
+    frames[3].positions[1] = frames[3].positions[0]
+    write(folder / "frames.xyz", frames)
+    with pytest.raises(
+        OverlapError, match=r"(training|validation) frame \d+ .*atoms 0 and 1 are 0 Å apart.*remove the"
+    ):
+        Trainer(load_training_config(folder / "small.toml"), folder / "run")
+    with pytest.raises(ConfigError, match="hold Cu, but .* elements are H: add them"):
+        Trainer(load_training_config(folder / "small.toml", {"model.elements": ["H"]}), folder / "other")
+
+
+def test_training_from_the_weights_of_a_model(folder: Path) -> None:
+    path = train(load_training_config(folder / "small.toml"), folder / "first", progress=False)
+    changes = {"initial": str(path), "model": {"kind": "hvnet"}}
+    second = Trainer(load_training_config(folder / "small.toml", changes), folder / "second")
+    start = load_model(path).state_dict()
+    assert all(torch.equal(start[name], tensor) for name, tensor in second.network.state_dict().items())
+    before = second.validation_errors()
+    second.run(progress=False)
+    assert second.validation_errors() != before
+    changes["model"] = {"kind": "hvnet", "cutoff": 5.0}
+    with pytest.raises(ConfigError, match=r"settings of its own: give \[model\] kind = .hvnet. and nothing else"):
+        Trainer(load_training_config(folder / "small.toml", changes), folder / "third")
+
+
+def test_isotropic_offset_of_stress() -> None:
+    plain = StressSource("stress", unit="kbar")
+    shifted = replace(plain, offset=26.0)
+    difference = plain.read(np.arange(6.0)) - shifted.read(np.arange(6.0))
+    np.testing.assert_allclose(difference, [2.6 * GPa] * 3 + [0.0] * 3, atol=1e-15)

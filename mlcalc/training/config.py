@@ -60,6 +60,7 @@ class OptimizerConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
         for name in ("learning_rate", "gradient_clip"):
             _require(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "a positive number")
+        _require("seed", self.seed, self.seed >= 0, "zero or a positive whole number")
         _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "zero or more steps")
         _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
 
@@ -73,8 +74,13 @@ class TrainingConfig:
     data: DataConfig
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    initial: str | None = None  # model file whose weights the training starts from; [model] then gives its kind only
     info: Mapping[str, Any] = field(default_factory=dict)  # description, licence, citation, ... for the model file
     folder: str = "."  # what relative paths start from
+
+    def __post_init__(self) -> None:
+        plain = bool(self.name) and Path(self.name).name == self.name and not self.name.startswith(".")
+        _require("name", repr(self.name), plain, "a file name without folders, such as 'my-model'")
 
     def path(self, name: str) -> Path:
         """A data file of the configuration."""
@@ -124,7 +130,7 @@ def _build(cls: type[_Config], values: Mapping[str, Any], where: str) -> _Config
         from difflib import get_close_matches
 
         close = get_close_matches(unknown[0], known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         raise ConfigError(f"{where}: unknown setting {unknown[0]!r}{hint} Allowed: {', '.join(known)}")
     built = {}
     for name, value in values.items():

@@ -26,6 +26,9 @@ class StressSource:
     unit: str = "eV/Å^3"  # or "GPa", "kbar"
     compression_positive: bool = False  # True for VASP's "in kB", which is opposite to ASE
     order: tuple[str, ...] = _VOIGT
+    offset: float = (
+        0.0  # in `unit`, ASE's sign; isotropic part that the energies do not have (Pulay stress), subtracted
+    )
 
     def __post_init__(self) -> None:
         if self.unit not in _PRESSURE_UNITS:
@@ -42,7 +45,8 @@ class StressSource:
             raise DataError(f"{self.key} holds {raw.size} numbers: six are needed, in the order {' '.join(self.order)}")
         sign = -1.0 if self.compression_positive else 1.0
         by_name = dict(zip(self.order, raw * (sign * _PRESSURE_UNITS[self.unit]), strict=True))
-        return np.array([by_name[name] for name in _VOIGT])
+        isotropic = self.offset * _PRESSURE_UNITS[self.unit]
+        return np.array([by_name[name] - isotropic * (name in ("xx", "yy", "zz")) for name in _VOIGT])
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ def _read_ase(
     from ase.io import read
 
     try:
-        images = cast("list[Atoms]", read(path, index=":"))
+        images = cast("list[Atoms]", read(path, index=":", do_not_split_by_at_sign=True))
     except Exception as error:  # ASE's readers raise whatever the format's parser raises
         raise DataError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
     frames = []
@@ -132,6 +136,8 @@ def _read_ase(
             if stress.key not in atoms.info:
                 raise DataError(f"{path}: frame {number} has no {stress.key!r} in its header")
             voigt = stress.read(atoms.info[stress.key])
+        if not atoms.pbc.all():  # a file's zeros for a molecule are no label
+            voigt = None
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         group = str(atoms.info.get(group_key, "")) if group_key else ""
         frames.append(

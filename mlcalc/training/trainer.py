@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -16,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, TrainingError
+from mlcalc.errors import ConfigError, OverlapError, StructureError, TrainingError
 from mlcalc.graphs import atoms_to_graph
+from mlcalc.md_protocols.lock import FolderLock
 from mlcalc.md_protocols.signals import StopRequest
-from mlcalc.models import Graph, Network, build_network, join_graphs, predict
+from mlcalc.model_file import load_model
+from mlcalc.models import Graph, Network, build_network, join_graphs, network_settings, predict
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import LossConfig, TrainingConfig
 from mlcalc.training.data import Frame, element_energies, primitive_frame, read_frames, split_frames
-from mlcalc.validation import validate_structure
+from mlcalc.validation import MIN_DISTANCE, validate_structure
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
 _SAVE_SECONDS = 60.0
@@ -53,13 +56,37 @@ class Errors:
 def make_sample(frame: Frame, cutoff: float) -> Sample:
     """A frame as tensors, with its neighbor list."""
     stress = frame.stress if frame.stress is not None else np.full(6, np.nan)
+    graph = atoms_to_graph(frame.atoms, cutoff)
+    _check_distances(graph, frame)
+    if frame.stress is None:  # a batch may mix it with others: a box without meaning where there may be no volume
+        graph = replace(graph, cell=torch.where(graph.cell.det().abs() < 1e-6, torch.eye(3), graph.cell))
     return Sample(
-        graph=atoms_to_graph(frame.atoms, cutoff),
+        graph=graph,
         energy=torch.tensor([frame.energy], dtype=torch.float64),
         forces=torch.tensor(frame.forces, dtype=torch.float64),
         stress=torch.tensor(stress, dtype=torch.float64)[None],
         atoms=torch.tensor([len(frame.atoms)]),
     )
+
+
+def _check_distances(graph: Graph, frame: Frame) -> None:
+    distances = graph.edge_vectors().norm(dim=1)
+    if len(distances) and float(distances.min()) < MIN_DISTANCE:
+        i, j = graph.edges[:, int(distances.argmin())].tolist()
+        raise OverlapError(
+            f"atoms {i} and {j} are {float(distances.min()):.4g} Å apart, closer than {MIN_DISTANCE} Å: "
+            "remove the frame, or check its units (Å)"
+        )
+
+
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    """A hash of structures and labels, so that a run is not continued on other data."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        graph = sample.graph
+        for tensor in (graph.numbers, graph.positions, graph.cell, sample.energy, sample.forces, sample.stress):
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def join_samples(samples: Sequence[Sample]) -> Sample:
@@ -125,12 +152,9 @@ class Trainer:
         if data.primitive_cells:
             self.frames = [primitive_frame(frame) for frame in self.frames]
             validation = [primitive_frame(frame) for frame in validation]
-        self.network = self._untrained_network()
-        cutoff = self.network.cutoff
-        for frame in (*self.frames, *validation):
-            validate_structure(frame.atoms, elements=self.network.elements)
-        self.samples = [make_sample(frame, cutoff) for frame in self.frames]
-        self.validation = [make_sample(frame, cutoff) for frame in validation]
+        self.network = self._initial_network()
+        self.samples = self._samples(self.frames, "training")
+        self.validation = self._samples(validation, "validation")
         self.steps_per_epoch = math.ceil(len(self.samples) / config.optimizer.batch_size)
         self.total_steps = self.steps_per_epoch * config.optimizer.epochs
         self.state = TrainingState(
@@ -139,12 +163,56 @@ class Trainer:
             average={name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
         )
         self.stopped_by: Signals | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            if not resume:
-                raise ConfigError(f"{self.folder} already holds a training run: choose another folder, or resume it")
-            load_state(self.state, self.checkpoint, config.to_json())
-        self._trim_log()
+        self._settings = {
+            **config.to_json(),
+            "network": network_settings(self.network)[1],
+            "labels": _fingerprint((*self.samples, *self.validation)),
+        }
+        self._prepare_folder(resume)
+
+    def _samples(self, frames: Sequence[Frame], kind: str) -> list[Sample]:
+        samples = []
+        for number, frame in enumerate(frames):
+            try:
+                validate_structure(frame.atoms, elements=self.network.elements)
+                samples.append(make_sample(frame, self.network.cutoff))
+            except StructureError as error:
+                raise type(error)(f"{kind} frame {number} ({frame.group or frame.atoms.symbols}): {error}") from error
+        return samples
+
+    def _prepare_folder(self, resume: bool) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder} cannot be made a folder ({error.strerror}): choose another one"
+            ) from error
+        self._lock: FolderLock | None = FolderLock(self.folder / "run.lock")
+        try:
+            if self.checkpoint.exists():
+                if not resume:
+                    raise ConfigError(
+                        f"{self.folder} already holds a training run: choose another folder, or resume it"
+                    )
+                load_state(self.state, self.checkpoint, self._settings)
+            elif self.log.exists():
+                raise ConfigError(
+                    f"{self.log} is there, but no checkpoint that it belongs to: choose another folder, or move it away"
+                )
+            self._trim_log()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes use the folder; done at the end of `run` and when the trainer is no longer used."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_lock", None) is not None:
+            self.close()
 
     @property
     def checkpoint(self) -> Path:
@@ -154,16 +222,35 @@ class Trainer:
     def log(self) -> Path:
         return self.folder / "log.csv"
 
-    def _untrained_network(self) -> Network:
+    def _initial_network(self) -> Network:
         settings = dict(self.config.model)
         kind = settings.pop("kind")
-        elements = settings.setdefault("elements", _elements(self.frames))
+        if self.config.initial is not None:
+            return self._trained_network(self.config.path(self.config.initial), kind, settings)
+        found = _elements(self.frames)
+        elements = settings.setdefault("elements", found)
+        unknown = sorted(set(found) - set(elements))
+        if unknown:
+            raise ConfigError(
+                f"the training frames hold {', '.join(unknown)}, but [model] elements are {', '.join(elements)}: "
+                "add them, or leave elements out"
+            )
         settings.setdefault("energy_shift", element_energies(self.frames, elements))
         forces = np.concatenate([frame.forces.ravel() for frame in self.frames])
         settings.setdefault("energy_scale", float(np.sqrt(np.mean(forces**2))))
         with torch.random.fork_rng(devices=[]):  # the user's random numbers stay as they are
             torch.manual_seed(self.config.optimizer.seed)
             return build_network(kind, settings)
+
+    @staticmethod
+    def _trained_network(path: Path, kind: str, settings: dict[str, Any]) -> Network:
+        network = load_model(path).requires_grad_(True).train()
+        if settings or network.info.kind != kind:
+            raise ConfigError(
+                f"initial = {str(path)!r} is a {network.info.kind} model with settings of its own: "
+                f'give [model] kind = "{network.info.kind}" and nothing else'
+            )
+        return network
 
     def run(self, *, progress: bool = True) -> Network:
         """Train to the end; returns the network with the averaged weights.
@@ -185,6 +272,7 @@ class Trainer:
                     self._save()
                     saved = time.monotonic()
             self._save()
+        self.close()
         self.stopped_by = stop.signal
         self.network.load_state_dict(self.state.average)
         return self.network
@@ -205,8 +293,9 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         if not bool(norm.isfinite()):
             raise TrainingError(
-                f"step {state.step}: loss {loss.item()}, gradient norm {norm.item()}; the checkpoint in {self.folder} "
-                f"is of an earlier step. Lower learning_rate ({settings.learning_rate}) or check the labels"
+                f"step {state.step}: loss {loss.item()}, gradient norm {norm.item()}. Lower learning_rate "
+                f"({settings.learning_rate}) or check the labels; a checkpoint in {self.folder}, if there is one, is of "
+                "an earlier step"
             )
         state.optimizer.step()
         decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
@@ -258,14 +347,18 @@ class Trainer:
             self.network.load_state_dict(current)
 
     def _save(self) -> None:
-        save_state(self.state, self.checkpoint, self.config.to_json())
+        save_state(self.state, self.checkpoint, self._settings)
 
     def _trim_log(self) -> None:
         """Start the log, or drop rows written after the checkpoint that the run continues from."""
         rows = []
         if self.log.exists():
-            with self.log.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if int(row[1]) <= self.state.step]
+            with self.log.open(newline="", encoding="utf-8", errors="replace") as file:
+                header, *rows = [*csv.reader(file)] or [list(_LOG_COLUMNS)]
+            if tuple(header) != _LOG_COLUMNS:
+                raise ConfigError(f"{self.log} is not the log of a training: choose another folder, or move it away")
+            whole = [row for row in rows if len(row) == len(_LOG_COLUMNS)]  # the last one may have been cut off
+            rows = [row for row in whole if row[1].isdigit() and int(row[1]) <= self.state.step]
         with self.log.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_LOG_COLUMNS)
