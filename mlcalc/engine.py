@@ -63,8 +63,8 @@ class Engine:
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
         if not (callable(potential) and hasattr(potential, "cutoff")):
             raise ConfigError(
-                f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a potential "
-                "with a cutoff (Å) that returns atomic energies of a graph"
+                f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a "
+                "potential with a cutoff (Å) that returns atomic energies of a graph"
             )
         if isinstance(potential, nn.Module):
             network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)

@@ -294,8 +294,8 @@ class Trainer:
         if not bool(norm.isfinite()):
             raise TrainingError(
                 f"step {state.step}: loss {loss.item()}, gradient norm {norm.item()}. Lower learning_rate "
-                f"({settings.learning_rate}) or check the labels; a checkpoint in {self.folder}, if there is one, is of "
-                "an earlier step"
+                f"({settings.learning_rate}) or check the labels; a checkpoint in {self.folder}, if there is one, is "
+                "of an earlier step"
             )
         state.optimizer.step()
         decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
