@@ -126,8 +126,8 @@ def test_md_continues(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_md_of_a_molecule_at_constant_energy(folder: Path, tmp_path: Path) -> None:
-    words = ["md", str(folder / "ethanol.xyz"), "--model", str(folder / "organic.safetensors"), "--ensemble", "nve"]
-    words += ["--temperature-K", "1000", "--timestep-fs", "0.5", "--steps", "100", "--output", str(tmp_path)]
+    words = ["md", str(folder / "ethanol.xyz"), "--model", "ethanol-visnet", "--ensemble", "nve"]
+    words += ["--temperature-K", "600", "--timestep-fs", "0.25", "--steps", "100", "--output", str(tmp_path)]
     assert main(words) == 0
     stored = Trajectory.load(tmp_path)
     assert np.ptp(stored.total_energies) < 0.01 * np.ptp(stored.energies)
