@@ -130,5 +130,5 @@ def test_parity_plot_shows_what_is_labeled(network: Network) -> None:
 def test_frames_the_model_cannot_judge(network: Network) -> None:
     with pytest.raises(DataError, match="give at least one"):
         assess(network, [])
-    with pytest.raises(UnknownElementError, match=r"structure 0: .*Au"):
+    with pytest.raises(UnknownElementError, match=r"frame 0: .*Au"):
         assess(network, [Frame(Atoms("Au"), 0.0, np.zeros((1, 3)))])
