@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--stress-key", metavar="KEY", help="Header entry with six stress numbers, where not ASE's `stress`.")
 @click.option("--stress-unit", type=click.Choice(["eV/Å^3", "GPa", "kbar"]), default="eV/Å^3", show_default=True)
 @click.option("--stress-order", default="xx,yy,zz,yz,xz,xy", show_default=True, help="Order of the six numbers.")
+@click.option("--stress-offset", type=float, default=0.0, help="Subtracted from the diagonal, as Pulay stress is.")
 @click.option("--compression-positive", is_flag=True, help="Signs are VASP's, opposite to ASE's.")
 @dtype_option("float64")
 @device_option
@@ -58,7 +59,7 @@ def eval_command(
       mlcalc eval cu-hvnet Cu_test.xyz --plot parity.png
       mlcalc eval ethanol-visnet ethanol_test.npz --json
       mlcalc eval cu-hvnet Cu_test.xyz --stress-key virial_kbar_raw --stress-unit kbar \\
-          --stress-order xx,yy,zz,xy,xz,yz --compression-positive
+          --stress-order xx,yy,zz,xy,xz,yz --stress-offset 26 --compression-positive
     """
     check_output(plot, "--plot", PICTURES, [model, frames])
     check_output(save, "--save", [".npz"], [model, frames])
@@ -86,14 +87,14 @@ def eval_command(
 
 
 def _stress_source(
-    stress_key: str | None, stress_unit: str, stress_order: str, compression_positive: bool
+    stress_key: str | None, stress_unit: str, stress_order: str, stress_offset: float, compression_positive: bool
 ) -> StressSource | None:
     from mlcalc.training.data import StressSource
 
     if stress_key is None:
         return None
     order = tuple(word.strip() for word in stress_order.split(","))
-    return StressSource(stress_key, stress_unit, compression_positive, order)
+    return StressSource(stress_key, stress_unit, compression_positive, order, stress_offset)
 
 
 def _report(assessment: Assessment) -> str:
