@@ -60,7 +60,7 @@ def check_stress(potential: ElementPotential, *, predict: Predict = predict) -> 
                 copy.set_cell(np.array(atoms.cell) @ (np.eye(3) + size * strain), scale_atoms=True)
             return predict(potential, graph_of(strained, potential.cutoff), forces=False).energy
 
-        slope = central_difference(energies, 1e-3) / atoms.get_volume()
+        slope = central_difference(energies, 3e-4) / atoms.get_volume()
         found = predict(potential, graph_of(atoms, potential.cutoff), stress=True).stress
         hand = "left" if np.linalg.det(np.array(atoms.cell)) < 0 else "right"
         close(found[0], slope, 1e-7, f"stress against central differences in a {hand}-handed cell")
@@ -164,7 +164,8 @@ def check_symmetric_points(potential: ElementPotential) -> None:
         start = answer(potential, atoms).forces
         H = hessian_vector_product(potential, graph_of(atoms, potential.cutoff), torch.tensor(unit))
         size = 1 + float(H.abs().max())
-        for h, tolerance in ((1e-2, 0.05), (1e-3, 1e-3), (1e-4, 1e-4), (1e-6, 1e-4)):
+        # the slope differs from its limit by O(h^2), down to round-off; a kink would leave O(1) at any h
+        for h, tolerance in ((1e-2, 0.1), (1e-3, 1e-3), (1e-4, 1e-4), (1e-6, 1e-4)):
             ahead, behind = (answer(potential, _moved(atoms, unit, s * h)).forces for s in (1, -1))
             close(-(ahead - behind) / (2 * h) / size, H / size, tolerance, f"slope of forces {what} over {h} Å")
             jump = (ahead - 2 * start + behind) / h / size

@@ -1,4 +1,4 @@
-"""What `make demo` runs, shortened and with small models."""
+"""What `make demo` runs, shortened."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from command_inputs import make_folder
-
 ROOT = Path(__file__).parents[1]
 
 
 def test_demo_draws_and_reports(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path)
-    words = ["--ethanol-model", folder / "organic.safetensors", "--copper-model", folder / "copper.safetensors"]
-    words += ["--ethanol-steps", "20", "--copper-steps", "4", "--output", tmp_path / "out"]
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"), *map(str, words)]
+    words = ["--ethanol-steps", "20", "--copper-steps", "4", "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"), *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
