@@ -25,6 +25,12 @@ from mlcalc.cli.train import train_command
 
 __all__ = ["commands", "main"]
 
+# Remedies that the library words for Python, as they are called here.
+_OPTIONS = {
+    "pass allow_large_timestep=True": "give --allow-large-timestep",
+    "lower min_distance": "lower --min-distance",
+}
+
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes; the last two as shells report signals
 
 
@@ -102,6 +108,8 @@ def _told(error: Exception) -> str:
 
     text = " ".join(str(error).split())
     if isinstance(error, MLCalcError | ModelError | ProtocolError):
+        for keyword, option in _OPTIONS.items():
+            text = text.replace(keyword, option)
         return text
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
