@@ -27,7 +27,7 @@ from mlcalc.errors import ConfigError, DataError, OverlapError, SimulationError,
 from mlcalc.model_file import read_model_info
 from mlcalc.training import StressSource, Trainer, load_training_config, read_frames, train
 from mlcalc.training.data import Frame, element_energies, primitive_frame, split_frames
-from mlcalc.training.trainer import errors_of, loss_of
+from mlcalc.training.samples import errors_of, loss_of
 
 SETTINGS = """
 name = "small"
