@@ -44,7 +44,7 @@ def make_sample(frame: Frame, cutoff: float) -> Sample:
     """A frame as tensors, with its neighbor list."""
     stress = frame.stress if frame.stress is not None else np.full(6, np.nan)
     graph = atoms_to_graph(frame.atoms, cutoff)
-    _check_distances(graph, frame)
+    _check_distances(graph)
     if frame.stress is None:  # a batch may mix it with others: a box without meaning where there may be no volume
         graph = replace(graph, cell=torch.where(graph.cell.det().abs() < 1e-6, torch.eye(3), graph.cell))
     return Sample(
@@ -56,7 +56,7 @@ def make_sample(frame: Frame, cutoff: float) -> Sample:
     )
 
 
-def _check_distances(graph: Graph, frame: Frame) -> None:
+def _check_distances(graph: Graph) -> None:
     distances = graph.edge_vectors().norm(dim=1)
     if len(distances) and float(distances.min()) < MIN_DISTANCE:
         i, j = graph.edges[:, int(distances.argmin())].tolist()
