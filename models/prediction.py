@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .errors import ModelError
 from .graph import Graph
+from .network import Network
 
 
 @runtime_checkable
@@ -25,12 +26,19 @@ class Potential(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a potential says of the structures of a graph; float64."""
+    """What a model says of the structures of a graph; float64.
 
-    energy: Tensor  # (S,) eV
-    energies: Tensor  # (N,) eV
+    Potentials fill the first four fields, models of another quantity some of the others.
+    """
+
+    energy: Tensor | None = None  # (S,) eV
+    energies: Tensor | None = None  # (N,) eV; equal shares where the network has no atomic energies
     forces: Tensor | None = None  # (N, 3) eV/Å
     stress: Tensor | None = None  # (S, 6) eV/Å^3, ASE sign, Voigt order xx, yy, zz, yz, xz, xy
+    dipole: Tensor | None = None  # (S, 3) e Å
+    electronic_spatial_extent: Tensor | None = None  # (S,) Å^2
+    vector: Tensor | None = None  # (S, 3) in the unit the model was trained in
+    scalar: Tensor | None = None  # (S,) the one number per structure a property model was trained on, in its unit
 
 
 def predict(
@@ -39,8 +47,11 @@ def predict(
     """Energies, forces -dE/dx and stress dE/d(strain) / |det cell| of every structure of the graph.
 
     The strain is symmetric and acts on positions and cell alike, x -> x (1 + strain).  With `create_graph` the
-    results can be differentiated again, in the parameters (training) or the positions (Hessians).
+    results can be differentiated again, in the parameters (training) or the positions (Hessians).  A network of
+    another quantity than the energy gives that quantity, and neither forces nor stress.
     """
+    if getattr(potential, "quantity", "energy") != "energy":
+        return _property_prediction(cast("Network", potential), graph, stress=stress, create_graph=create_graph)
     with torch.enable_grad():
         positions = graph.positions.detach().requires_grad_(bool(forces))
         strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(bool(stress))
@@ -56,6 +67,13 @@ def predict(
         forces=-gradients[0] if forces else None,
         stress=_voigt(gradients[-1], graph.cell) if stress else None,
     )
+
+
+def _property_prediction(network: Network, graph: Graph, *, stress: bool, create_graph: bool) -> Prediction:
+    if stress:
+        raise ModelError(f"this model predicts {network.quantity}, not an energy: it has no stress. Ask without it")
+    with torch.set_grad_enabled(create_graph):
+        return Prediction(**network.properties(graph))
 
 
 def hessian_vector_product(potential: Potential, graph: Graph, vectors: Tensor) -> Tensor:
