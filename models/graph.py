@@ -67,3 +67,21 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
         shifts=torch.cat([graph.shifts for graph in graphs]),
         batch=torch.cat([graph.batch + k for graph, k in zip(graphs, structure_offsets, strict=True)]),
     )
+
+
+def first_sources(graph: Graph, loops: Tensor, limit: int) -> tuple[Graph, Tensor]:
+    """The graph and the self loops (N,) with at most `limit` sources per atom, itself included: the first by index.
+
+    This is what torch_cluster.radius_graph(loop=True, max_num_neighbors=limit) keeps on a GPU: not the nearest ones,
+    and for an atom with many neighbors of lower index not even itself.
+    """
+    i, j = graph.edges
+    atoms = len(graph.numbers)
+    order = torch.argsort(i * atoms + j, stable=True)
+    i, j = i[order], j[order]
+    degree = torch.zeros_like(graph.numbers).index_add(0, i, torch.ones_like(i))
+    before = torch.arange(len(i), device=i.device) - (degree.cumsum(0) - degree).index_select(0, i)
+    rank = before + (j >= i)  # the atom itself comes before its own images and all later atoms
+    lower = torch.zeros_like(graph.numbers).index_add(0, i, (j < i).to(i.dtype))
+    kept = order[rank < limit]
+    return replace(graph, edges=graph.edges[:, kept], shifts=graph.shifts[kept]), loops[lower < limit]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,21 @@ def shifted_softplus(x: Tensor) -> Tensor:
     return functional.softplus(x) - math.log(2)
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "swish": functional.silu,
+    "ssp": shifted_softplus,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def plain_norm(squared: Tensor) -> Tensor:
+    """|v| from |v|^2, with derivatives of zero where v is zero, as the originals have them."""
+    zero = squared == 0
+    return torch.sqrt(torch.where(zero, 1.0, squared)).masked_fill(zero, 0.0)
+
+
 def smooth_norm(squared: Tensor) -> Tensor:
     """sqrt(1 + |v|^2) - 1 from |v|^2: linear far out, but analytic at v = 0, where |v| has a kink.
 
@@ -27,10 +42,22 @@ def smooth_norm(squared: Tensor) -> Tensor:
     return squared / (torch.sqrt(1 + squared) + 1)
 
 
-def xavier_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Linear layer with Xavier-uniform weights and zero bias."""
+class Activation(nn.Module):
+    """An activation function by name, as a module."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.function = ACTIVATIONS[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def xavier_linear(inputs: int, outputs: int, *, bias: bool = True, parts: int = 1) -> nn.Linear:
+    """Linear layer with Xavier-uniform weights and zero bias; drawn as several layers of equal size, joined."""
     linear = nn.Linear(inputs, outputs, bias=bias)
-    nn.init.xavier_uniform_(linear.weight)
+    for part in linear.weight.chunk(parts):
+        nn.init.xavier_uniform_(part)
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
@@ -93,6 +120,12 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ModelError(f"{name} is {size!r}: it must be a whole number of at least 1")
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse a name that is not one of those allowed."""
+    if value not in allowed:
+        raise ModelError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, allowed))}")
 
 
 def check_neighbor_norm(norm: float) -> None:

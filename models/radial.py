@@ -42,18 +42,46 @@ class BesselBasis(nn.Module):
 class ExpNormBasis(nn.Module):
     """Gaussians in exp(-r): exp(-beta (exp(-alpha r) - mu_k)^2), alpha = 5 Å / rc (ViSNet paper, after PhysNet)."""
 
-    def __init__(self, num_rbf: int, cutoff: float) -> None:
+    def __init__(self, num_rbf: int, cutoff: float, *, trainable: bool = False) -> None:
         super().__init__()
         self.alpha = 5.0 / cutoff
         start = math.exp(-cutoff)
-        self.register_buffer("means", torch.linspace(start, 1.0, num_rbf))
-        self.register_buffer("betas", torch.full((num_rbf,), (2 / num_rbf * (1 - start)) ** -2))
+        _set(self, trainable, "means", torch.linspace(start, 1.0, num_rbf))
+        _set(self, trainable, "betas", torch.full((num_rbf,), (2 / num_rbf * (1 - start)) ** -2))
         self.means: Tensor
         self.betas: Tensor
 
     def forward(self, distance: Tensor) -> Tensor:
         """(E,) Å to (E, num_rbf), without any cutoff factor."""
         return torch.exp(-self.betas * (torch.exp(-self.alpha * distance[:, None]) - self.means) ** 2)
+
+
+class GaussianBasis(nn.Module):
+    """Gaussians exp(coeff (r - offset_k)^2) on an even grid from 0 to the cutoff (SchNet, arXiv:1706.08566)."""
+
+    def __init__(self, num_rbf: int, cutoff: float, *, trainable: bool = False) -> None:
+        super().__init__()
+        offset = torch.linspace(0.0, cutoff, num_rbf)
+        _set(self, trainable, "coeff", -0.5 / (offset[1] - offset[0]) ** 2)
+        _set(self, trainable, "offset", offset)
+        self.coeff: Tensor
+        self.offset: Tensor
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(E,) Å to (E, num_rbf), without any cutoff factor."""
+        return torch.exp(self.coeff * (distance[:, None] - self.offset) ** 2)
+
+
+def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
+    """(1 + cos(pi r / rc)) / 2 within the cutoff, 0 beyond (Behler and Parrinello 2007); its curvature has a step."""
+    return torch.where(distance < cutoff, 0.5 * (1 + torch.cos(distance * (math.pi / cutoff))), 0.0)
+
+
+def _set(module: nn.Module, trainable: bool, name: str, value: Tensor) -> None:
+    if trainable:
+        module.register_parameter(name, nn.Parameter(value))
+    else:
+        module.register_buffer(name, value)
 
 
 def check_radial_settings(cutoff: float, num_rbf: int, envelope_exponent: int) -> None:
