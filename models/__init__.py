@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .errors import ModelError
 from .graph import Graph, join_graphs
-from .hvnet import HVNet, HVNetConfig
+from .hvnet import HVNet
+from .hvnet_config import HVNetConfig
 from .network import Network
 from .prediction import Potential, Prediction, hessian_vector_product, predict
 from .registry import architectures, build_network, network_settings, register

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .elements import element_symbols
-from .errors import ModelError
 from .graph import Graph
+from .hvnet_config import HVNetConfig
 from .layers import (
     AtomicEnergies,
     ElementIndex,
-    check_energy_settings,
-    check_neighbor_norm,
-    check_sizes,
     shifted_softplus,
     smooth_norm,
     xavier_linear,
 )
 from .network import Network
-from .radial import BesselBasis, check_radial_settings, polynomial_envelope
+from .radial import BesselBasis, polynomial_envelope
 from .registry import register
-
-
-@dataclass(frozen=True)
-class HVNetConfig:
-    """Settings of an HVNet."""
-
-    elements: tuple[str, ...]
-    cutoff: float = 5.0  # Å
-    hidden_channels: int = 128
-    num_layers: int = 4
-    num_rbf: int = 20
-    envelope_exponent: int = 5
-    neighbor_norm: float = 1.0  # radial sums are divided by this fixed number, about sqrt(mean number of neighbors)
-    energy_scale: float = 1.0  # eV
-    energy_shift: tuple[float, ...] = field(default=())  # eV per element, in the order of atomic numbers
-    variant: str = "smooth"
-
-    def __post_init__(self) -> None:
-        elements = element_symbols(self.elements)
-        object.__setattr__(self, "elements", elements)
-        object.__setattr__(self, "energy_shift", tuple(self.energy_shift) or (0.0,) * len(elements))
-        check_radial_settings(self.cutoff, self.num_rbf, self.envelope_exponent)
-        check_sizes(hidden_channels=self.hidden_channels, num_layers=self.num_layers)
-        check_energy_settings(self.energy_scale, self.energy_shift, elements)
-        check_neighbor_norm(self.neighbor_norm)
-        if self.variant != "smooth":
-            raise ModelError(f"unknown HVNet variant {self.variant!r}: this version has 'smooth'")
-
 
 _LARGEST_MATRIX = 512  # atoms
 
