@@ -5,30 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 IMPORT_REMEDY = (
-    "this version reads its own .safetensors files only. Load the weights where the model was made, into a network of "
-    "mlcalc.models, and write it with mlcalc.save_model"
+    "checkpoints of the original HermNet and ViSNet codes are converted by `mlcalc import SRC DST.safetensors` "
+    "(mlcalc.import_checkpoint, then mlcalc.save_model)"
 )
-_NEVER_READ = (
-    "loading such a file executes code that it contains, so this program never does: "
-    "load it where the model was made, put the weights into a network of mlcalc.models, and write it with "
-    "mlcalc.save_model"
+EXECUTES = (
+    "loading such a file executes code that it contains, so this program never does: load it where the model was made, "
+    "save its state_dict with torch.save, and convert that with `mlcalc import` (mlcalc.import_checkpoint)"
 )
 
 
 def describe_foreign(path: Path, head: bytes, tail: bytes, length: int, max_header: int) -> str:
     """Error text for a file that is not in the safetensors format: what it looks like, and what to do."""
-    start = head.lstrip()[:512].lower()
     findings = (
-        (
-            start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")),
-            f"{path} is a web page (HTML), not a model file: the download went wrong. Download the file itself again",
-        ),
-        (
-            start.startswith(b"version https://git-lfs"),
-            f"{path} is a git-lfs pointer, not the model file it stands for: "
-            "run `git lfs pull` in its repository, or download the file itself",
-        ),
-        (head.startswith(b"PK"), f"{path} is {_zip_kind(path, head + tail)}"),
+        (head.startswith(b"PK"), f"{path} is {_described_zip(path, head + tail)}"),
         (
             head.startswith(b"\x80") and head[1:2] in (b"\2", b"\3", b"\4", b"\5"),
             f"{path} is a pickle (an old PyTorch checkpoint), which is never loaded directly: {IMPORT_REMEDY}",
@@ -43,16 +32,37 @@ def describe_foreign(path: Path, head: bytes, tail: bytes, length: int, max_head
         f"{path} is not a model file, or its first bytes are damaged: a safetensors header of {length} bytes was "
         f"announced (limit {max_header}) or does not start with '{{'. Give a .safetensors model file"
     )
-    return next((text for found, text in findings if found), other)
+    return describe_download(path, head) or next((text for found, text in findings if found), other)
 
 
-def _zip_kind(path: Path, window: bytes) -> str:
+def describe_download(path: Path, head: bytes) -> str:
+    """Error text for what a failed download leaves in place of a file, or nothing."""
+    start = head.lstrip()[:512].lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return f"{path} is a web page (HTML), not a model file: the download went wrong. Download the file itself again"
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            f"{path} is a git-lfs pointer, not the model file it stands for: "
+            "run `git lfs pull` in its repository, or download the file itself"
+        )
+    return ""
+
+
+def zip_kind(path: Path, window: bytes) -> str:
+    """What the names of its entries say a zip archive is; "checkpoint" for a PyTorch checkpoint, or nothing."""
     if b"constants.pkl" in window or b"/code/" in window:
-        return f"a TorchScript archive, not a model file; {_NEVER_READ}"
+        return "a TorchScript archive, not a model file"
     if path.suffix == ".pt2" or any(
         mark in window for mark in (b"archive_format", b"serialized_exported_program", b"models/model.json")
     ):
-        return f"an exported program (.pt2), not a model file; {_NEVER_READ}"
-    if b"data.pkl" in window:
+        return "an exported program (.pt2), not a model file"
+    return "checkpoint" if b"data.pkl" in window else ""
+
+
+def _described_zip(path: Path, window: bytes) -> str:
+    kind = zip_kind(path, window)
+    if kind == "checkpoint":
         return f"a PyTorch checkpoint (zip with a pickle in it), which is never loaded directly: {IMPORT_REMEDY}"
+    if kind:
+        return f"{kind}; {EXECUTES}"
     return "a zip archive, not a model file: unpack it and give the .safetensors file in it"

@@ -57,7 +57,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     for bit in bits:
         damaged = bytearray(good)
         damaged[bit // 8] ^= 1 << (bit % 8)
-        refused(tmp_path / "a.safetensors", bytes(damaged), "damaged|again|Upgrade|mlcalc.save_model", verify=False)
+        refused(tmp_path / "a.safetensors", bytes(damaged), "damaged|again|Upgrade|mlcalc import", verify=False)
         try:  # the broken twin: a loader without the hash
             safetensors.torch.load(bytes(damaged))
             accepted_by_library += 1
@@ -98,7 +98,7 @@ FOREIGN = {
     ),
     "archive.safetensors": (b"PK\x03\x04" + b"\0" * 60, "zip archive.*unpack"),
     "short.safetensors": (b"abc", "truncated: it holds only 3 bytes.*again"),
-    "text.pt": (b"c__builtin__\nlist\n.", "named like a PyTorch checkpoint.*mlcalc.save_model"),
+    "text.pt": (b"c__builtin__\nlist\n.", "named like a PyTorch checkpoint.*mlcalc import SRC"),
     "noise.safetensors": (bytes(range(200, 256)) * 9, "not a model file, .*header of [0-9]+ bytes.*limit [0-9]+"),
     "huge.safetensors": ((2**62).to_bytes(8, "little") + b"{" * 99, "header of 4611686018427387904 bytes.*limit"),
     "long.safetensors": (
@@ -119,7 +119,7 @@ def test_foreign_files_are_named(tmp_path: Path, name: str) -> None:
 
 def test_safetensors_of_other_programs_are_to_be_imported(tmp_path: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(3)}, tmp_path / "a.safetensors", {"format": "pt"})
-    with pytest.raises(ModelFileError, match=r"another program.*metadata: \['format'\].*mlcalc.save_model"):
+    with pytest.raises(ModelFileError, match=r"another program.*metadata: \['format'\].*mlcalc import SRC"):
         load_model(tmp_path / "a.safetensors")
 
 
@@ -148,10 +148,10 @@ def hostile(marker: Path) -> dict[str, tuple[bytes, str]]:
         torch.jit.save(torch.jit.script(Plus()), script)
         torch.export.save(torch.export.export(Plus(), (torch.ones(2),)), exported)
     return {
-        "zip": (zipped.getvalue(), "PyTorch checkpoint .*never loaded directly: .*mlcalc.save_model"),
-        "pickle": (legacy.getvalue(), "is a pickle .*never loaded directly: .*mlcalc.save_model"),
-        "script": (script.getvalue(), "TorchScript.*executes code.*never does: load it where"),
-        "exported": (exported.getvalue(), r"exported program \(.pt2\).*executes code.*never does: load it where"),
+        "zip": (zipped.getvalue(), "PyTorch checkpoint .*never loaded directly: .*mlcalc import SRC"),
+        "pickle": (legacy.getvalue(), "is a pickle .*never loaded directly: .*mlcalc import SRC"),
+        "script": (script.getvalue(), "TorchScript.*executes code.*never does: load it where.*mlcalc import"),
+        "exported": (exported.getvalue(), r"exported program \(.pt2\).*executes code.*load it where.*mlcalc import"),
     }
 
 
