@@ -65,6 +65,7 @@ def runnable(atoms: Any) -> None:
         raise ConfigError("the structure has no atoms: there is nothing to simulate")
     if atoms.calc is None:
         raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
+    _gives_forces(atoms.calc)
     finite_rows("positions", atoms.positions)
     finite_rows("momenta", atoms.get_momenta())
     if not np.isfinite(atoms.cell.array).all():
@@ -76,4 +77,15 @@ def runnable(atoms: Any) -> None:
     if other:
         raise ConfigError(
             f"the constraint {other[0]} is not supported: only FixAtoms is; remove it with atoms.set_constraint()"
+        )
+
+
+def _gives_forces(calculator: Any) -> None:
+    """ConfigError for a calculator that says of itself, as ASE's do, that it has no energy or no forces."""
+    offered = getattr(calculator, "implemented_properties", ("energy", "forces"))
+    lacking = [name for name in ("energy", "forces") if name not in offered]
+    if lacking:
+        raise ConfigError(
+            f"the calculator {type(calculator).__name__} gives {', '.join(offered) or 'nothing'}, but no "
+            f"{' and no '.join(lacking)}: molecular dynamics needs both, so attach one of a potential"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ase import Atoms
 
 from . import checks
-from .errors import SimulationError
+from .errors import PhysicsWarning, SimulationError
 from .integrators import THERMOSTATS
 from .progress import ProgressBar
 from .recording import MemoryRecorder, Recorder, state_frame
@@ -21,6 +22,12 @@ from .simulation import FailedStep, Simulation
 from .trajectory import Trajectory
 
 _log = logging.getLogger(__name__)
+
+_JUMPS = (
+    "the energy of this calculator jumps when an atom crosses the cutoff of its model, while forces are right in "
+    "between: this run at constant energy will drift. Watch the total energy in the log, sample with run_nvt, or take "
+    "a model without jumps"
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,9 @@ def run_nve(
     SIGUSR1 then end the run after the current step, with a checkpoint, before they take their usual effect; at
     `wall_time_s` seconds the run returns with `completed=False`.
 
+    A calculator whose attribute `energy_jumps` is true has an energy that jumps when an atom crosses the cutoff: the
+    total energy cannot be conserved, and a PhysicsWarning says so once per run.
+
     The run stops with SimulationError at a non-finite energy or force, a force component above `max_force` eV/Å, or
     above `max_temperature_K` (by default 20 times the largest of target, initial temperature and 500 K).
     """
@@ -152,6 +162,8 @@ def _settings(**values: Any) -> MDSettings:
 
 def _run(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> Trajectory:
     checks.runnable(atoms)
+    if settings.ensemble == "nve" and getattr(atoms.calc, "energy_jumps", False):
+        warnings.warn(_JUMPS, PhysicsWarning, stacklevel=3)
     simulation = Simulation(atoms, settings, max_temperature_K=options.max_temperature_K, max_force=options.max_force)
     stop = StopRequest(options.wall_time_s, signals=options.output is not None)
     with stop, _recorder(atoms, settings, steps, options) as recorder:

@@ -10,6 +10,10 @@ class ProtocolError(Exception):
     """Base of the errors raised by the protocols."""
 
 
+class PhysicsWarning(UserWarning):
+    """Numbers that come out as computed but do not mean what they seem to."""
+
+
 class ConfigError(ProtocolError, ValueError):
     """A setting outside its allowed range."""
 

@@ -40,7 +40,9 @@ class ForceField:
     """Energy and forces of moving atoms: one calculator call each, whatever the calculator."""
 
     def __init__(self, atoms: Atoms) -> None:
-        self.atoms = atoms
+        self.atoms = atoms.copy()
+        self.atoms.calc = atoms.calc
+        self.atoms.arrays.pop("momenta", None)  # those of the start, stale from the first step on
 
     def __call__(self, positions: Array) -> tuple[float, Array]:
         """Energy in eV and forces (N, 3) in eV/Å, constraints not applied."""

@@ -16,6 +16,7 @@ from mlcalc.errors import DataError
 from mlcalc.evaluation import Evaluation, evaluate
 from mlcalc.model_file import load_model
 from mlcalc.models import Potential
+from mlcalc.scope import Scope
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,11 +124,12 @@ def assess(
     device: str = "cpu",
     progress: bool = False,
 ) -> Assessment:
-    """Predictions of the model for labeled frames, next to their labels; stress only of frames that have it."""
+    """Predictions of the potential for labeled frames, next to their labels; stress only of frames that have it."""
     if not frames:
         raise DataError("there are no frames to assess the model on: give at least one")
     if isinstance(model, str | Path):
         model = load_model(model)  # a network is a Potential without inheriting
+    Scope.of(model).require_potential("an assessment on energies and forces")
     results: dict[int, Evaluation] = {}
     for labeled in (True, False):  # stress costs time and exists only where there is a volume
         chosen = [k for k, frame in enumerate(frames) if (frame.stress is not None) is labeled]

@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import Calculator, all_changes
 
+from mlcalc.cautions import Cautions
 from mlcalc.engine import Engine, check_distance
-from mlcalc.errors import EmptyStructureError
+from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
 from mlcalc.graphs import graph_from_pairs
 from mlcalc.model_file import load_model
-from mlcalc.models import Potential
+from mlcalc.models import Potential, Prediction
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
 from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
 
 
 class MLCalculator(Calculator):
     """ASE calculator of a potential: energy, free_energy, energies, forces, stress in ASE's units.
+
+    Models of another quantity give that one only: get_dipole_moment(atoms), (3,) e Å, and get_property(name, atoms)
+    with the names "electronic_spatial_extent" (Å^2), "vector" and "scalar" (in the unit of the training data).
 
     model: name of a bundled model, path of a model file, or any Potential; the caller's object is not changed.
     device: "cpu", "cuda", "cuda:1" or "auto".
@@ -31,11 +35,12 @@ class MLCalculator(Calculator):
     results do not depend on it.
     min_distance: closer atoms (Å) are an error.
 
-    Stress is that of a structure periodic in all three directions; elsewhere asking for it raises
-    PropertyNotImplementedError.  Errors leave no results behind.
+    Stress is that of a structure periodic in all three directions; elsewhere asking for it, or for what the model does
+    not predict, raises UnavailablePropertyError, a PropertyNotImplementedError.  Errors leave no results behind.
+    A PhysicsWarning says, once per calculator, where a model of an original code is not what it seems.
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE; of most models
 
     def __init__(
         self,
@@ -52,18 +57,27 @@ class MLCalculator(Calculator):
         potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
         check_distance(min_distance)
         self.engine = Engine(potential, device=device, dtype=dtype)
+        self.implemented_properties = self.engine.scope.properties
+        self.cautions = Cautions.of(self.engine.potential)
         self.info = getattr(potential, "info", None)
         self.model_name = str(getattr(self.info, "name", "") or type(potential).__name__)
-        self.neighbors = NeighborList(self.engine.cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges)
+        self.neighbors = NeighborList(
+            self.engine.scope.cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges
+        )
         self.min_distance = min_distance
         self._lock = threading.RLock()
+
+    @property
+    def energy_jumps(self) -> bool:
+        """Whether the energy jumps when an atom crosses the cutoff, for which `run_nve` looks."""
+        return self.engine.scope.energy_jumps
 
     def describe(self) -> dict[str, Any]:
         """What the numbers depend on: a run in a folder is continued only with the same."""
         return {
             "model": self.model_name,
             "sha256": getattr(self.info, "sha256", None),
-            "cutoff": self.engine.cutoff,
+            "cutoff": self.engine.scope.cutoff,
             "dtype": str(self.engine.dtype).removeprefix("torch."),
         }
 
@@ -89,31 +103,38 @@ class MLCalculator(Calculator):
         self.results = results
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """ASE's get_property, one thread at a time."""
+        """ASE's get_property, one thread at a time; UnavailablePropertyError for what the model does not predict."""
+        if name not in self.implemented_properties:
+            raise self.engine.scope.unavailable(name)
         with self._lock:
             return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
-        validate_structure(atoms, elements=self.engine.elements, min_distance=self.min_distance)
-        stress = bool(atoms.pbc.all())
+        scope = self.engine.scope
+        validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
+        stress = bool(atoms.pbc.all()) and scope.is_potential
         if "stress" in properties and not stress:
-            raise PropertyNotImplementedError(
-                f"stress needs a volume, but the structure is periodic along {int(atoms.pbc.sum())} of 3 directions "
-                f"(pbc = {atoms.pbc.tolist()}): set all of atoms.pbc to True, with a cell, if that is meant"
-            )
+            raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")
         cell, pbc = resolve_cell(atoms)
+        scope.check_pbc(pbc)
         positions = np.asarray(atoms.positions, dtype=np.float64)
         pairs = self.neighbors.pairs(positions, cell, pbc, atoms.numbers)
         check_overlap(pairs, positions, cell, min_distance=self.min_distance)
         graph = graph_from_pairs(atoms.numbers, positions, cell, pairs)
+        scope.check_images(graph)
+        self.cautions.tell(atoms, graph)
         # all of it at once: scripts ask for the energy first and for the forces of the same structure next
-        result = self.engine.evaluate(graph, forces=True, stress=stress)
-        energy = float(result.energy[0])
-        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "energies": result.energies.numpy()}
-        if result.forces is not None:
-            results["forces"] = result.forces.numpy()
-        if result.stress is not None:
-            results["stress"] = result.stress[0].numpy()
+        return self._results(self.engine.evaluate(graph, forces=True, stress=stress))
+
+    def _results(self, prediction: Prediction) -> dict[str, Any]:
+        """ASE's results of the one structure: floats, and arrays without the axis of structures."""
+        results: dict[str, Any] = {}
+        for name in self.implemented_properties:
+            value = getattr(prediction, "energy" if name == "free_energy" else name)
+            if value is None:
+                continue
+            array = value.numpy() if name in ("energies", "forces") else value[0].numpy()
+            results[name] = array if array.ndim else float(array)
         return results
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,3 +143,10 @@ class MLCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _no_stress(atoms: Atoms) -> UnavailablePropertyError:
+    return UnavailablePropertyError(
+        f"stress needs a volume, but the structure is periodic along {int(atoms.pbc.sum())} of 3 directions "
+        f"(pbc = {atoms.pbc.tolist()}): set all of atoms.pbc to True, with a cell, if that is meant"
+    )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mlcalc.errors import ConfigError, DeviceError, NonFiniteResultError, OutOfMemoryError
-from mlcalc.models import Graph, Potential, Prediction, predict
+from mlcalc.models import Graph, Network, Potential, Prediction, predict
+from mlcalc.models.network import NodeFeatures
+from mlcalc.scope import Scope
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_Result = TypeVar("_Result")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -70,29 +72,40 @@ class Engine:
             network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)
             potential = cast("Potential", network)
         self.potential = potential
-        self.cutoff = float(potential.cutoff)
-        elements = getattr(potential, "elements", None)
-        self.elements: tuple[str, ...] | None = None if elements is None else tuple(elements)
+        self.scope = Scope.of(potential)
 
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """Predictions on the CPU in float64; only finite numbers come back.
 
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
+        result = self._within_memory(graph, lambda there: predict(self.potential, there, forces=forces, stress=stress))
+        values = {field.name: _to_cpu(getattr(result, field.name)) for field in fields(Prediction)}
+        _check_finite(values, graph)
+        return Prediction(**values)
+
+    def node_features(self, graph: Graph) -> NodeFeatures:
+        """State of the atoms after the last layer, on the CPU in float64 and finite; errors as those of `evaluate`."""
+        network = cast("Network", self.potential)
+        with torch.no_grad():
+            features = self._within_memory(graph, network.node_features)
+        values = {"scalars": _to_cpu(features.scalars), "vectors": _to_cpu(features.vectors)}
+        _check_finite(values, graph)
+        return NodeFeatures(**values)  # type: ignore[arg-type]  # scalars are never None
+
+    def _within_memory(self, graph: Graph, compute: Callable[[Graph], _Result]) -> _Result:
         try:
-            result = predict(self.potential, graph.to(self.device), forces=forces, stress=stress)
+            return compute(graph.to(self.device))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory(graph, self.device) from error
         except RuntimeError as error:
             if "allocate memory" in str(error):  # torch's CPU allocator raises no class of its own
                 raise _out_of_memory(graph, self.device) from error
             raise
-        values: dict[str, Any] = {}
-        for name in ("energy", "energies", "forces", "stress"):
-            value = getattr(result, name)
-            values[name] = None if value is None else value.detach().to("cpu", torch.float64)
-        _check_finite(values, graph)
-        return replace(result, **values)
+
+
+def _to_cpu(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach().to("cpu", torch.float64)
 
 
 def _out_of_memory(graph: Graph, device: torch.device) -> OutOfMemoryError:
@@ -103,16 +116,23 @@ def _out_of_memory(graph: Graph, device: torch.device) -> OutOfMemoryError:
     )
 
 
-def _check_finite(values: dict[str, Any], graph: Graph) -> None:
+def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:
     for name, value in values.items():
         if value is None or bool(torch.isfinite(value).all()):
             continue
-        per_atom: NDArray[np.bool_] = ~np.isfinite(values["energies"].numpy())
-        if values["forces"] is not None:
-            per_atom |= ~np.isfinite(values["forces"].numpy()).all(axis=1)
-        atoms = np.flatnonzero(per_atom)[:8].tolist()
         raise NonFiniteResultError(
-            f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms "
-            f"(first atoms concerned: {atoms}). The structure lies outside what the model can describe, or its "
+            f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms"
+            f"{_concerned(values, len(graph.numbers))}. The structure lies outside what the model can describe, or its "
             "weights are damaged: look at these atoms' distances, and evaluate a structure of the training kind"
         )
+
+
+def _concerned(values: dict[str, Tensor | None], atoms: int) -> str:
+    """The first atoms with bad results of their own, where there are such."""
+    bad = torch.zeros(atoms, dtype=torch.bool)
+    for name in ("energies", "forces", "scalars", "vectors"):
+        value = values.get(name)
+        if value is not None:
+            bad |= ~torch.isfinite(value).reshape(atoms, -1).all(dim=1)
+    first = bad.nonzero()[:8, 0].tolist()
+    return f" (first atoms concerned: {first})" if first else ""

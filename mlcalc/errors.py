@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from ase.calculators.calculator import PropertyNotImplementedError
+
 from mlcalc.md_protocols.errors import (
     ConfigError,
+    PhysicsWarning,
     ProtocolError,
     ResultFileError,
     SimulationError,
@@ -25,6 +28,7 @@ __all__ = [
     "NonFiniteResultError",
     "OutOfMemoryError",
     "OverlapError",
+    "PhysicsWarning",
     "ProtocolError",
     "ResultFileError",
     "SimulationError",
@@ -33,6 +37,7 @@ __all__ = [
     "TooManyEdgesError",
     "TrainingError",
     "TrainingInterruptedError",
+    "UnavailablePropertyError",
     "UnknownElementError",
     "UnknownModelError",
 ]
@@ -72,6 +77,10 @@ class TooManyEdgesError(StructureError):
 
 class NonFiniteResultError(MLCalcError, ArithmeticError):
     """A model that returned NaN or infinity."""
+
+
+class UnavailablePropertyError(MLCalcError, PropertyNotImplementedError):
+    """A property that the model, or the structure, does not have."""
 
 
 class OutOfMemoryError(MLCalcError, MemoryError):

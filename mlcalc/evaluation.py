@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mlcalc.engine import Engine, check_distance
-from mlcalc.errors import ConfigError, NonFiniteResultError, OutOfMemoryError, StructureError
-from mlcalc.graphs import graph_from_pairs
+from mlcalc.batches import Batches
+from mlcalc.engine import Engine
+from mlcalc.errors import StructureError
 from mlcalc.model_file import load_model
-from mlcalc.models import Graph, Potential, Prediction, join_graphs
-from mlcalc.neighbors import DEFAULT_MAX_EDGES, neighbor_pairs
-from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
+from mlcalc.models import Graph, Potential, join_graphs
+from mlcalc.neighbors import DEFAULT_MAX_EDGES
+from mlcalc.validation import MIN_DISTANCE
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a potential says of one structure."""
+    """What a model says of one structure: a potential fills the first four fields, other models one of the rest."""
 
-    energy: float  # eV
-    energies: NDArray[np.float64]  # (N,) eV
+    energy: float | None = None  # eV
+    energies: NDArray[np.float64] | None = None  # (N,) eV; None where the energy is no sum over atoms
     forces: NDArray[np.float64] | None = None  # (N, 3) eV/Å
     stress: NDArray[np.float64] | None = None  # (6,) eV/Å^3, ASE sign, Voigt order xx, yy, zz, yz, xz, xy
+    dipole: NDArray[np.float64] | None = None  # (3,) e Å
+    electronic_spatial_extent: float | None = None  # Å^2
+    vector: NDArray[np.float64] | None = None  # (3,) in the unit of the training data
+    scalar: float | None = None  # in the unit of the training data
 
 
 def evaluate(
@@ -48,87 +54,57 @@ def evaluate(
     """One Evaluation per structure, in order, computed in batches of about `edges_per_batch` edges.
 
     Batches only save time: no structure sees another one, and one that does not fit into memory is computed structure
-    by structure.  Errors are those of MLCalculator, beginning with the structure's name (by default its place in the
-    list); only stress of a structure that is not periodic is a StructureError here.
+    by structure.  Errors and warnings are those of MLCalculator, beginning with the structure's name (by default its
+    place in the list); only stress of a structure that is not periodic is a StructureError here.  Models of another
+    quantity than the energy have no forces, asked for or not, and refuse to give stress.
     """
-    from tqdm import tqdm
-
-    if isinstance(structures, Atoms):
-        raise ConfigError("evaluate takes a list of structures: pass [atoms]")
-    if edges_per_batch < 1:
-        raise ConfigError(f"edges_per_batch is {edges_per_batch}: it must be at least 1")
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
     engine = Engine(potential, device=device, dtype=dtype)
-    check_distance(min_distance)
-    names = [f"structure {index}" for index in range(len(structures))] if names is None else names
-    results: list[Evaluation] = []
-    pending: list[Graph] = []
-    n_edges = 0
-    with tqdm(total=len(structures), disable=not progress, desc="evaluate", unit="structure") as bar:
-
-        def flush() -> None:
-            results.extend(_evaluated(engine, pending, names[len(results) :], forces=forces, stress=stress))
-            bar.update(len(pending))
-            pending.clear()
-
-        for index, atoms in enumerate(structures):
-            try:
-                graph = _validated_graph(
-                    atoms,
-                    engine,
-                    stress=stress,
-                    backend=neighbor_backend,
-                    min_distance=min_distance,
-                    max_edges=max_edges,
-                )
-            except StructureError as error:
-                raise type(error)(f"{names[index]}: {error}") from error
-            if pending and n_edges + graph.edges.shape[1] > edges_per_batch:
-                flush()
-                n_edges = 0
-            pending.append(graph)
-            n_edges += graph.edges.shape[1]
-        if pending:
-            flush()
-    return results
+    if stress and not engine.scope.is_potential:
+        raise engine.scope.unavailable("stress")
+    batches = Batches(engine, edges_per_batch, neighbor_backend, min_distance, max_edges)
+    return batches.map(
+        partial(_evaluated, engine, forces=forces, stress=stress),
+        structures,
+        check=_check_stress if stress else None,
+        names=names,
+        progress=progress,
+    )
 
 
-def _evaluated(
-    engine: Engine, graphs: Sequence[Graph], names: Sequence[str], *, forces: bool, stress: bool
-) -> list[Evaluation]:
-    try:
-        return list(_split(engine.evaluate(join_graphs(graphs), forces=forces, stress=stress), graphs))
-    except (NonFiniteResultError, OutOfMemoryError) as error:
-        if len(graphs) == 1:
-            raise type(error)(f"{names[0]}: {error}") from error
-    parts = zip(graphs, names, strict=False)  # which one it is, or, for memory, smaller pieces
-    return [_evaluated(engine, [graph], [name], forces=forces, stress=stress)[0] for graph, name in parts]
-
-
-def _validated_graph(
-    atoms: Atoms, engine: Engine, *, stress: bool, backend: str, min_distance: float, max_edges: int
-) -> Graph:
-    validate_structure(atoms, elements=engine.elements, min_distance=min_distance)
-    if stress and not atoms.pbc.all():
+def _check_stress(atoms: Atoms) -> None:
+    if not atoms.pbc.all():
         raise StructureError(
             f"stress needs a structure periodic in all directions, this one has pbc = {atoms.pbc.tolist()}: "
             "ask for it without stress, or set pbc and a cell"
         )
-    cell, pbc = resolve_cell(atoms)
-    positions = np.asarray(atoms.positions, dtype=np.float64)
-    pairs = neighbor_pairs(positions, cell, pbc, engine.cutoff, backend=backend, max_edges=max_edges)
-    check_overlap(pairs, positions, cell, min_distance=min_distance)
-    return graph_from_pairs(atoms.numbers, positions, cell, pairs)
 
 
-def _split(result: Prediction, graphs: Sequence[Graph]) -> Iterator[Evaluation]:
-    first = 0
+def _evaluated(engine: Engine, graphs: Sequence[Graph], *, forces: bool, stress: bool) -> list[Evaluation]:
+    result = engine.evaluate(join_graphs(graphs), forces=forces, stress=stress)
+    energies = result.energies if engine.scope.has_atomic_energies else None
+    evaluations, first = [], 0
     for k, graph in enumerate(graphs):
         atoms = slice(first, first + len(graph.numbers))
         first = atoms.stop
-        yield Evaluation(
-            energy=float(result.energy[k]),
-            energies=result.energies[atoms].numpy().copy(),
-            forces=None if result.forces is None else result.forces[atoms].numpy().copy(),
-            stress=None if result.stress is None else result.stress[k].numpy().copy(),
+        evaluations.append(
+            Evaluation(
+                energy=_number(result.energy, k),
+                energies=_array(energies, atoms),
+                forces=_array(result.forces, atoms),
+                stress=_array(result.stress, k),
+                dipole=_array(result.dipole, k),
+                electronic_spatial_extent=_number(result.electronic_spatial_extent, k),
+                vector=_array(result.vector, k),
+                scalar=_number(result.scalar, k),
+            )
         )
+    return evaluations
+
+
+def _number(values: Tensor | None, index: int) -> float | None:
+    return None if values is None else float(values[index])
+
+
+def _array(values: Tensor | None, index: int | slice) -> NDArray[np.float64] | None:
+    return None if values is None else values[index].numpy().copy()

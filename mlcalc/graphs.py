@@ -9,7 +9,28 @@ from numpy.typing import NDArray
 
 from mlcalc.models import Graph
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborPairs, neighbor_pairs
-from mlcalc.validation import resolve_cell
+from mlcalc.scope import Scope
+from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
+
+
+def validated_graph(
+    atoms: Atoms,
+    scope: Scope,
+    *,
+    backend: str = "matscipy",
+    min_distance: float = MIN_DISTANCE,
+    max_edges: int | None = DEFAULT_MAX_EDGES,
+) -> Graph:
+    """Graph of one structure on which a model of this scope is defined; else the StructureError that says why not."""
+    validate_structure(atoms, elements=scope.elements, min_distance=min_distance)
+    cell, pbc = resolve_cell(atoms)
+    scope.check_pbc(pbc)
+    positions = np.asarray(atoms.positions, dtype=np.float64)
+    pairs = neighbor_pairs(positions, cell, pbc, scope.cutoff, backend=backend, max_edges=max_edges)
+    check_overlap(pairs, positions, cell, min_distance=min_distance)
+    graph = graph_from_pairs(atoms.numbers, positions, cell, pairs)
+    scope.check_images(graph)
+    return graph
 
 
 def atoms_to_graph(

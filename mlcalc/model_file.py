@@ -35,6 +35,7 @@ from mlcalc.model_info import (
 )
 from mlcalc.models import Network, network_settings
 from mlcalc.network_rebuild import check_weights, parameter_dtypes, rebuild_network
+from mlcalc.scope import Scope
 
 __all__ = ["GoldenStructure", "ModelInfo", "bundled_models", "load_model", "read_model_info", "save_model"]
 
@@ -48,7 +49,7 @@ def save_model(
 
     Everything that the network itself knows (settings, elements, dtype, ...) overrides what `info` says of it.  The
     golden structures, named by their `info["name"]`, are stored together with a few of the elements alone, with
-    energies and forces of this network in float64.  Equal networks and infos give equal bytes.
+    energies and forces (or the other quantity) of this network in float64.  Equal networks and infos give equal bytes.
 
     Raises ModelFileError (weights or results that are not finite, values that are not JSON, a folder that cannot be
     written) and the errors of `validate_structure` for the golden structures.
@@ -58,7 +59,10 @@ def save_model(
         raise ModelFileError(f"model file {target} must be named *.safetensors: that is what it is")
     tensors = _state(network)
     check_weights(tensors, f"the network to be saved as {target}")
-    content = _pack_with_hash(tensors, _complete_info(network, info or ModelInfo(), target, golden), target).content
+    complete = _complete_info(network, info or ModelInfo(), target, golden)
+    scope = Scope.of(network)
+    noun = "potential" if scope.is_potential else f"{scope.quantity} model"
+    content = _pack_with_hash(tensors, complete, target, noun).content
     try:
         write_atomically(target, content)
     except OSError as error:
@@ -72,7 +76,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> 
     """The network of a bundled model (by name) or of a model file, with its ModelInfo as `.info`.
 
     It is in evaluation mode, without gradients of the weights, on the CPU and in the dtype of the file.  `verify`
-    evaluates the golden structures again, to 1e-6 eV/atom and 1e-6 eV/Å; the hash is checked in any case.
+    evaluates the golden structures again, to 1e-6 eV/atom, 1e-6 eV/Å or 1e-6 of another quantity; the hash is checked
+    in any case.
 
     Raises ModelFileError for every file that cannot be trusted, UnknownModelError for an unknown name.
     """
@@ -109,7 +114,8 @@ def _complete_info(network: nn.Module, info: ModelInfo, target: Path, golden: Se
     if len(dtypes) > 1:
         raise ModelFileError(f"the network mixes weights of dtypes {', '.join(dtypes)}: convert it to one of them")
     _check_conventions(info, f"the info for {target}")
-    structures = [*default_structures(settings["elements"], settings["cutoff"]), *golden]
+    periodic = Scope.of(network).allows_any_cell
+    structures = [*default_structures(settings["elements"], settings["cutoff"], periodic=periodic), *golden]
     return replace(
         info,
         name=info.name or target.stem,
@@ -126,12 +132,12 @@ def _complete_info(network: nn.Module, info: ModelInfo, target: Path, golden: Se
     )
 
 
-def _pack_with_hash(tensors: dict[str, Tensor], info: ModelInfo, target: Path) -> Container:
+def _pack_with_hash(tensors: dict[str, Tensor], info: ModelInfo, target: Path, noun: str) -> Container:
     try:
         header = info_to_json(info)
         del header["sha256"]
         info_from_json({**header, "sha256": ""})
-        texts = {"format": "pt", "about": _about(info)}  # "pt" is what other readers look for in torch's files
+        texts = {"format": "pt", "about": _about(info, noun)}  # "pt" is what other readers look for in torch's files
         digest = pack(tensors, texts).content_sha256([texts, header])
     except (TypeError, ValueError) as error:
         raise ModelFileError(
@@ -140,9 +146,9 @@ def _pack_with_hash(tensors: dict[str, Tensor], info: ModelInfo, target: Path) -
     return pack(tensors, {**texts, "mlcalc": canonical_json({**header, "sha256": digest})})
 
 
-def _about(info: ModelInfo) -> str:
+def _about(info: ModelInfo, noun: str) -> str:
     elements = ", ".join(info.elements)
-    return f"{info.name}: {info.kind} potential for {elements}, cutoff {info.cutoff} Å, by {info.created_with}"
+    return f"{info.name}: {info.kind} {noun} for {elements}, cutoff {info.cutoff} Å, by {info.created_with}"
 
 
 def _open(name_or_path: str | os.PathLike[str]) -> tuple[Container, str]:

@@ -19,7 +19,10 @@ Vectors = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class GoldenStructure:
-    """A structure with the energy and the forces that the model gives for it in float64."""
+    """A structure with the energy and the forces that the model gives for it in float64.
+
+    A model of another quantity has zeros there, and its numbers in `values`.
+    """
 
     name: str
     numbers: tuple[int, ...]  # (N,)
@@ -28,6 +31,7 @@ class GoldenStructure:
     pbc: tuple[bool, ...]  # (3,)
     energy: float  # eV
     forces: Vectors  # (N, 3) eV/Å
+    values: tuple[float, ...] = ()  # 3 of a dipole (e Å) or a vector, 1 of anything else; only in the file if there
 
     def atoms(self) -> Atoms:
         """The structure for ASE, without a calculator."""
@@ -65,6 +69,9 @@ class ModelInfo:
 def info_to_json(info: ModelInfo) -> dict[str, Any]:
     """The header of the file, as JSON values."""
     value: dict[str, Any] = json.loads(canonical_json({"format": FORMAT, **asdict(info)}))
+    for golden in value["golden"]:
+        if not golden["values"]:
+            del golden["values"]
     return value
 
 
@@ -116,7 +123,8 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "floa
 
 
 def _check_entries(entries: Mapping[str, Any], owner: type[Any], where: str) -> None:
-    expected = {entry.name: str(entry.type) for entry in fields(owner)}
+    optional = {"values"} - set(entries)
+    expected = {entry.name: str(entry.type) for entry in fields(owner) if entry.name not in optional}
     missing = sorted(set(expected) - set(entries))
     unknown = sorted(set(entries) - set(expected))
     if missing or unknown:
@@ -139,8 +147,12 @@ def _golden_from_json(value: Any, index: int) -> GoldenStructure:
     whole = all(type(z) is int and 0 < z <= 118 for z in golden.numbers)
     switches = len(golden.pbc) == 3 and all(isinstance(flag, bool) for flag in golden.pbc)
     vectors = _is_vectors(golden.positions, atoms) and _is_vectors(golden.forces, atoms) and _is_vectors(golden.cell, 3)
-    if not (whole and switches and vectors):
-        raise ValueError(f"{where} does not hold N atomic numbers, (N, 3) positions and forces, a (3, 3) cell and pbc")
+    numbers = all(type(x) in (int, float) for x in golden.values)
+    if not (whole and switches and vectors and numbers):
+        raise ValueError(
+            f"{where} does not hold N atomic numbers, (N, 3) positions and forces, a (3, 3) cell, pbc and numbers as "
+            "values"
+        )
     return golden
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option
 from mlcalc.cli.outputs import PICTURES, check_output
 from mlcalc.cli.tables import table
@@ -69,7 +70,8 @@ def eval_command(
     labeled = read_frames(
         frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
     )
-    assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
+    with cautions_on_stderr():
+        assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
     # The numbers first: a plot that fails must not lose them.
     if as_json:
         about = {"model": model, "data": frames, "dtype": dtype}

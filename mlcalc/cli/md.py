@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
     atoms = _prepared(structure, settings)
     folder = Path(os.path.expanduser(output))  # noqa: PTH111 - leaves a ~ of nobody for the run to refuse
     first, started = _steps_done(folder), time.perf_counter()
-    trajectory = _run(atoms, folder, settings)
+    with cautions_on_stderr():
+        trajectory = _run(atoms, folder, settings)
     seconds = time.perf_counter() - started
     steps = int(trajectory.steps[-1])
     click.echo("\n".join(_summary(trajectory, len(atoms))))
@@ -102,6 +104,7 @@ def _prepared(structure: str, settings: dict[str, Any]) -> Atoms:
 
     model = {name: settings.pop(name) for name in ("model", "device", "dtype", "skin", "min_distance")}
     atoms.calc = MLCalculator(model.pop("model"), **model)
+    atoms.calc.engine.scope.require_potential("molecular dynamics")
     return atoms
 
 

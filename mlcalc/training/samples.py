@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlcalc.errors import OverlapError
+from mlcalc.errors import ConfigError, OverlapError
 from mlcalc.graphs import atoms_to_graph
-from mlcalc.models import Graph, Network, join_graphs, predict
+from mlcalc.models import Graph, Network, Prediction, join_graphs, predict
 from mlcalc.training.config import LossConfig
 from mlcalc.training.data import Frame
 from mlcalc.validation import MIN_DISTANCE
@@ -92,7 +92,7 @@ def loss_of(network: Network, sample: Sample, weights: LossConfig) -> Tensor:
     labeled = ~sample.stress.isnan().any(dim=1)
     with_stress = weights.stress > 0 and bool(labeled.any())
     result = predict(network, sample.graph, stress=with_stress, create_graph=True)
-    per_atom = (result.energy - sample.energy) / sample.atoms
+    per_atom = (_energy(result) - sample.energy) / sample.atoms
     loss = weights.energy * (per_atom**2).mean()
     if result.forces is not None:
         loss = loss + weights.forces * ((result.forces - sample.forces) ** 2).mean()
@@ -110,7 +110,7 @@ def errors_of(network: Network, samples: Sequence[Sample], batch_size: int) -> E
         batch = join_samples(samples[start : start + batch_size])
         labeled = ~batch.stress.isnan().any(dim=1)
         result = predict(network, batch.graph, stress=bool(labeled.all()))
-        energy.append((result.energy - batch.energy) / batch.atoms)
+        energy.append((_energy(result) - batch.energy) / batch.atoms)
         if result.forces is not None:
             forces.append((result.forces - batch.forces).ravel())
         if result.stress is not None:
@@ -122,3 +122,9 @@ def errors_of(network: Network, samples: Sequence[Sample], batch_size: int) -> E
         forces_rmse=float((force_errors**2).mean().sqrt()),
         stress_mae=float(torch.cat(stress).abs().mean()) if stress else math.nan,
     )
+
+
+def _energy(result: Prediction) -> Tensor:
+    if result.energy is None:
+        raise ConfigError("training fits energies and forces, but this network predicts another quantity: set its head")
+    return result.energy

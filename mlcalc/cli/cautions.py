@@ -1,0 +1,28 @@
+"""Warnings about the physics of a model, as one line each on stderr."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+
+@contextmanager
+def cautions_on_stderr() -> Iterator[None]:
+    """Within it each PhysicsWarning is a line `Warning: ...`; all other warnings appear as they would."""
+    from mlcalc.errors import PhysicsWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PhysicsWarning)  # they come once per run as it is
+        show = warnings.showwarning
+
+        def told(message, category, *where, **more):  # type: ignore[no-untyped-def]  # as warnings.showwarning
+            if issubclass(category, PhysicsWarning):
+                click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = told
+        yield

@@ -1,0 +1,112 @@
+"""What a model predicts, and for which structures that is defined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcalc.errors import StructureError, UnavailablePropertyError
+from mlcalc.models import Graph
+
+_TRAINED = "the unit of its training data"
+_WORDS = {  # of the quantities whose meaning is fixed: name and unit
+    "dipole": ("the dipole moment", "e Å"),
+    "electronic_spatial_extent": ("the electronic spatial extent", "Å^2"),
+    "vector": ("a vector", _TRAINED),
+}
+_ABOUT_CENTER_OF_MASS = ("dipole", "electronic_spatial_extent")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What may be asked of a model; the defaults are those of a well-behaved potential."""
+
+    cutoff: float  # Å
+    elements: tuple[str, ...] | None = None  # symbols; None: all
+    quantity: str = "energy"
+    periodic: bool = True  # whether periodic images are defined
+    has_atomic_energies: bool = True
+    energy_jumps: bool = False  # when an atom crosses the cutoff
+
+    @classmethod
+    def of(cls, potential: Any) -> Scope:
+        """The scope that a network states; what another Potential does not say is as for a well-behaved one."""
+        names = ("elements", "quantity", "periodic", "has_atomic_energies", "energy_jumps")
+        said = {name: getattr(potential, name) for name in names if hasattr(potential, name)}
+        if said.get("elements") is not None:
+            said["elements"] = tuple(said["elements"])
+        return cls(cutoff=float(potential.cutoff), **said)
+
+    @property
+    def is_potential(self) -> bool:
+        return self.quantity == "energy"
+
+    @property
+    def field(self) -> str:
+        """Where the quantity stands in a Prediction, an Evaluation and the calculator's results."""
+        return self.quantity if self.quantity in ("energy", *_WORDS) else "scalar"
+
+    @property
+    def properties(self) -> list[str]:
+        """The calculator's properties."""
+        if not self.is_potential:
+            return [self.field]
+        energies = ["energies"] if self.has_atomic_energies else []
+        return ["energy", "free_energy", *energies, "forces", "stress"]
+
+    @property
+    def allows_any_cell(self) -> bool:
+        """Whether every periodic structure has an answer."""
+        return self.periodic and self.quantity not in _ABOUT_CENTER_OF_MASS
+
+    def describe(self) -> str:
+        """The quantity in words, with the name to ask for and its unit."""
+        words, unit = ("the energy", "eV") if self.is_potential else _WORDS.get(self.quantity, ("", _TRAINED))
+        return f"{words or self.quantity} (property {self.field!r}, in {unit})"
+
+    def unavailable(self, name: str) -> UnavailablePropertyError:
+        """The error for a property that the model does not have."""
+        if name == "energies" and self.is_potential:
+            why = (
+                "its energy is read out of the whole structure and is no sum over atoms, so there are no atomic "
+                "energies. Ask for the energy, or take a model with a readout per atom"
+            )
+        elif self.is_potential:
+            why = f"it has {', '.join(self.properties)}"
+        else:
+            why = (
+                f"it has neither energy nor forces nor stress. Ask it for {self.field!r}, or take a potential for "
+                "energies, forces, dynamics and relaxation"
+            )
+        return UnavailablePropertyError(f"the model has no {name!r}: it predicts {self.describe()}; {why}")
+
+    def require_potential(self, purpose: str) -> None:
+        """UnavailablePropertyError for models of another quantity."""
+        if not self.is_potential:
+            raise UnavailablePropertyError(
+                f"{purpose} needs a potential, but the model predicts {self.describe()}. Choose a potential"
+            )
+
+    def check_pbc(self, pbc: NDArray[np.bool_]) -> None:
+        """StructureError for a periodic structure where positions are measured from the center of mass."""
+        if self.quantity in _ABOUT_CENTER_OF_MASS and pbc.any():
+            raise StructureError(
+                f"The model predicts {self.describe()} from positions about the center of mass, which a periodic "
+                f"structure (pbc = {pbc.tolist()}) does not have. Set atoms.pbc = False for a molecule whose atoms "
+                "are whole, not wrapped into the cell one by one."
+            )
+
+    def check_images(self, graph: Graph) -> None:
+        """StructureError for a structure whose edges cross a boundary, where the network knows no images."""
+        if self.periodic or not bool(graph.shifts.any()):
+            return
+        crossing = graph.shifts.any(dim=1).nonzero()[:, 0]
+        i, j = graph.edges[:, int(crossing[0])].tolist()
+        raise StructureError(
+            f"The model is defined for molecules only, but {len(crossing)} of {len(graph.shifts)} edges cross the "
+            f"boundary of the cell (first: atom {i} to atom {j}). Set atoms.pbc = False for a molecule whose atoms are "
+            "whole, not wrapped into the cell one by one; take another model for a crystal or a liquid."
+        )
