@@ -2,94 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from .graph import Graph
+from .hv_conventions import caveats, conventions
+from .hv_dgl import DGLHermNet
+from .hv_pyg import PyGHermNet
+from .hv_subnetworks import SUB_NETWORKS, Neighborhood, SubNetwork, weight_matrix
 from .hvnet_config import HVNetConfig
-from .layers import (
-    AtomicEnergies,
-    ElementIndex,
-    shifted_softplus,
-    smooth_norm,
-    xavier_linear,
-)
-from .network import Network
+from .layers import AtomicEnergies, ElementIndex, xavier_linear
+from .network import Network, NodeFeatures
 from .radial import BesselBasis, polynomial_envelope
 from .registry import register
-
-_LARGEST_MATRIX = 512  # atoms
-
-
-@dataclass(frozen=True, eq=False)
-class _Neighborhood:
-    """The edges into the atoms of one element, and what all layers need of them."""
-
-    atoms: Tensor | None  # atoms of this element; None when it is all of them
-    center: Tensor  # (E,) i
-    neighbor: Tensor  # (E,) j
-    weight: Tensor  # (E, 1) envelope c_ij
-    radial: Tensor  # (E, num_rbf + 1) c_ij [e_ij, 1]
-    direction: Tensor  # (E, 3, 1) unit vectors u_ij
-    mean_norm: Tensor  # (N, 1) 1 / (1 + sum_j c_ij)
-    weights: Tensor | None  # (N, N) sums of c_ij over the images of j, where such a matrix is small
-
-    def weighted_sum(self, values: Tensor) -> Tensor:
-        """sum_j c_ij X_j of values (N, C); for few atoms a matrix product, several times faster than by edges."""
-        if self.weights is not None:
-            return self.weights @ values
-        return torch.zeros_like(values).index_add(0, self.center, self.weight * values.index_select(0, self.neighbor))
-
-
-def _weight_matrix(weight: Tensor, center: Tensor, neighbor: Tensor, atoms: int) -> Tensor | None:
-    if atoms > _LARGEST_MATRIX:
-        return None
-    return weight.new_zeros(atoms * atoms).index_add(0, center * atoms + neighbor, weight[:, 0]).view(atoms, atoms)
-
-
-class RelationalLayer(nn.Module):
-    """The sub-network of Fig. 3, acting on the atoms of one element.
-
-    Radial message and update (b, c), angular message and update (d, e), with what makes a smooth potential of it:
-    neighbor means are weighted by the envelope and include the atom itself with weight c(0) = 1,
-    <X>_i = (X_i + sum_j c_ij X_j) / (1 + sum_j c_ij), so that they neither jump when a neighbor crosses the cutoff
-    nor fail without neighbors; the norms are analytic at zero.
-    """
-
-    def __init__(self, channels: int, num_rbf: int, neighbor_norm: float) -> None:
-        super().__init__()
-        self.neighbor_norm = neighbor_norm
-        self.ms1 = xavier_linear(channels, channels)
-        self.ms2 = xavier_linear(channels, 3 * channels)
-        self.mv = xavier_linear(num_rbf + 1, 3 * channels, bias=False)
-        self.us1 = xavier_linear(2 * channels, channels)
-        self.us2 = xavier_linear(channels, 3 * channels)
-
-    def radial(self, s: Tensor, v: Tensor | None, near: _Neighborhood) -> tuple[Tensor, Tensor]:
-        """Sums of the radial messages, (N, F) and (N, 3, F); v is None where it is still zero everywhere."""
-        phi = self.ms2(shifted_softplus(self.ms1(s)))
-        message = phi.index_select(0, near.neighbor) * self.mv(near.radial)
-        gate, scalar, direction = message.chunk(3, dim=1)
-        vector = direction[:, None, :] * near.direction
-        if v is not None:
-            vector = vector + gate[:, None, :] * v.index_select(0, near.neighbor)
-        atoms, channels = s.shape
-        ds = s.new_zeros(atoms, channels).index_add(0, near.center, scalar)
-        dv = s.new_zeros(atoms, 3, channels).index_add(0, near.center, vector)
-        return ds / self.neighbor_norm, dv / self.neighbor_norm
-
-    def angular(self, s: Tensor, v: Tensor, near: _Neighborhood) -> tuple[Tensor, Tensor]:
-        """Changes of s and v by the angular update, (N, F) and (N, 3, F)."""
-        atoms, channels = s.shape
-        norms = smooth_norm((v * v).sum(1))
-        t = self.us2(shifted_softplus(self.us1(torch.cat([norms, s], dim=1))))
-        own = torch.cat([v.reshape(atoms, -1), t], dim=1)
-        mean_v, mean_t = ((own + near.weighted_sum(own)) * near.mean_norm).split(3 * channels, dim=1)
-        mean_v = mean_v.view(atoms, 3, channels)
-        a_vv, a_sv, a_ss = mean_t.chunk(3, dim=1)
-        return a_sv * smooth_norm((mean_v * mean_v).sum(1)) + a_ss, a_vv[:, None, :] * mean_v
 
 
 class RelationalConvolution(nn.Module):
@@ -97,22 +22,17 @@ class RelationalConvolution(nn.Module):
 
     def __init__(self, config: HVNetConfig) -> None:
         super().__init__()
+        make = SUB_NETWORKS[config.sub_network]
         self.mods = nn.ModuleDict(
-            {
-                element: RelationalLayer(config.hidden_channels, config.num_rbf, config.neighbor_norm)
-                for element in config.elements
-            }
+            {element: make(config.hidden_channels, config.num_rbf, config.neighbor_norm) for element in config.elements}
         )
 
-    def forward(self, s: Tensor, v: Tensor | None, near: list[_Neighborhood]) -> tuple[Tensor, Tensor]:
-        layers: list[RelationalLayer] = list(self.mods.values())  # type: ignore[arg-type]
-        ds, dv = _combine([layer.radial(s, v, hood) for layer, hood in zip(layers, near, strict=True)])
+    def forward(self, s: Tensor, v: Tensor | None, near: list[Neighborhood]) -> tuple[Tensor, Tensor]:
+        networks: list[SubNetwork] = list(self.mods.values())  # type: ignore[arg-type]
+        ds, dv = _combine([network.radial(s, v, hood) for network, hood in zip(networks, near, strict=True)])
         s, v = s + ds, dv if v is None else v + dv
-        changes = [
-            _only(layer.angular(s, v, hood), hood.atoms)  # means are taken around atoms of this element only
-            for layer, hood in zip(layers, near, strict=True)
-        ]
-        ds, dv = _combine(changes)
+        changes = [network.angular(s, v, hood) for network, hood in zip(networks, near, strict=True)]
+        ds, dv = _combine([_placed(change, hood.atoms, len(s)) for change, hood in zip(changes, near, strict=True)])
         return s + ds, v + dv
 
 
@@ -123,44 +43,78 @@ def _combine(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return ds, dv
 
 
-def _only(change: tuple[Tensor, Tensor], atoms: Tensor | None) -> tuple[Tensor, Tensor]:
+def _placed(change: tuple[Tensor, Tensor], atoms: Tensor | None, total: int) -> tuple[Tensor, Tensor]:
     if atoms is None:
         return change
-    ds, dv = change
-    return (
-        torch.zeros_like(ds).index_copy(0, atoms, ds.index_select(0, atoms)),
-        torch.zeros_like(dv).index_copy(0, atoms, dv.index_select(0, atoms)),
-    )
+    ds, dv = (x.new_zeros(total, *x.shape[1:]).index_copy(0, atoms, x) for x in change)
+    return ds, dv
 
 
 @register("hvnet", HVNetConfig)
 class HVNet(Network):
-    """Heterogeneous-vertex network: smooth, size-extensive, per-atom readout, any periodic cell."""
+    """Heterogeneous-vertex network: smooth, size-extensive, per-atom readout, any periodic cell.
+
+    The variants "dgl" and "pyg" are the published networks instead, for their checkpoints: what they lack of that is
+    said by `conventions` and `caveats`.
+    """
+
+    original: DGLHermNet | PyGHermNet | None
 
     def __init__(self, config: HVNetConfig) -> None:
         super().__init__()
         self.config = config
         self.cutoff = config.cutoff
         self.elements = config.elements
-        channels = config.hidden_channels
         self.element_index = ElementIndex(config.elements)
+        self.atomic_energies = AtomicEnergies(config.energy_scale, config.energy_shift)
+        if config.variant == "smooth":
+            self.original = None
+            self._build(config)
+        else:
+            self.original = DGLHermNet(config) if config.variant == "dgl" else PyGHermNet(config)
+            self.has_atomic_energies = config.variant == "pyg" and not config.intensive
+            self.energy_jumps = True
+            self.periodic = config.variant == "dgl"
+
+    def _build(self, config: HVNetConfig) -> None:
+        channels = config.hidden_channels
         self.embed = nn.Embedding(len(config.elements), channels)
         self.basis = BesselBasis(config.num_rbf, config.cutoff)
         self.hermconv = nn.ModuleList(RelationalConvolution(config) for _ in range(config.num_layers))
         self.readout = nn.Sequential(xavier_linear(channels, channels), nn.SiLU(), xavier_linear(channels, 1))
-        self.atomic_energies = AtomicEnergies(config.energy_scale, config.energy_shift)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Atomic energies, (N,) eV, float64."""
+        """Atomic energies, (N,) eV, float64; equal shares where the energy is no sum over atoms."""
         element = self.element_index(graph.numbers)
+        if self.original is None:
+            y = self.readout(self._features(graph, element).scalars).squeeze(1)
+        else:
+            y = self.original(graph, element)
+        energies: Tensor = self.atomic_energies(y, element)
+        if self.config.structure_shift:
+            atoms = torch.bincount(graph.batch, minlength=graph.n_structures)
+            energies = energies + self.config.structure_shift / atoms.index_select(0, graph.batch)
+        return energies
+
+    def node_features(self, graph: Graph) -> NodeFeatures:
+        """Scalars (N, F) and vectors (N, 3, F) after the last layer."""
+        element = self.element_index(graph.numbers)
+        return self._features(graph, element) if self.original is None else self.original.features(graph, element)
+
+    def conventions(self) -> tuple[str, ...]:
+        return conventions(self.config)
+
+    def caveats(self) -> tuple[str, ...]:
+        return caveats(self.config)
+
+    def _features(self, graph: Graph, element: Tensor) -> NodeFeatures:
         s, v = self.embed(element), None
         near = self._neighborhoods(graph, element)
         for convolution in self.hermconv:
             s, v = convolution(s, v, near)
-        energies: Tensor = self.atomic_energies(self.readout(s).squeeze(1), element)
-        return energies
+        return NodeFeatures(s, v)
 
-    def _neighborhoods(self, graph: Graph, element: Tensor) -> list[_Neighborhood]:
+    def _neighborhoods(self, graph: Graph, element: Tensor) -> list[Neighborhood]:
         vectors = graph.edge_vectors().to(self.embed.weight.dtype)
         distance = torch.linalg.vector_norm(vectors, dim=1)
         weight = polynomial_envelope(distance, self.cutoff, self.config.envelope_exponent)[:, None]
@@ -170,13 +124,13 @@ class HVNet(Network):
         atoms = len(graph.numbers)
         mean_norm = 1 / weight.new_ones(atoms, 1).index_add(0, i, weight)
         if len(self.elements) == 1:
-            matrix = _weight_matrix(weight, i, j, atoms)
-            return [_Neighborhood(None, i, j, weight, radial, direction, mean_norm, matrix)]
+            matrix = weight_matrix(weight, i, j, atoms)
+            return [Neighborhood(None, i, j, weight, radial, direction, mean_norm, matrix)]
         hoods = []
         for kind in range(len(self.elements)):
             mine = (element.index_select(0, i) == kind).nonzero().squeeze(1)
             hoods.append(
-                _Neighborhood(
+                Neighborhood(
                     atoms=(element == kind).nonzero().squeeze(1),
                     center=i[mine],
                     neighbor=j[mine],
@@ -184,7 +138,7 @@ class HVNet(Network):
                     radial=radial[mine],
                     direction=direction[mine],
                     mean_norm=mean_norm,
-                    weights=_weight_matrix(weight[mine], i[mine], j[mine], atoms),
+                    weights=weight_matrix(weight[mine], i[mine], j[mine], atoms),
                 )
             )
         return hoods
