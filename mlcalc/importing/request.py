@@ -1,0 +1,156 @@
+"""What the user says of a checkpoint, held against what the file says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlcalc.errors import ModelFileError
+from mlcalc.models.elements import atomic_number, element_symbols
+
+Shift = float | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The arguments of `import_checkpoint` beside the path; None where nothing was given."""
+
+    settings: Mapping[str, Any] | None = None
+    cutoff: float | None = None  # Å
+    elements: Sequence[str | int] | None = None
+    energy_shift: Shift | None = None  # per structure, or by element, in `units`
+    units: str | None = None
+    legacy_mic: bool = False
+    n_ref: int | None = None
+    max_num_neighbors: int | None = None
+    quantity: str | None = None
+
+
+@dataclass(eq=False)
+class Findings:
+    """What is known of the network so far, with the reasons, and what is missing."""
+
+    origin: str  # of error texts
+    missing: dict[str, str] = field(default_factory=dict)  # what each is, with an example
+    notes: list[str] = field(default_factory=list)  # assumptions
+    warnings: list[str] = field(default_factory=list)  # those that a user must hear of
+
+    def agreed(self, name: str, sources: Iterable[tuple[str, Any]]) -> Any:
+        """The value that all sources give that have one, or None; ModelFileError naming two that differ."""
+        found = [(where, value) for where, value in sources if value is not None]
+        for where, value in found[1:]:
+            if not _same(value, found[0][1]):
+                raise ModelFileError(
+                    f"{self.origin}: {name} is {found[0][1]!r} according to {found[0][0]}, but {value!r} according to "
+                    f"{where}. Leave out what you gave, or correct it: the file decides"
+                )
+        return found[0][1] if found else None
+
+    def needed(self, name: str, value: Any, description: str, *, stand_in: Any) -> Any:
+        """The value; where there is none the stand-in, with the name put on the list of what is missing."""
+        if value is None:
+            self.missing[name] = description
+            return stand_in
+        return value
+
+    def assumed(self, name: str, value: Any, default: Any, reason: str) -> Any:
+        """The value; where there is none the default, which is noted."""
+        if value is None:
+            self.notes.append(f"{name} is not in the file: {default!r} was assumed, {reason}")
+            return default
+        return value
+
+    def warn(self, text: str, remedy: str = "") -> None:
+        """Put the text on the list of warnings, and without its remedy among the notes."""
+        self.notes.append(text)
+        self.warnings.append(f"{self.origin}: {text}{'. ' if remedy else ''}{remedy}")
+
+    def check_complete(self) -> None:
+        """Nothing, or one ModelFileError that names everything missing."""
+        if self.missing:
+            listed = "; ".join(f"{name} ({text})" for name, text in self.missing.items())
+            raise ModelFileError(
+                f"{self.origin} does not hold everything that its network needs. Give also: {listed}. At the command "
+                "line the options have the same names, with - for _"
+            )
+
+    def refuse_unknown(self, names: Iterable[str], allowed: Iterable[str]) -> None:
+        """ModelFileError naming the settings that are not allowed."""
+        known = sorted(allowed)
+        unknown = sorted(str(name) for name in names if name not in known)
+        if unknown:
+            close = get_close_matches(unknown[0], known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ModelFileError(
+                f"{self.origin}: unknown setting{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}{hint}; for "
+                f"this layout there are {', '.join(known)}"
+            )
+
+
+def number(name: str, value: Any, origin: str) -> float | None:
+    """The finite number in a plain value, a tensor or a tuple of one; None for None."""
+    inner = value
+    if isinstance(inner, list | tuple) and len(inner) == 1:  # a trailing comma in the original's script
+        inner = inner[0]
+    if isinstance(inner, Tensor) and inner.numel() == 1 and not inner.is_complex():
+        inner = inner.to(torch.float64).item()
+    if inner is None:
+        return None
+    if isinstance(inner, bool) or not isinstance(inner, int | float) or not math.isfinite(inner):
+        raise ModelFileError(f"{origin}: {name} is {value!r}; it must be a finite number")
+    return float(inner)
+
+
+def whole(name: str, value: Any, origin: str) -> int | None:
+    """The positive whole number in a plain value or a tuple of one; None for None."""
+    found = number(name, value, origin)
+    if found is None:
+        return None
+    if found < 1 or found != int(found):
+        raise ModelFileError(f"{origin}: {name} is {value!r}; it must be a positive whole number")
+    return int(found)
+
+
+def switch(name: str, value: Any, origin: str) -> bool | None:
+    """True, false, or None for None."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise ModelFileError(f"{origin}: {name} is {value!r}; it must be true or false")
+
+
+def symbols(name: str, value: Any, origin: str) -> tuple[str, ...] | None:
+    """Chemical symbols by atomic number, from a list of symbols or numbers; None for None."""
+    if value is None:
+        return None
+    try:
+        return element_symbols([value] if isinstance(value, str) else value)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{origin}: {name} is {value!r} ({error}); give a list such as ['C', 'H', 'O']") from error
+
+
+def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[float | None, dict[str, float] | None]:
+    """The shift per structure and the shifts by element, in the user's unit, whichever was given."""
+    given = request.energy_shift
+    if not isinstance(given, Mapping):
+        return number("energy_shift", given, origin), None
+    by_symbol = {element_symbols([element])[0]: number("energy_shift", value, origin) for element, value in given.items()}
+    strangers = sorted(set(by_symbol) - set(elements), key=atomic_number)
+    lacking = [element for element in elements if by_symbol.get(element) is None]
+    if strangers or lacking:
+        raise ModelFileError(
+            f"{origin}: energy_shift names {', '.join(by_symbol)}; the network has the elements {', '.join(elements)}. "
+            "Give one value for each of them"
+        )
+    return None, {element: float(by_symbol[element] or 0.0) for element in elements}
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float | int) and isinstance(other, float | int) and not isinstance(one, bool):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12)  # float32 in some files
+    return bool(one == other)
