@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .errors import ModelError
 from .graph import Graph, join_graphs
+from .hpnet import HPNet
+from .htnet import HTNet
 from .hvnet import HVNet
 from .hvnet_config import HVNetConfig
 from .network import Network
@@ -13,6 +15,8 @@ from .visnet import ViSNet, ViSNetConfig
 
 __all__ = [
     "Graph",
+    "HPNet",
+    "HTNet",
     "HVNet",
     "HVNetConfig",
     "ModelError",
