@@ -86,7 +86,7 @@ class Cautions:
             return found + (
                 f"max_num_neighbors={limit} is applied as in its training: the {limit} of lowest index are kept. The "
                 "energy depends on the order of the atoms and jumps when a neighbor enters. Import the checkpoint "
-                "without max_num_neighbors for a smooth energy, or take a model trained without a limit"
+                "without max_num_neighbors to keep all of them, or take a model trained without a limit"
             )
         return found + (
             "none is left out here, so these atoms see more than any did in its training. Compare with the checkpoint "

@@ -53,7 +53,8 @@ class Scope:
     def properties(self) -> list[str]:
         """The calculator's properties."""
         if not self.is_potential:
-            return [self.field]
+            number = ["scalar"] if self.quantity in _ABOUT_CENTER_OF_MASS else []  # what such a model was trained on
+            return [self.field, *number]
         energies = ["energies"] if self.has_atomic_energies else []
         return ["energy", "free_energy", *energies, "forces", "stress"]
 
