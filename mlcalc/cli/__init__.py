@@ -17,6 +17,7 @@ import click
 
 from mlcalc import __version__
 from mlcalc.cli.evaluate import eval_command
+from mlcalc.cli.import_ import import_command
 from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
@@ -56,7 +57,7 @@ def commands() -> None:
     """
 
 
-for _command in (md_command, rdf_command, models_command, train_command, eval_command):
+for _command in (md_command, rdf_command, models_command, train_command, eval_command, import_command):
     commands.add_command(_command)
 
 

@@ -7,14 +7,13 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mlcalc import __version__
-from mlcalc.errors import ModelFileError
+from mlcalc.errors import ModelFileError, PhysicsWarning
 from mlcalc.importing.hermnet import hermnet_config
 from mlcalc.importing.hermnet_weights import hvnet_tensors
 from mlcalc.importing.layouts import HALF, Layout, recognize
@@ -42,14 +41,15 @@ def import_checkpoint(
     max_num_neighbors: int | None = None,
     quantity: str | None = None,
 ) -> Network:
-    """The network in a checkpoint of the original codes, with their numbers to the last digits and a ModelInfo as `.info`.
+    """The network in a checkpoint of the original codes, which gives their numbers to the last digits.
 
-    It is in evaluation mode, without gradients of the weights and in the dtype of the file; `save_model` writes it.
+    It is in evaluation mode, without gradients of the weights, in the dtype of the file and with a ModelInfo as
+    `.info`, so that `save_model(network, path, info=network.info)` writes it.
     What the file does not hold is given here: `settings`, the arguments that its network was constructed with, by the
     original names; `cutoff` (Å); `elements`; `energy_shift` in `units`, a number added once per structure or a dict by
     element; `units` of its energies ("eV", "meV", "kcal/mol", "kJ/mol", "Hartree"; of a dipole "e*Å" or "Debye", of
     an electronic spatial extent "Å^2" or "bohr^2"), which are converted to eV, e Å and Å^2.  Left out they count as
-    such, with a warning where the file names data known to be in another unit.
+    such, with a PhysicsWarning where the file names data known to be in another unit.
 
     `legacy_mic` and `n_ref` (atoms of the training structures) choose the nearest-image convention and the reference
     size of the DGL HVNet's readout, `max_num_neighbors` applies the limit that a ViSNet was trained with, `quantity`
@@ -58,9 +58,7 @@ def import_checkpoint(
     Raises ModelFileError for a file that cannot be trusted, is of no known layout, contradicts what was given, or
     does not hold what was not given; ConfigError for an unknown unit.
     """
-    request = Request(
-        settings, cutoff, elements, energy_shift, units, legacy_mic, n_ref, max_num_neighbors, quantity
-    )
+    request = Request(settings, cutoff, elements, energy_shift, units, legacy_mic, n_ref, max_num_neighbors, quantity)
     checkpoint = read_checkpoint(path)
     layout = recognize(checkpoint)
     findings = Findings(checkpoint.origin)
@@ -70,7 +68,7 @@ def import_checkpoint(
     network = _network(config, layout, checkpoint)
     network.info = _info(network, layout, request, findings, checkpoint)
     for text in findings.warnings:
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, PhysicsWarning, stacklevel=2)
     return network
 
 
@@ -98,16 +96,13 @@ def _network(config: Any, layout: Layout, checkpoint: Checkpoint) -> Network:
     return network
 
 
-def _info(
-    network: Network, layout: Layout, request: Request, findings: Findings, checkpoint: Checkpoint
-) -> ModelInfo:
+def _info(network: Network, layout: Layout, request: Request, findings: Findings, checkpoint: Checkpoint) -> ModelInfo:
     """What the file will say of itself."""
-    from dataclasses import replace
-
     source = checkpoint.path.name
     given = {name: value for name, value in vars(request).items() if value not in (None, False)}
+    info: ModelInfo = network.info
     return replace(
-        network.info,
+        info,
         name=re.sub(r"\.(pt|pth|ckpt|bin)$", "", source),
         description=f"{layout.name}, imported from {source}",
         precision=str(layout.dtype).removeprefix("torch."),

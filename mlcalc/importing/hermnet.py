@@ -14,9 +14,7 @@ from mlcalc.importing.request import Findings, Request, number, shifts, switch, 
 from mlcalc.importing.units import unit_factor
 from mlcalc.models import HVNetConfig
 
-_DGL_SETTINGS = (
-    "elems rc l in_feats intensive molecule is_molecule md dropout trn_mean aggregation n_relations".split()
-)
+_DGL_SETTINGS = "elems rc l in_feats intensive molecule is_molecule md dropout trn_mean aggregation n_relations".split()
 _PYG_SETTINGS = "elems rc intensive num_layers hidden_channels num_rbf rbf envelope trn_mean".split()
 _BASES = {"offset": "gaussian", "frequencies": "spherical_bessel", "pregamma": "bernstein"}
 _CUTOFF = "Å, the radius rc of its training, for example 5.0"
@@ -33,8 +31,11 @@ def hermnet_config(layout: Layout, request: Request, findings: Findings) -> HVNe
     cutoff = findings.agreed(
         "the cutoff",
         [
-            *((where, number(name, values.get(name), findings.origin)) for where, values in facts.items()
-              for name in ("rc", "model_rc")),
+            *(
+                (where, number(name, values.get(name), findings.origin))
+                for where, values in facts.items()
+                for name in ("rc", "model_rc")
+            ),
             ("cutoff", number("cutoff", request.cutoff, findings.origin)),
         ],
     )
@@ -97,8 +98,10 @@ def _energies(
     mean = findings.agreed(
         "the energy shift per structure",
         [
-            *((f"{where} (trn_mean)", number("trn_mean", values.get("trn_mean"), findings.origin))
-              for where, values in facts.items()),
+            *(
+                (f"{where} (trn_mean)", number("trn_mean", values.get("trn_mean"), findings.origin))
+                for where, values in facts.items()
+            ),
             ("energy_shift", constant),
         ],
     )
@@ -160,7 +163,9 @@ def _pyg_settings(
         "hidden_channels": channels,
         "num_layers": num_layers,
         "num_rbf": num_rbf,
-        "radial_basis": findings.needed("settings={'rbf': ...}", basis, "name of the radial basis", stand_in="gaussian"),
+        "radial_basis": findings.needed(
+            "settings={'rbf': ...}", basis, "name of the radial basis", stand_in="gaussian"
+        ),
         "envelope": kind,
     }
     if kind == "polynomial":

@@ -29,8 +29,8 @@ class Layout:
 
     name: str  # what it is, for people
     family: str  # "dgl", "pyg" (both HermNet) or "visnet"
-    tensors: dict[str, Tensor]  # without prefixes, all of one floating point dtype
-    dtype: torch.dtype  # float32 or float64
+    tensors: dict[str, Tensor]  # without prefixes; weights are of one dtype, constants may be float64
+    dtype: torch.dtype  # of the weights, float32 or float64
     facts: dict[str, Any] = field(default_factory=dict)  # what else the file says of the network
     optimizer: Any = None  # state of the optimizer, where the file has it
     notes: tuple[str, ...] = ()  # what was done to the file's content
@@ -46,18 +46,17 @@ def recognize(checkpoint: Checkpoint) -> Layout:
     tensors = float_tensors(names, origin)
     dtype, notes = _one_dtype(tensors, origin)
     rest = {} if holder is None else {name: value for name, value in content.items() if name != holder}
-    common = {"tensors": tensors, "dtype": dtype, "notes": notes}
     if family == "visnet":
         facts = rest.get("hyper_parameters")
         if facts is not None and not isinstance(facts, dict):
             raise ModelFileError(f"{origin}: its hyper_parameters are a {type(facts).__name__}, not a dict of settings")
         name = "ViSNet, Lightning checkpoint (AI2BMD)" if facts is not None else "ViSNet, state_dict"
-        return Layout(name, family, facts=facts or {}, optimizer=rest.get("optimizer_states"), **common)
+        return Layout(name, family, tensors, dtype, facts or {}, rest.get("optimizer_states"), notes)
     version = "DGL" if family == "dgl" else "PyG"
     if family == "dgl" and _modern_readout(tensors):
-        common["notes"] = (*notes, OLD_READOUT)
+        notes = (*notes, OLD_READOUT)
     kind = {None: "state_dict", "model_params": "checkpoint of utils.save_model"}.get(holder, "training checkpoint")
-    return Layout(f"HermNet HVNet, {version} version, {kind}", family, facts=rest, **common)
+    return Layout(f"HermNet HVNet, {version} version, {kind}", family, tensors, dtype, facts=rest, notes=notes)
 
 
 def _without_prefixes(raw: Mapping[Any, Any], origin: str) -> dict[str, Any]:
@@ -99,10 +98,12 @@ def _one_dtype(tensors: dict[str, Tensor], origin: str) -> tuple[torch.dtype, tu
     weights = {tensor.dtype for name, tensor in tensors.items() if name.endswith((".weight", ".bias"))}
     found = sorted(str(dtype).removeprefix("torch.") for dtype in weights)
     if len(found) > 1:
-        raise ModelFileError(f"{origin} mixes weights of dtypes {', '.join(found)}: convert them to one, and save again")
+        raise ModelFileError(
+            f"{origin} mixes weights of dtypes {', '.join(found)}: convert them to one, and save again"
+        )
     dtype = torch.float64 if weights == {torch.float64} else torch.float32
     for name, tensor in tensors.items():
-        tensors[name] = tensor.to(dtype)
+        tensors[name] = tensor.to(dtype) if tensor.itemsize < dtype.itemsize == 4 else tensor
     if found == [str(dtype).removeprefix("torch.")]:
         return dtype, ()
     return dtype, (f"{HALF} ({', '.join(found)}), and were converted to float32",)

@@ -139,7 +139,9 @@ def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[floa
     given = request.energy_shift
     if not isinstance(given, Mapping):
         return number("energy_shift", given, origin), None
-    by_symbol = {element_symbols([element])[0]: number("energy_shift", value, origin) for element, value in given.items()}
+    by_symbol = {
+        element_symbols([element])[0]: number("energy_shift", value, origin) for element, value in given.items()
+    }
     strangers = sorted(set(by_symbol) - set(elements), key=atomic_number)
     lacking = [element for element in elements if by_symbol.get(element) is None]
     if strangers or lacking:

@@ -57,7 +57,7 @@ def visnet_config(layout: Layout, request: Request, findings: Findings) -> ViSNe
     numbers = [atomic_number(element) for element in elements]
     if head in ("dipole", "electronic_spatial_extent"):
         network["masses"] = tuple(_column(tensors, "output_model.atomic_mass", numbers, findings))
-    network |= _energies(tensors, settings, request, elements, quantity, findings)
+    network |= _energies(tensors, settings, request, elements, quantity)
     try:
         return ViSNetConfig(elements=elements, variant="original", **network)
     except ValueError as error:
@@ -74,8 +74,8 @@ def _refuse_foreign_options(request: Request, findings: Findings) -> None:
 
 def _ask_for_settings(tensors: dict[str, Tensor], request: Request, findings: Findings) -> None:
     """One error for a state_dict without any settings."""
-    first = tensors.get(f"{_ROOT}.distance_expansion.means")
-    seen = f"; its radial basis suggests a cutoff of {-math.log(float(first[0])):.4g} Å" if _positive(first) else ""
+    shown = _shown_cutoff(tensors.get(f"{_ROOT}.distance_expansion.means"))
+    seen = f"; its radial basis suggests a cutoff of {shown:.4g} Å" if shown else ""
     unseen = [name for name in NEEDED if name != "cutoff" or request.cutoff is None]
     listed = "; ".join(f"{name} ({NEEDED[name]})" for name in unseen)
     raise ModelFileError(
@@ -85,8 +85,11 @@ def _ask_for_settings(tensors: dict[str, Tensor], request: Request, findings: Fi
     )
 
 
-def _positive(tensor: Tensor | None) -> bool:
-    return tensor is not None and tensor.ndim == 1 and len(tensor) > 0 and float(tensor[0]) > 0
+def _shown_cutoff(centers: Tensor | None) -> float | None:
+    """The cutoff (Å) that the first center of an untrained expnorm basis, exp(-cutoff), shows."""
+    if centers is None or centers.ndim != 1 or not len(centers) or not 0 < float(centers[0]) < 1:
+        return None
+    return -math.log(float(centers[0]))
 
 
 def _sizes(tensors: dict[str, Tensor], settings: Settings, findings: Findings) -> dict[str, int]:
@@ -122,17 +125,13 @@ def _basis(tensors: dict[str, Tensor], settings: Settings, request: Request, fin
     cutoff = settings.needed("cutoff", ("cutoff", number("cutoff", request.cutoff, findings.origin)), stand_in=5.0)
     trainable = bool(settings.get("trainable_rbf"))
     centers = _tensor(tensors, f"{basis}.offset" if gauss else f"{basis}.means", 1, findings)
-    shown = None
-    if len(centers) and gauss:
-        shown = float(centers[-1])
-    elif _positive(centers):
-        shown = -math.log(float(centers[0]))
+    shown = float(centers[-1]) if gauss and len(centers) else _shown_cutoff(centers)
     tolerance = _CUTOFF_TOLERANCE if not any(HALF in note for note in findings.notes) else 0.02
     if not trainable and "cutoff" not in findings.missing and not (shown and abs(shown - cutoff) <= tolerance):
         found = f"that of a cutoff of {shown:.4f} Å" if shown else "that of no cutoff"
         raise ModelFileError(
-            f"{findings.origin}: the cutoff is {cutoff:g} Å by its settings, but its radial basis is {found}, unless it "
-            "was trained. Correct the cutoff, or set trainable_rbf to true if it was"
+            f"{findings.origin}: the cutoff is {cutoff:g} Å by its settings, but its radial basis is {found}. Correct "
+            "the cutoff, or set trainable_rbf to true if the basis was trained"
         )
     return {"rbf_type": kind, "trainable_rbf": trainable, "cutoff": cutoff}
 
@@ -200,7 +199,8 @@ def _elements(layout: Layout, request: Request, max_z: int, findings: Findings) 
         beyond = [element for element in given if atomic_number(element) >= max_z]
         if beyond:
             raise ModelFileError(
-                f"{findings.origin}: elements names {', '.join(beyond)}, but its table of elements ends at Z = {max_z - 1}"
+                f"{findings.origin}: elements names {', '.join(beyond)}, but its table of elements ends at "
+                f"Z = {max_z - 1}: give those that it was trained on"
             )
         strangers = [element for element in given if trained and element not in trained]
         if strangers:
@@ -257,11 +257,10 @@ def _energies(
     request: Request,
     elements: tuple[str, ...],
     quantity: str,
-    findings: Findings,
 ) -> dict[str, Any]:
     """Scale and shifts: per atom std times the network plus atomref, per structure mean."""
-    factor = unit_factor(request.units, quantity)
-    mean, std = (_constant(tensors, settings, name, findings) for name in ("mean", "std"))
+    findings, factor = settings.findings, unit_factor(request.units, quantity)
+    mean, std = (_constant(tensors, settings, name) for name in ("mean", "std"))
     constant, by_element = shifts(request, elements, findings.origin)
     if mean:
         findings.agreed("the energy shift per structure", [("the file (mean)", mean), ("energy_shift", constant)])
@@ -288,7 +287,8 @@ _WITHOUT_PRIOR = ("dipole", "electronic_spatial_extent", "vector")
 _UNSCALED = {"mean": 0.0, "std": 1.0}
 
 
-def _constant(tensors: dict[str, Tensor], settings: Settings, name: str, findings: Findings) -> float:
+def _constant(tensors: dict[str, Tensor], settings: Settings, name: str) -> float:
+    findings = settings.findings
     stored = number(name, tensors.get(name), findings.origin)
     if stored is None:
         raise ModelFileError(f"{findings.origin} lacks the tensor {name!r}, which every ViSNet has: save all of it")
