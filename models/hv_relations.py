@@ -22,12 +22,12 @@ Vectors = list[Tensor] | None  # (n, 3, F) of each element; None where they are 
 class Pair:
     """The edges from atoms of one element (sources) to atoms of another, or the same (centers)."""
 
+    centers: int  # number of atoms of the center's element
     source: Tensor  # (E,) place of j among the atoms of its element
     center: Tensor  # (E,) place of i among the atoms of its element
     weight: Tensor  # (E, 1) envelope c_ij
     radial: Tensor  # (E, num_rbf + 1) c_ij [e_ij, 1]
     direction: Tensor  # (E, 3, 1) unit vectors u_ij
-    centers: int  # number of atoms of the center's element
 
     def __len__(self) -> int:
         return len(self.source)
@@ -124,8 +124,7 @@ class RelationalNetwork(Network, ABC):
         sizes = torch.bincount(relation, minlength=kinds * kinds).tolist()
         split = [part[order].split(sizes) for part in parts]
         pairs = {
-            divmod(k, kinds): Pair(*[part[k] for part in split], centers=len(atoms[k % kinds]))
-            for k in range(kinds * kinds)
+            divmod(k, kinds): Pair(len(atoms[k % kinds]), *(part[k] for part in split)) for k in range(kinds * kinds)
         }
         return Relations(atoms, pairs)
 
