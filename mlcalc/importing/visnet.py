@@ -6,21 +6,21 @@ import math
 import re
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.importing.layouts import HALF, Layout
-from mlcalc.importing.request import Findings, Request, number, shifts, symbols, whole
-from mlcalc.importing.units import data_unit, unit_factor
+from mlcalc.importing.request import Findings, Request, number, whole
+from mlcalc.importing.visnet_energies import constants_of, elements_of, warn_of_units
 from mlcalc.importing.visnet_settings import NEEDED, Settings
 from mlcalc.models import ViSNetConfig
-from mlcalc.models.elements import SYMBOLS, atomic_number
 
 _ROOT = "representation_model"
 _LAYER = f"{_ROOT}.vis_mp_layers"
 _HEAD = "output_model.output_network"
 _QM9_ENERGIES = ("energy_U0", "energy_U")
+# What the weights do not show, with values that stand in until all that is missing was found.
+_UNSEEN = {"lmax": 1, "num_heads": 1, "vecnorm_type": "none", "activation": "silu", "attn_activation": "silu"}
 _CUTOFF_TOLERANCE = 1e-3  # Å; the first center is stored to 7 digits
 
 
@@ -32,32 +32,24 @@ def visnet_config(layout: Layout, request: Request, findings: Findings) -> ViSNe
     if not layout.facts and request.settings is None:
         _ask_for_settings(tensors, request, findings)
     sizes = _sizes(tensors, settings, findings)
-    limit = settings.get("max_num_neighbors")
     head = _head(tensors, settings, findings)
     quantity = _quantity(settings, request, head)
     network = {
         **{name: value for name, value in sizes.items() if name != "max_z"},
         **_basis(tensors, settings, request, findings),
-        "lmax": settings.needed("lmax", stand_in=1),
-        "num_heads": settings.needed("num_heads", stand_in=1),
-        "vecnorm_type": settings.needed("vecnorm_type", stand_in="none"),
+        **{name: settings.needed(name, stand_in=value) for name, value in _UNSEEN.items()},
         "trainable_vecnorm": bool(settings.get("trainable_vecnorm")),
         "vertex_type": _vertex_type(tensors, settings, sizes["num_layers"], findings),
-        "activation": settings.needed("activation", stand_in="silu"),
-        "attn_activation": settings.needed("attn_activation", stand_in="silu"),
         "reduce": settings.needed("reduce_op", stand_in="add"),
         "head": head,
         "quantity": quantity,
         "max_num_neighbors": whole("max_num_neighbors", request.max_num_neighbors, findings.origin),
-        "trained_max_num_neighbors": limit,
+        "trained_max_num_neighbors": settings.get("max_num_neighbors"),
     }
     findings.check_complete()
-    elements = _elements(layout, request, sizes["max_z"], findings)
-    _warn_of_units(settings, request, quantity, findings)
-    numbers = [atomic_number(element) for element in elements]
-    if head in ("dipole", "electronic_spatial_extent"):
-        network["masses"] = tuple(_column(tensors, "output_model.atomic_mass", numbers, findings))
-    network |= _energies(tensors, settings, request, elements, quantity)
+    elements = elements_of(layout, request, sizes["max_z"], findings)
+    warn_of_units(settings, request, quantity, findings)
+    network |= constants_of(tensors, settings, request, elements, quantity)
     try:
         return ViSNetConfig(elements=elements, variant="original", **network)
     except ValueError as error:
@@ -178,122 +170,3 @@ def _quantity(settings: Settings, request: Request, head: str) -> str:
         target = target[0]
     named = target if isinstance(target, str) and target not in _QM9_ENERGIES else None
     return request.quantity or named or "energy"
-
-
-def _warn_of_units(settings: Settings, request: Request, quantity: str, findings: Findings) -> None:
-    dataset = settings.get("dataset")
-    known = data_unit(dataset, quantity)
-    if request.units is None and known is not None:
-        findings.warn(
-            f"it was trained on {dataset}, whose {quantity.replace('_', ' ')} is in {known}; its numbers are not "
-            "converted",
-            f"Pass units={known!r} to convert them, or units='eV' if they are right as they are",
-        )
-
-
-def _elements(layout: Layout, request: Request, max_z: int, findings: Findings) -> tuple[str, ...]:
-    """The user's, else those that the optimizer saw, else all of the table, with a warning."""
-    trained = _trained_elements(layout, max_z)
-    given = symbols("elements", request.elements, findings.origin)
-    if given is not None:
-        beyond = [element for element in given if atomic_number(element) >= max_z]
-        if beyond:
-            raise ModelFileError(
-                f"{findings.origin}: elements names {', '.join(beyond)}, but its table of elements ends at "
-                f"Z = {max_z - 1}: give those that it was trained on"
-            )
-        strangers = [element for element in given if trained and element not in trained]
-        if strangers:
-            findings.warn(
-                f"elements names {', '.join(strangers)}, which its optimizer never saw (only {', '.join(trained)}): "
-                "results for them are arbitrary"
-            )
-        return given
-    if trained:
-        findings.notes.append("elements are those that the state of the optimizer shows as trained")
-        return trained
-    whole_table = SYMBOLS[1 : min(max_z, len(SYMBOLS))]
-    if not whole_table:
-        raise ModelFileError(f"{findings.origin} has a table of elements of {max_z} rows, which is none")
-    findings.warn(
-        "elements was not given and the file does not show which it was trained on: all "
-        f"{len(whole_table)} of its table are accepted, and those it never saw give plausible, wrong numbers",
-        "Pass elements, for example C, H, O",
-    )
-    return whole_table
-
-
-def _trained_elements(layout: Layout, max_z: int) -> tuple[str, ...]:
-    """Elements whose rows of the first parameter, the embedding, have a nonzero second moment in Adam's state."""
-    try:
-        state = layout.optimizer[0]["state"][layout.optimizer[0]["param_groups"][0]["params"][0]]
-        moments = state["exp_avg_sq"]
-        if tuple(moments.shape) != tuple(layout.tensors[f"{_ROOT}.embedding.weight"].shape):
-            return ()
-        if moments.numel() * moments.element_size() > moments.untyped_storage().nbytes():
-            return ()
-        rows = torch.nonzero((moments != 0).any(dim=1))[:, 0].tolist()
-    except (TypeError, KeyError, IndexError, AttributeError, RuntimeError):  # another optimizer, or none
-        return ()
-    return tuple(SYMBOLS[row] for row in rows if 1 <= row < min(max_z, len(SYMBOLS)))
-
-
-def _column(tensors: dict[str, Tensor], name: str, rows: list[int], findings: Findings) -> list[float]:
-    """Entries of a table with one number per atomic number."""
-    table = tensors.get(name)
-    if table is None or table.numel() != len(table) or len(table) <= max(rows):
-        shape = "missing" if table is None else tuple(table.shape)
-        raise ModelFileError(
-            f"{findings.origin}: the table {name!r} is {shape}; it must have one number for each element up to "
-            f"Z = {max(rows)}. Name fewer elements, or save the whole state_dict"
-        )
-    flat: list[float] = table.reshape(-1)[rows].to(torch.float64).tolist()
-    return flat
-
-
-def _energies(
-    tensors: dict[str, Tensor],
-    settings: Settings,
-    request: Request,
-    elements: tuple[str, ...],
-    quantity: str,
-) -> dict[str, Any]:
-    """Scale and shifts: per atom std times the network plus atomref, per structure mean."""
-    findings, factor = settings.findings, unit_factor(request.units, quantity)
-    mean, std = (_constant(tensors, settings, name) for name in ("mean", "std"))
-    constant, by_element = shifts(request, elements, findings.origin)
-    if mean:
-        findings.agreed("the energy shift per structure", [("the file (mean)", mean), ("energy_shift", constant)])
-    references = [0.0] * len(elements)
-    if "prior_model.atomref.weight" in tensors and quantity not in _WITHOUT_PRIOR:
-        rows = [atomic_number(element) for element in elements]
-        references = _column(tensors, "prior_model.atomref.weight", rows, findings)
-    if by_element is not None and any(references):
-        stored = dict(zip(elements, references, strict=True))
-        for element, value in by_element.items():
-            findings.agreed(
-                f"the energy shift of {element}", [("the file (atomref)", stored[element]), ("energy_shift", value)]
-            )
-    elif by_element is not None:
-        references = [by_element[element] for element in elements]
-    return {
-        "energy_scale": std * factor,
-        "energy_shift": tuple(factor * value for value in references),
-        "structure_shift": factor * (mean or constant or 0.0),
-    }
-
-
-_WITHOUT_PRIOR = ("dipole", "electronic_spatial_extent", "vector")
-_UNSCALED = {"mean": 0.0, "std": 1.0}
-
-
-def _constant(tensors: dict[str, Tensor], settings: Settings, name: str) -> float:
-    findings = settings.findings
-    stored = number(name, tensors.get(name), findings.origin)
-    if stored is None:
-        raise ModelFileError(f"{findings.origin} lacks the tensor {name!r}, which every ViSNet has: save all of it")
-    said = settings.get(name)
-    # The constructor's neutral value says nothing: loading the weights replaced it.
-    if said is not None and said != _UNSCALED[name]:
-        findings.agreed(name, [("the file", stored), ("settings", said)])
-    return stored
