@@ -15,7 +15,10 @@ from .network import Network
 
 @runtime_checkable
 class Potential(Protocol):
-    """Anything that gives atomic energies on a graph whose edges reach out to `cutoff`."""
+    """Anything that gives atomic energies on a graph whose edges reach out to `cutoff`.
+
+    Where it has an attribute `structure_shift` (eV), `predict` adds that once to the energy of every structure.
+    """
 
     cutoff: float  # Å
 
@@ -56,7 +59,7 @@ def predict(
         positions = graph.positions.detach().requires_grad_(bool(forces))
         strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(bool(stress))
         energies = _checked(potential(_strained(graph, positions, strain) if stress else _at(graph, positions)), graph)
-        energy = graph.sum_by_structure(energies)
+        energy, energies = _totals(potential, energies, graph)
         wanted = [x for x, asked in ((positions, forces), (strain, stress)) if asked]
         gradients = _gradients(energy.sum(), wanted, create_graph)
     if not create_graph:
@@ -102,6 +105,19 @@ def _strained(graph: Graph, positions: Tensor, strain: Tensor) -> Graph:
     symmetric = (strain + strain.transpose(1, 2)) / 2
     moved = positions + torch.einsum("nx,nxy->ny", positions, symmetric.index_select(0, graph.batch))
     return replace(graph, positions=moved, cell=graph.cell + graph.cell @ symmetric)
+
+
+def _totals(potential: Potential, energies: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """Energy of each structure and atomic energies, with what the potential adds once per structure.
+
+    That constant can be 1e5 eV: in the sum over atoms, or in equal shares of it, small differences would be rounded.
+    """
+    energy = graph.sum_by_structure(energies)
+    shift = float(getattr(potential, "structure_shift", 0.0))
+    if not shift:
+        return energy, energies
+    atoms = graph.sum_by_structure(torch.ones_like(energies, dtype=torch.float64))
+    return energy + shift, energies + shift / atoms.index_select(0, graph.batch)
 
 
 def _checked(energies: Tensor, graph: Graph) -> Tensor:

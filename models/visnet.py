@@ -34,6 +34,7 @@ class ViSNet(Network):
         self.quantity = config.quantity
         self.smooth = config.variant == "smooth"
         self.energy_jumps = not self.smooth
+        self.structure_shift = config.structure_shift
         self.has_atomic_energies = config.reduce == "add"
         channels, layers = config.hidden_channels, config.num_layers
         self.element_index = ElementIndex(config.elements)
@@ -43,8 +44,8 @@ class ViSNet(Network):
         self.blocks = nn.ModuleList(Block(config, first=k == 0, last=k == layers - 1) for k in range(layers))
         self.out_norm = nn.LayerNorm(channels)
         self.reads_vectors = config.head != "electronic_spatial_extent"
+        self.vec_out_norm = VectorNorm(config)
         if self.reads_vectors:
-            self.vec_out_norm = VectorNorm(config)
             self.head: nn.Module = GatedReadout(config, smooth_norm if self.smooth else plain_norm)
         else:
             self.head = ScalarReadout(config)
@@ -53,14 +54,17 @@ class ViSNet(Network):
         self.masses: Tensor
 
     def forward(self, graph: Graph) -> Tensor:
-        """Atomic energies, (N,) eV, float64; where the energy is a mean over atoms, equal shares of it."""
+        """Atomic energies, (N,) eV, float64, without structure_shift; of a mean over atoms, its equal shares."""
         if self.quantity != "energy":
             raise ModelError(
                 f"this model predicts {self.quantity}, not the energy: it is no potential. Ask predict for it"
             )
         element = self.element_index(graph.numbers)
         y = self.atomic_energies(self._readout(graph, element)[0], element)
-        return self._per_structure(y, graph)
+        if self.config.reduce == "mean":
+            atoms = graph.sum_by_structure(torch.ones_like(y))
+            return (graph.sum_by_structure(y) / atoms**2).index_select(0, graph.batch)
+        return y
 
     def properties(self, graph: Graph) -> dict[str, Tensor]:
         """The quantity of a network that is no potential, in the unit of its energy_scale.
@@ -90,7 +94,7 @@ class ViSNet(Network):
         vec = None
         for block in self.blocks:
             x, vec, f = block(x, vec, f, edges)
-        return NodeFeatures(self.out_norm(x), self.vec_out_norm(vec) if self.reads_vectors else vec)
+        return NodeFeatures(self.out_norm(x), self.vec_out_norm(vec))
 
     def _readout(self, graph: Graph, element: Tensor) -> tuple[Tensor, Tensor]:
         """Scalar (N,) and vector (N, 3) of each atom, float64; the vector only where the head has one."""
@@ -120,16 +124,6 @@ class ViSNet(Network):
             atoms = graph.sum_by_structure(torch.ones_like(graph.numbers, dtype=torch.float64))
             sums = sums / (atoms if sums.ndim == 1 else atoms[:, None])
         return sums
-
-    def _per_structure(self, y: Tensor, graph: Graph) -> Tensor:
-        """Atomic energies with each atom's share of what is added once per structure."""
-        mean, shift = self.config.reduce == "mean", self.config.structure_shift
-        if not (mean or shift):
-            return y
-        atoms = graph.sum_by_structure(torch.ones_like(y)).index_select(0, graph.batch)
-        if mean:
-            y = graph.sum_by_structure(y).index_select(0, graph.batch) / atoms
-        return (y + shift) / atoms if mean else y + shift / atoms
 
     def _edges(self, graph: Graph) -> Edges:
         graph, loops = self._limited(graph)

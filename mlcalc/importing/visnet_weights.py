@@ -112,8 +112,7 @@ def _representation(source: _Source, config: ViSNetConfig) -> dict[str, Tensor]:
         tensors |= {f"basis.{name}": source(f"{basis}.{name}", K) for name in ("means", "betas")}
     else:
         tensors |= {"basis.coeff": source(f"{basis}.coeff"), "basis.offset": source(f"{basis}.offset", K)}
-    kept = config.head != "electronic_spatial_extent"  # which reads no vectors
-    return tensors | _vector_norm(source, config, f"{root}.vec_out_norm", "vec_out_norm", kept=kept)
+    return tensors | _vector_norm(source, config, f"{root}.vec_out_norm", "vec_out_norm", kept=True)
 
 
 def _vector_norm(source: _Source, config: ViSNetConfig, name: str, ours: str, *, kept: bool) -> dict[str, Tensor]:
