@@ -12,6 +12,7 @@ from .network import Network, NodeFeatures
 from .radial import ExpNormBasis, GaussianBasis, cosine_cutoff, polynomial_envelope
 from .registry import register
 from .visnet_config import ViSNetConfig
+from .visnet_conventions import caveats, conventions
 from .visnet_heads import GatedReadout, ScalarReadout
 from .visnet_layers import Block, Edges, Embedding, VectorNorm, spherical_harmonics
 
@@ -95,6 +96,14 @@ class ViSNet(Network):
         for block in self.blocks:
             x, vec, f = block(x, vec, f, edges)
         return NodeFeatures(self.out_norm(x), self.vec_out_norm(vec))
+
+    def conventions(self) -> tuple[str, ...]:
+        """How its numbers come about, where that differs from the smooth variant."""
+        return conventions(self.config)
+
+    def caveats(self) -> tuple[str, ...]:
+        """What is unphysical about its numbers."""
+        return caveats(self.config)
 
     def _readout(self, graph: Graph, element: Tensor) -> tuple[Tensor, Tensor]:
         """Scalar (N,) and vector (N, 3) of each atom, float64; the vector only where the head has one."""
