@@ -40,8 +40,8 @@ def caveats(config: ViSNetConfig) -> tuple[str, ...]:
         found.append("The improper angles of the nodes have no cutoff function: a second jump at the cutoff.")
     if config.vecnorm_type != "none":
         found.append(
-            f"The {config.vecnorm_type} norm of the vectors has kinks, and amplifies noise where all vectors of an atom "
-            "vanish: on sites of high symmetry."
+            f"The {config.vecnorm_type} norm of the vectors has kinks, and amplifies noise where all vectors of an "
+            "atom vanish: on sites of high symmetry."
         )
     if config.max_num_neighbors is not None:
         found.append(
