@@ -92,7 +92,7 @@ class HVNet(Network):
             y = self.original(graph, element)
         energies: Tensor = self.atomic_energies(y, element)
         if self.config.structure_shift:
-            atoms = torch.bincount(graph.batch, minlength=graph.n_structures)
+            atoms = torch.bincount(graph.batch, minlength=graph.n_structures).to(torch.float64)
             energies = energies + self.config.structure_shift / atoms.index_select(0, graph.batch)
         return energies
 
