@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .elements import element_symbols
 from .errors import ModelError
+from .hv_subnetworks import SUB_NETWORKS
 from .layers import check_energy_settings, check_neighbor_norm, check_sizes
 from .radial import check_radial_settings
 
-_ALLOWED = {
+_ALLOWED: dict[str, Collection[str]] = {
     "variant": ("smooth", "dgl", "pyg"),
-    "sub_network": ("rmconv", "painn"),
+    "sub_network": SUB_NETWORKS,
     "aggregation": ("mean", "sum"),
     "radial_basis": ("gaussian", "spherical_bessel", "bernstein"),
     "envelope": ("polynomial", "exponential"),
