@@ -72,8 +72,8 @@ def _dgl_caveats(config: HVNetConfig) -> tuple[str, ...]:
     else:
         found.append("The energy grows with the size of a cell, but two separate systems in one structure do not add.")
     found.append(
-        "Forces change steeply within about 0.03 Å of sites with inversion symmetry: small displacements from a perfect "
-        "crystal, as for phonons, measure that and no force constants."
+        "Forces change steeply within about 0.03 Å of sites with inversion symmetry: small displacements from a "
+        "perfect crystal, as for phonons, measure that and no force constants."
     )
     if config.legacy_mic:
         found.append(

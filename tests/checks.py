@@ -159,11 +159,9 @@ def check_batch(potential: ElementPotential) -> None:
             close(together.energy[k : k + 1], alone.energy, ENERGY * len(atoms), f"{what}, energy")
             close(together.forces[own], alone.forces, FORCE, f"{what}, forces")
             start += len(atoms)
-    cells = [atoms for atoms in members if atoms.pbc.all()]
-    if not cells:
-        return
-    stresses = torch.cat([answer(potential, atoms).stress for atoms in cells])
-    close(answer(potential, cells).stress, stresses, STRESS, "stress in a batch against alone")
+    if cells := [atoms for atoms in members if atoms.pbc.all()]:
+        stresses = torch.cat([answer(potential, atoms).stress for atoms in cells])
+        close(answer(potential, cells).stress, stresses, STRESS, "stress in a batch against alone")
 
 
 def check_extensivity(potential: ElementPotential) -> None:
@@ -193,8 +191,8 @@ def check_far_clusters_add(potential: ElementPotential) -> None:
 
 def check_cross_gradients(potential: ElementPotential) -> None:
     """The energy of one structure of a batch does not depend on the positions or cells of the others, exactly."""
-    structures = [primitive(potential.elements), cluster(potential.elements), crystal(potential.elements)]
-    structures = defined(potential, [*structures, cluster(potential.elements[:1], atoms=4)])
+    some = potential.elements
+    structures = defined(potential, [primitive(some), cluster(some), crystal(some), cluster(some[:1], atoms=4)])
     graph = graph_of(structures, potential.cutoff)
     leaves = [graph.positions.requires_grad_(), graph.cell.requires_grad_()]
     energy = graph.sum_by_structure(potential(graph))
