@@ -254,7 +254,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=50, help="number of frames (default: %(default)s)")
     parser.add_argument("--temperature-K", type=float, default=300.0, help="of the run (default: %(default)s)")
     parser.add_argument(
-        "--reach", type=float, default=2.5, help="of DBSCAN, in distances to the fifth neighbor (default: %(default)s)"
+        "--reach", type=float, default=3.0, help="of DBSCAN, in distances to the fifth neighbor (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the run and of t-SNE (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("aspirin_environments.png"), help="(default: %(default)s)")
