@@ -35,14 +35,31 @@ SOUND: list[tuple[str, str, dict[str, Any]]] = [
     ("hvnet painn", "hvnet", {"sub_network": "painn", "neighbor_norm": 4.0}),
     ("visnet lmax 1", "visnet", {"lmax": 1}),
     ("visnet lmax 2", "visnet", {"lmax": 2}),
+    (
+        "visnet edge",
+        "visnet",
+        {"lmax": 1, "vertex_type": "edge", "rbf_type": "gauss", "activation": "ssp", "neighbor_norm": 6.0},
+    ),
+    ("visnet node", "visnet", {"lmax": 1, "vertex_type": "node", "attn_activation": "tanh"}),
 ]
 # (name, kind, settings) of the published networks, with the elements at the end of the name; the laws that they
 # break by construction are listed in named_exceptions.py
 _ORIGINAL = {"neighbor_norm": 1.0}
+# small: without a division of its sums, a random ViSNet of more layers gives 1e9 eV among many neighbors
+_VISNET = _ORIGINAL | {"variant": "original", "lmax": 1, "num_layers": 2, "hidden_channels": 8, "num_rbf": 6}
 PUBLISHED: list[tuple[str, str, dict[str, Any]]] = [
     ("hvnet dgl HCO", "hvnet", _ORIGINAL | {"variant": "dgl"}),
     ("hvnet dgl legacy_mic HCO", "hvnet", _ORIGINAL | {"variant": "dgl", "legacy_mic": True}),
     ("hvnet pyg HCO", "hvnet", _ORIGINAL | {"variant": "pyg"}),
+    ("visnet original HCO", "visnet", _VISNET | {"lmax": 2}),
+    ("visnet original edge max_min HCO", "visnet", _VISNET | {"vertex_type": "edge", "vecnorm_type": "max_min"}),
+    (
+        "visnet original node rms HCO",
+        "visnet",
+        _VISNET | {"vertex_type": "node", "vecnorm_type": "rms", "rbf_type": "gauss"},
+    ),
+    ("visnet original 12 neighbors HCO", "visnet", _VISNET | {"max_num_neighbors": 12}),
+    ("visnet original mean HCO", "visnet", _VISNET | {"reduce": "mean", "structure_shift": -2.5}),
 ]
 
 
