@@ -16,7 +16,9 @@ _HARMLESS = re.compile(
     r"|torch\.nn\.parameter Parameter|torch \w+Storage|torch\.storage \w+Storage"
     r"|torch (b?float|u?int|complex|bool|q)\w*|_codecs encode|(__builtin__|builtins) (set|complex)"
 )
-_TENSOR_KINDS = re.compile(r"torch\._utils _rebuild_\w+|torch\.serialization _get_layout|torch\.sparse\w* \w+")
+_TENSOR_KINDS = re.compile(
+    r"torch\._utils _rebuild_\w+|torch\.serialization _get_layout|torch\.sparse\w* \w+|torch per_\w+"
+)
 _STRIP = (
     "In the environment where it was made, load it and save plain values: "
     "torch.save({'state_dict': {k: v.cpu() for k, v in CHECKPOINT['state_dict'].items()}, 'hyper_parameters': "
@@ -57,7 +59,8 @@ def check_legacy_pickles(content: bytes, origin: str) -> None:
 def _wanted(stream: BinaryIO, origin: str) -> set[str]:
     """Names `module name` of everything that the pickle imports."""
     names: set[str] = set()
-    texts: list[str] = []
+    texts: list[str] = []  # the last two
+    memo: list[str] = []
     for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         if count > MAX_INSTRUCTIONS:
             raise ModelFileError(
@@ -70,6 +73,10 @@ def _wanted(stream: BinaryIO, origin: str) -> set[str]:
             names.add(" ".join(texts[-2:]))
         elif instruction.name.startswith("EXT"):
             names.add(f"copyreg {argument}")
+        elif instruction.name == "MEMOIZE":
+            memo += texts[-1:] or [""]
+        elif instruction.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int) and argument < len(memo):
+            texts = [*texts[-1:], memo[argument]]
         elif isinstance(argument, str):
             texts = [*texts[-1:], argument]
     return names

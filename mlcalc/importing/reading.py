@@ -22,6 +22,7 @@ from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle
 
 MAX_FILE = 2 * 2**30  # bytes; with the optimizer's state, checkpoints of these networks stay below
 MAX_DEPTH = 40  # of lists and dicts in each other
+_MAX_SHARING = 2  # how often a number may be used; the initial atomic references are those in use, if untrained
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -66,20 +67,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def float_tensors(values: Mapping[Any, Any], origin: str) -> dict[str, Tensor]:
     """The weights in memory of their own; ModelFileError for anything but real, dense, finite floating point."""
-    tensors: dict[str, Tensor] = {}
-    for name, value in values.items():
-        problem = _problem(name, value)
-        if problem:
-            raise ModelFileError(
-                f"{origin}: {name!r} in its weights {problem}; every weight must be an ordinary, finite tensor of real "
-                "floating-point numbers. Take another checkpoint, or save its state_dict again where it was made"
-            )
-        tensors[name] = value.detach().clone()
-    return tensors
+    for problem_of in (_kind_problem, _value_problem):  # sizes before values: reading a forged size takes for ever
+        for name, value in values.items():
+            problem = problem_of(name, value)
+            if problem:
+                raise ModelFileError(
+                    f"{origin}: {name!r} in its weights {problem}; every weight must be an ordinary, finite tensor of "
+                    "real floating-point numbers. Take another checkpoint, or save its state_dict again where it was "
+                    "made"
+                )
+        _check_sharing(values, origin)
+    return {name: tensor.detach().clone() for name, tensor in values.items()}
 
 
-def _problem(name: Any, value: Any) -> str:
-    """What is wrong with a named weight, or nothing."""
+def _kind_problem(name: Any, value: Any) -> str:
+    """What is wrong with the kind or size of a named weight, or nothing."""
     if not isinstance(name, str):
         return f"is named by a {type(name).__name__}"
     if not isinstance(value, Tensor):
@@ -93,8 +95,23 @@ def _problem(name: Any, value: Any) -> str:
         return (
             f"claims {value.numel()} numbers of shape {tuple(value.shape)} where the file holds {max(stored, 0)} bytes"
         )
+    return ""
+
+
+def _value_problem(_: str, value: Tensor) -> str:
     wrong = int((~torch.isfinite(value)).sum())
     return f"holds {wrong} NaN or infinite values of {value.numel()}" if wrong else ""
+
+
+def _check_sharing(tensors: Mapping[str, Tensor], origin: str) -> None:
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    storages = [tensor.untyped_storage() for tensor in tensors.values()]
+    held = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    if claimed > _MAX_SHARING * held:
+        raise ModelFileError(
+            f"{origin}: its weights together claim {claimed} bytes where the file holds {held}: many of them are the "
+            "same numbers, which no network here has. Save the state_dict again where it was made"
+        )
 
 
 def _bytes_of(path: Path) -> bytes:

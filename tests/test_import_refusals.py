@@ -1,0 +1,337 @@
+"""Checkpoints that lack something, contradict what was given, or are of no known kind: one text that names it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ase import units as ase_units
+from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, old_readout, pyg_hermnet, visnet, written
+from test_import import WATER, energy, prediction
+
+from mlcalc import import_checkpoint
+from mlcalc.errors import ConfigError, ModelFileError, PhysicsWarning
+
+KCAL = ase_units.kcal / ase_units.mol
+DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
+GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
+HO: dict[str, Any] = {"elements": ["H", "O"]}
+SETTINGS: dict[str, Any] = {"settings": PYG_SETTINGS} | HO
+SAVED = {"model_params": DGL, "rc": CUTOFF, "trn_mean": -7.5}
+
+
+def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in names}
+
+
+def changed(state: dict[str, torch.Tensor], name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return state | {name: tensor}
+
+
+def triplets() -> dict[str, torch.Tensor]:
+    return {name.replace(".mods.H.", ".mods.H-O-H."): tensor for name, tensor in DGL.items()}
+
+
+MEANS = "representation_model.distance_expansion.means"
+Q = "representation_model.vis_mp_layers.0.q_proj.weight"
+MS1 = "hermconv2.mods.H.ms1.weight"
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    # what is missing
+    "no cutoff": (DGL, {}, r"does not hold everything.*Give also: cutoff \(Å.*for example 5.0\)"),
+    "no cutoff, later version": (PYG, {}, r"Give also: cutoff \(Å"),
+    "no cutoff and no aggregation": (
+        old_readout(DGL),
+        {},
+        r"Give also: cutoff \(.*; settings=\{'aggregation': \.\.\.\} \('sum' .*2021-09-01.*'mean'",
+    ),
+    "weights of ViSNet only": (
+        VISNET,
+        {},
+        r"lmax \(1 or 2\); num_heads .*; cutoff \(Å.*; vecnorm_type .*suggests a cutoff of 4 Å. Pass settings",
+    ),
+    "hyper-parameters that lack some": (
+        lightning(VISNET, num_heads=None, lmax=None, reduce_op=None),
+        HO,
+        r"Give also: lmax \(1 or 2\); num_heads \(for example 8\); reduce_op \('add' or 'mean'\)",
+    ),
+    "no name of the head": (
+        VISNET,
+        {"settings": PYG_SETTINGS | {"activation": "silu"}},
+        "vecnorm_type .*attn_activation.*output_model|output_model.*vecnorm_type",
+    ),
+    "energy shift of one of two elements": (
+        DGL,
+        GIVEN | {"energy_shift": {"H": -1.0}},
+        "energy_shift names H.*has .*H, O",
+    ),
+    "energy shift of a stranger": (
+        DGL,
+        GIVEN | {"energy_shift": {"H": -1.0, "O": 0.0, "C": 2.0}},
+        "energy_shift names H, O, C.*has .*H, O",
+    ),
+    # contradictions
+    "another cutoff": (SAVED, {"cutoff": 5.5}, r"cutoff is 4.0 according to the file, but 5.5 according to cutoff"),
+    "another cutoff in settings": (SAVED, {"settings": {"rc": 3.0}}, "4.0 according to the file, but 3.0 .* settings"),
+    "another shift": (SAVED, {"energy_shift": 1.0}, r"-7.5 according to the file \(trn_mean\), but 1.0"),
+    "other elements": (DGL, GIVEN | {"elements": ["H"]}, r"\('H', 'O'\) according to its sub-networks, but \('H',\)"),
+    "elems of another network": (SAVED | {"elems": ["C"]}, {}, r"\('H', 'O'\) .*but \('C',\) according to the file"),
+    "another l": (SAVED | {"l": (30,)}, {}, "l is 5 according to the weights, but 30 according to l"),
+    "another in_feats": (SAVED, {"settings": {"in_feats": 128}}, "in_feats is 8 .* but 128"),
+    "another basis": (PYG, GIVEN | {"settings": {"rbf": "bernstein"}}, "rbf is 'gaussian' .*but 'bernstein'"),
+    "another number of channels": (
+        PYG,
+        GIVEN | {"settings": {"hidden_channels": 512}},
+        "hidden_channels is 8 according to the weights, but 512 according to settings",
+    ),
+    "more channels than the weights": (
+        VISNET,
+        {"settings": PYG_SETTINGS | {"hidden_channels": 128}},
+        "hidden_channels is 8 according to the shapes of the weights, but 128 according to settings",
+    ),
+    "the default number of layers": (
+        VISNET,
+        {"settings": without(PYG_SETTINGS, "num_layers")},
+        "num_layers is 2 according to the shapes of the weights, but 6 according to the default",
+    ),
+    "a shorter table": (lightning(VISNET, max_z=100), HO, "max_z is 20 .*weights, but 100 according to the file"),
+    "heads that do not divide": (VISNET, {"settings": PYG_SETTINGS | {"num_heads": 3}} | HO, "8 .*into 3 heads"),
+    "a cutoff that the basis denies": (
+        lightning(VISNET, cutoff=5.0),
+        HO,
+        "cutoff is 5 Å by its settings, but its radial basis is that of a cutoff of 4.0000 Å.*trainable_rbf",
+    ),
+    "a cutoff that the Gaussians deny": (
+        lightning(visnet(rbf="gauss"), rbf_type="gauss", cutoff=5.0),
+        HO,
+        "cutoff is 5 Å .*cutoff of 4.0000 Å",
+    ),
+    "vertex angles that are not there": (
+        VISNET,
+        {"settings": PYG_SETTINGS | {"vertex": True}},
+        "weights are those of vertex_type 'none', its settings say 'edge'",
+    ),
+    "vertex angles that were not announced": (
+        lightning(visnet(vertex="node")),
+        HO,
+        "weights are those of vertex_type 'node', its settings say 'none'",
+    ),
+    "another basis than announced": (lightning(VISNET, rbf_type="gauss"), HO, "rbf_type is 'expnorm' .*but 'gauss'"),
+    "a head that is not there": (lightning(VISNET, output_model="DipoleMoment"), HO, "weights have no such head"),
+    "a head that was not announced": (lightning(visnet(head="dipole")), HO, "output_model is 'dipole' .*but 'scalar'"),
+    "a mean that is not the file's": (
+        VISNET,
+        {"settings": PYG_SETTINGS | {"mean": 123.0}} | HO,
+        "mean is .* according to the file, but 123.0 according to settings",
+    ),
+    "a shift beside the file's": (lightning(VISNET), HO | {"energy_shift": 9.0}, r"the file \(mean\), but 9.0"),
+    "references beside the file's": (
+        lightning(VISNET),
+        HO | {"energy_shift": {"H": -13.0, "O": -2000.0}},
+        r"energy shift of H is .* the file \(atomref\), but -13.0",
+    ),
+    "elements beyond the table": (lightning(VISNET), {"elements": ["H", "Cu"]}, "names Cu, .*ends at Z = 19"),
+    "norms that were trained": (
+        lightning(changed(VISNET, "representation_model.vec_out_norm.weight", torch.full((8,), 0.5).double())),
+        HO,
+        "vec_out_norm.weight.*trainable_vecnorm",
+    ),
+    # names and values
+    "a misspelled setting": (VISNET, {"settings": {"l_max": 2}}, r"unknown setting l_max \(did you mean 'lmax'\?\)"),
+    "a setting of another network": (DGL, GIVEN | {"settings": {"lmax": 2}}, "unknown setting lmax.*aggregation"),
+    "no such norm": (
+        VISNET,
+        {"settings": {"vecnorm_type": "max"}},
+        "vecnorm_type is 'max'; known are 'max_min', 'rms'",
+    ),
+    "no such sum": (VISNET, {"settings": {"reduce_op": "max"}}, "reduce_op is 'max'; known are 'add', 'sum', 'mean'"),
+    "no such order": (VISNET, {"settings": PYG_SETTINGS | {"lmax": 3}} | HO, "lmax is 3"),
+    "half an order": (VISNET, {"settings": {"lmax": 1.5}}, "lmax is 1.5; it must be a positive whole number"),
+    "a word for a switch": (VISNET, {"settings": {"trainable_rbf": "yes"}}, "trainable_rbf is 'yes'; .*true or false"),
+    "a word for a number": (DGL, {"cutoff": "five"}, "cutoff is 'five'; it must be a finite number"),
+    "not a number": (DGL, {"cutoff": float("nan")}, "cutoff is nan; it must be a finite number"),
+    "a negative cutoff": (DGL, GIVEN | {"cutoff": -1.0}, "checkpoint .*cutoff is -1"),
+    "no element": (DGL, GIVEN | {"elements": ["Xx"]}, "elements is .*'Xx'.*give a list such as"),
+    "no elements": (lightning(VISNET), {"elements": []}, r"elements is \[\]"),
+    "options of the other network": (DGL, GIVEN | {"max_num_neighbors": 32}, "only a ViSNet has: leave it out"),
+    "images for ViSNet": (VISNET, SETTINGS | {"legacy_mic": True}, "only a HermNet of the DGL version has"),
+    "a reference size for the later version": (PYG, GIVEN | {"n_ref": 9}, "only a HermNet of the DGL version has"),
+    "a reference size for means": (
+        DGL,
+        GIVEN | {"n_ref": 9, "settings": {"intensive": True}},
+        "n_ref and intensive exclude each other",
+    ),
+    "a quantity that the head denies": (
+        lightning(visnet(head="dipole"), output_model="DipoleMoment"),
+        HO | {"quantity": "energy levels"},
+        "a dipole head predicts dipole, not 'energy levels'",
+    ),
+    "a shift of a dipole": (
+        lightning(visnet(head="dipole"), output_model="DipoleMoment"),
+        HO | {"energy_shift": {"H": 1.0, "O": 2.0}},
+        "energy_shift .*no meaning for a dipole head",
+    ),
+    # what is no such network
+    "HTNet": (triplets(), GIVEN, "HTNet .*H-O-H.*wrong edges.*Train an HTNet of mlcalc.models"),
+    "HTNet of one element": (
+        {name.replace(".H.", ".H-H-H."): t for name, t in dgl_hermnet(("H",)).items()},
+        GIVEN,
+        "HTNet .*H-H-H",
+    ),
+    "another program": (
+        {"layer.weight": torch.ones(3)},
+        {},
+        "no known layout: it holds 'layer.weight'. Known are .*ViSNet",
+    ),
+    "nothing": ({}, {}, "no known layout: it holds nothing"),
+    "only losses": ({"epoch": 3, "loss": 0.1}, {}, "no known layout: it holds 'epoch', 'loss'"),
+    "no dict": ([torch.ones(2)], {}, "holds a list, not a dict"),
+    "a tensor": (torch.ones(2), {}, "holds a Tensor, not a dict"),
+    "numbers for names": ({3: torch.ones(2)}, {}, "a name of type int"),
+    "a sub-network of no element": (
+        {name.replace(".H.", ".Pt_surf."): t for name, t in DGL.items()},
+        GIVEN,
+        "sub-networks is .*Pt_surf",
+    ),
+    "twice the same": (DGL | {"module.embed.weight": DGL["embed.weight"]}, GIVEN, "'embed.weight' twice"),
+    # tensors that are missing, left over or of other shapes
+    "a tensor is missing": (without(DGL, MS1), GIVEN, f"lacks tensors .*{MS1}"),
+    "a matrix is missing": (without(VISNET, Q), SETTINGS, f"lacks the tensor '{Q}'"),
+    "no embedding": (
+        without(VISNET, "representation_model.embedding.weight"),
+        SETTINGS,
+        "lacks the tensor 'repr.*embedding",
+    ),
+    "no mean": (without(VISNET, "mean"), SETTINGS, "lacks the tensor 'mean'"),
+    "too many means": (changed(VISNET, "mean", torch.ones(2)), SETTINGS, "mean is tensor.*must be a finite number"),
+    "a tensor too many": (DGL | {"extra.weight": torch.ones(2).double()}, GIVEN, "holds tensors .*extra.weight"),
+    "a matrix too many": (VISNET | {"extra.weight": torch.ones(2).double()}, SETTINGS, "1 tensors that .*extra.weight"),
+    "another shape": (changed(DGL, MS1, torch.ones(8, 9).double()), GIVEN, rf"{MS1}.*\(8, 9\).*\(8, 8\)"),
+    "another shape in ViSNet": (changed(VISNET, Q, torch.ones(4, 8).double()), SETTINGS, rf"{Q}.*\(4, 8\).*\(8, 8\)"),
+    "an odd basis": (changed(VISNET, MEANS, torch.ones(2, 3).double()), SETTINGS, "2 dimensions in the tensor .*means"),
+    "references of another shape": (
+        changed(VISNET, "prior_model.atomref.weight", torch.ones(()).double()),
+        SETTINGS,
+        r"atomref.weight' is of shape \(\)",
+    ),
+    "no masses for all": (
+        lightning(
+            changed(visnet(head="dipole"), "output_model.atomic_mass", torch.ones(5)), output_model="DipoleMoment"
+        ),
+        HO,
+        r"atomic_mass' is of shape \(5,\); .*up to Z = 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_what_is_wrong(tmp_path: Path, name: str) -> None:
+    content, given, text = REFUSED[name]
+    path = written(tmp_path / "a.pt", content)
+    with pytest.raises(ModelFileError, match=text) as caught:
+        import_checkpoint(path, **given)
+    assert str(path) in str(caught.value)
+
+
+def test_the_good_twins_of_these_files_are_accepted(tmp_path: Path) -> None:
+    for content, given in (
+        (DGL, GIVEN),
+        (PYG, GIVEN),
+        (SAVED, {"cutoff": CUTOFF, "energy_shift": -7.5, "elements": ["O", "H"]}),
+        (VISNET, SETTINGS),
+        (lightning(VISNET, cutoff=5.0, trainable_rbf=True), HO),
+        (lightning(VISNET), HO | {"energy_shift": float(VISNET["mean"])}),
+        (lightning(visnet(layers=1), num_layers=1, vertex_type="Edge"), HO),  # alike in the only block
+        (old_readout(dgl_hermnet(("H",))), GIVEN),  # one element: nothing to aggregate
+    ):
+        import_checkpoint(written(tmp_path / "a.pt", content), **given)
+
+
+def test_vertex_type_that_the_main_branch_ignores(tmp_path: Path) -> None:
+    network = import_checkpoint(written(tmp_path / "a.ckpt", lightning(VISNET, vertex_type="Edge")), **HO)
+    assert network.config.vertex_type == "none"
+    assert "vertex_type is 'edge' in its settings, but its weights have no" in network.info.provenance["notes"][0]
+
+
+def test_an_unknown_energy_shift_is_warned_of(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pt", DGL)
+    with pytest.warns(PhysicsWarning, match="energy_shift was not given .*unknown constant.*Pass energy_shift") as said:
+        network = import_checkpoint(path, cutoff=CUTOFF)
+    assert said[0].filename == __file__
+    assert any("unknown constant" in note for note in network.info.provenance["notes"])
+    assert energy(network) == energy(import_checkpoint(path, cutoff=CUTOFF, energy_shift=0.0))
+
+
+def test_elements_of_visnet(tmp_path: Path) -> None:
+    with pytest.warns(PhysicsWarning, match="elements was not given .*all 19 .*wrong numbers.*Pass elements"):
+        network = import_checkpoint(written(tmp_path / "a.ckpt", lightning(VISNET)))
+    assert len(network.elements) == 19
+    trained = written(tmp_path / "b.ckpt", lightning(VISNET, trained=(8, 1)))
+    network = import_checkpoint(trained)  # no warning: the optimizer's state shows them
+    assert network.elements == ("H", "O")
+    assert energy(network) == energy(import_checkpoint(trained, elements=[8, 1]))
+    with pytest.warns(PhysicsWarning, match=r"names C, which its optimizer never saw \(only H, O\)"):
+        import_checkpoint(trained, elements="H C O".split())
+
+
+def test_energies_are_converted_as_a_whole(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ckpt", lightning(VISNET, dataset="Chignolin"))
+    plain = prediction(import_checkpoint(path, **HO))
+    for unit, factor in (
+        ("eV", 1),
+        ("meV", 1e-3),
+        ("kcal/mol", KCAL),
+        ("kJ/mol", KCAL / 4.184),
+        ("Hartree", 27.211386),
+    ):
+        found = prediction(import_checkpoint(path, units=unit, **HO))
+        for one, other in ((found.energy, plain.energy), (found.forces, plain.forces)):
+            torch.testing.assert_close(one, other * factor, rtol=1e-7, atol=1e-12)
+    shifted = import_checkpoint(written(tmp_path / "b.pt", DGL), cutoff=CUTOFF, energy_shift=-3.0, units="kcal/mol")
+    bare = import_checkpoint(tmp_path / "b.pt", **GIVEN)
+    assert energy(shifted) == pytest.approx(KCAL * (energy(bare) - 3.0), rel=1e-12)
+    with pytest.raises(ConfigError, match="units is 'K': for energy choose one of eV, meV, kcal/mol, kJ/mol, Hartree"):
+        import_checkpoint(path, units="K", **HO)
+
+
+def test_properties_are_converted_in_their_own_units(tmp_path: Path) -> None:
+    for head, model, units in (
+        ("dipole", "DipoleMoment", {"Debye": 0.2081943, "e*Å": 1.0, "e A": 1.0, "eV": 1.0}),
+        ("electronic_spatial_extent", "ElectronicSpatialExtent", {"bohr^2": 0.52917721**2, "Å^2": 1.0}),
+    ):
+        path = written(tmp_path / "a.ckpt", lightning(visnet(head=head), output_model=model))
+        plain = getattr(prediction(import_checkpoint(path, **HO), WATER), head)
+        for unit, factor in units.items():
+            found = getattr(prediction(import_checkpoint(path, units=unit, **HO), WATER), head)
+            torch.testing.assert_close(found, plain * factor, rtol=1e-6, atol=0)
+        with pytest.raises(ConfigError, match="'kcal/mol': for"):
+            import_checkpoint(path, units="kcal/mol", **HO)
+
+
+UNITS = (
+    ({"dataset": "rMD17", "dataset_arg": "aspirin"}, "kcal/mol"),
+    ({"dataset": "MD22"}, "kcal/mol"),
+    ({"dataset": "MD17"}, "kcal/mol"),
+    ({"dataset": "QM9", "dataset_arg": "dipole_moment", "output_model": "DipoleMoment"}, "Debye"),
+    ({"dataset": "QM9", "output_model": "ElectronicSpatialExtent"}, "bohr^2"),
+)
+
+
+@pytest.mark.parametrize(("settings", "unit"), UNITS)
+def test_known_units_are_told_and_never_applied_silently(tmp_path: Path, settings: dict[str, Any], unit: str) -> None:
+    head = {"Debye": "dipole", "bohr^2": "electronic_spatial_extent"}.get(unit, "scalar")
+    path = written(tmp_path / "a.ckpt", lightning(visnet(head=head), **settings))
+    with pytest.warns(PhysicsWarning, match=rf"trained on {settings['dataset']}.*units='{unit.replace('^', '.')}'"):
+        left = import_checkpoint(path, **HO)
+    assert left.config == import_checkpoint(path, units="eV", **HO).config
+    assert left.config.energy_scale != import_checkpoint(path, units=unit, **HO).config.energy_scale
+
+
+def test_quantities_of_scalar_heads(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ckpt", lightning(VISNET, dataset="QM9", dataset_arg="gap"))
+    network = import_checkpoint(path, **HO)
+    assert network.quantity == "gap"
+    assert import_checkpoint(path, quantity="energy", **HO).quantity == "energy"
+    with pytest.raises(ConfigError, match="this model predicts 'gap', which stays in the unit"):
+        import_checkpoint(path, units="Hartree", **HO)
