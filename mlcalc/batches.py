@@ -80,7 +80,7 @@ class Batches:
             )
         except StructureError as error:
             raise type(error)(f"{name}: {error}") from error
-        self._cautions.tell(atoms, graph, where=f"{name}: ")
+        self._cautions.tell(atoms, graph, dynamics=False, where=f"{name}: ")
         return graph
 
 

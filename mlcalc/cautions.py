@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import PhysicsWarning
 from mlcalc.models import Graph
+from mlcalc.scope import Scope
 from mlcalc.validation import AXES
 
 
@@ -37,21 +38,24 @@ class Cautions:
             nearest_image=bool(getattr(config, "legacy_mic", False)),
             limit=getattr(config, "max_num_neighbors", None),
             trained_limit=getattr(config, "trained_max_num_neighbors", None),
-            energy_jumps=bool(getattr(potential, "energy_jumps", False)),
+            energy_jumps=Scope.of(potential).energy_jumps,
         )
 
-    def tell(self, atoms: Atoms, graph: Graph, where: str = "") -> None:
-        """A PhysicsWarning for each caution that this structure is the first to call for."""
-        for name, text in self._due(atoms, graph):
+    def tell(self, atoms: Atoms, graph: Graph, *, dynamics: bool = True, where: str = "") -> None:
+        """A PhysicsWarning for each caution that this structure is the first to call for.
+
+        Without `dynamics` the structures do not follow one another in time, whatever momenta they have.
+        """
+        for name, text in self._due(atoms, graph, dynamics):
             self.said.add(name)
             warnings.warn(where + text, PhysicsWarning, stacklevel=3)
 
-    def _due(self, atoms: Atoms, graph: Graph) -> Iterator[tuple[str, str]]:
+    def _due(self, atoms: Atoms, graph: Graph, dynamics: bool) -> Iterator[tuple[str, str]]:
         if self.nearest_image and "images" not in self.said and (text := self._small_box(atoms)):
             yield "images", text
         if (self.limit or self.trained_limit) and "neighbors" not in self.said and (text := self._crowd(graph)):
             yield "neighbors", text
-        if self.energy_jumps and "jumps" not in self.said and _moves(atoms):
+        if self.energy_jumps and "jumps" not in self.said and dynamics and _moves(atoms):
             yield "jumps", JUMPS
 
     def _small_box(self, atoms: Atoms) -> str | None:

@@ -38,6 +38,8 @@ class Scope:
         said = {name: getattr(potential, name) for name in names if hasattr(potential, name)}
         if said.get("elements") is not None:
             said["elements"] = tuple(said["elements"])
+        if said.get("quantity", "energy") != "energy":
+            said["energy_jumps"] = False  # there is no energy
         return cls(cutoff=float(potential.cutoff), **said)
 
     @property

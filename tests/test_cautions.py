@@ -132,6 +132,10 @@ def test_jumps_matter_to_moving_atoms() -> None:
     assert "NVE" in text
     assert "thermostat" in text
     calculator().get_forces(ethanol(moving=True))
+    evaluate(Jumping(TinyConfig()), [ethanol(moving=True)])  # frames of a run are not a run
+    charges = MLCalculator(Jumping(TinyConfig(quantity="charge")))  # no energy, no jumps of it
+    charges.get_property("scalar", ethanol(moving=True))
+    assert not charges.energy_jumps
     assert calc.energy_jumps
     assert not calculator().energy_jumps
     original = {"elements": ("H", "C", "O"), "hidden_channels": 8, "num_layers": 1, "num_heads": 2}
