@@ -65,6 +65,7 @@ class HVNet(Network):
         self.config = config
         self.cutoff = config.cutoff
         self.elements = config.elements
+        self.structure_shift = config.structure_shift
         self.element_index = ElementIndex(config.elements)
         self.atomic_energies = AtomicEnergies(config.energy_scale, config.energy_shift)
         if config.variant == "smooth":
@@ -84,16 +85,13 @@ class HVNet(Network):
         self.readout = nn.Sequential(xavier_linear(channels, channels), nn.SiLU(), xavier_linear(channels, 1))
 
     def forward(self, graph: Graph) -> Tensor:
-        """Atomic energies, (N,) eV, float64; equal shares where the energy is no sum over atoms."""
+        """Atomic energies, (N,) eV, float64, without structure_shift; of a pooled energy, its equal shares."""
         element = self.element_index(graph.numbers)
         if self.original is None:
             y = self.readout(self._features(graph, element).scalars).squeeze(1)
         else:
             y = self.original(graph, element)
         energies: Tensor = self.atomic_energies(y, element)
-        if self.config.structure_shift:
-            atoms = torch.bincount(graph.batch, minlength=graph.n_structures).to(torch.float64)
-            energies = energies + self.config.structure_shift / atoms.index_select(0, graph.batch)
         return energies
 
     def node_features(self, graph: Graph) -> NodeFeatures:

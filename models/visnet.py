@@ -61,10 +61,10 @@ class ViSNet(Network):
                 f"this model predicts {self.quantity}, not the energy: it is no potential. Ask predict for it"
             )
         element = self.element_index(graph.numbers)
-        y = self.atomic_energies(self._readout(graph, element)[0], element)
+        y: Tensor = self.atomic_energies(self._readout(graph, element)[0], element)
         if self.config.reduce == "mean":
             atoms = graph.sum_by_structure(torch.ones_like(y))
-            return (graph.sum_by_structure(y) / atoms**2).index_select(0, graph.batch)
+            y = (graph.sum_by_structure(y) / atoms**2).index_select(0, graph.batch)
         return y
 
     def properties(self, graph: Graph) -> dict[str, Tensor]:

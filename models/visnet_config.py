@@ -62,6 +62,10 @@ class ViSNetConfig:
         self._check_head()
         if self.variant == "smooth":
             self._check_only_original()
+        elif self.neighbor_norm != 1.0:
+            raise ModelError(
+                f"neighbor_norm is {self.neighbor_norm}: the original variant does not divide its sums. Leave it out"
+            )
 
     def _check_sizes(self) -> None:
         check_radial_settings(self.cutoff, self.num_rbf, self.envelope_exponent)

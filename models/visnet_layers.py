@@ -185,7 +185,7 @@ class Block(nn.Module):
     def _improper_products(self, vec: Tensor, edges: Edges) -> Tensor:
         """t_ij, the same of two projections of the central atom's own vectors, (E, H)."""
         p, q = self.t_proj(vec).chunk(2, dim=2)
-        products = (p * q).sum(1).index_select(0, edges.center)
+        products: Tensor = (p * q).sum(1).index_select(0, edges.center)
         if self.lmax == 2:
             return products
         return self._rejected(products, p.index_select(0, edges.center), q.index_select(0, edges.center), edges)

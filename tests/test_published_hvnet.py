@@ -133,8 +133,9 @@ def test_structure_shift_counts_once_per_structure(settings: dict[str, Any]) -> 
     shifted = build_network(kind, stored | {"structure_shift": stored["structure_shift"] + 100.0}).double()
     shifted.load_state_dict(network.state_dict())
     graph = graph_of(_mixed_batch(), 4.0)
-    change = graph.sum_by_structure(shifted(graph) - network(graph))
-    torch.testing.assert_close(change, torch.full((4,), 100.0).double(), rtol=0, atol=1e-10)
+    one, other = predict(network, graph), predict(shifted, graph)
+    torch.testing.assert_close(other.energy - one.energy, torch.full((4,), 100.0).double(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(graph.sum_by_structure(other.energies), other.energy, rtol=0, atol=1e-10)
 
 
 def test_shares_are_equal_where_there_are_no_atomic_energies() -> None:

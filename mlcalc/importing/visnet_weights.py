@@ -94,8 +94,8 @@ def _representation(source: _Source, config: ViSNetConfig) -> dict[str, Tensor]:
         table = source(f"{root}.{name}", None, H)
         if int(numbers.max()) >= len(table):
             raise ModelFileError(
-                f"the table {name!r} of the checkpoint has {len(table)} rows, which is no row for {config.elements[-1]} "
-                f"(Z = {int(numbers.max())}): name only elements with Z below {len(table)}"
+                f"the table {name!r} of the checkpoint has {len(table)} rows, which is no row for "
+                f"{config.elements[-1]} (Z = {int(numbers.max())}): name only elements with Z below {len(table)}"
             )
         return table[numbers]
 
