@@ -260,6 +260,25 @@ def test_round_trip_through_a_model_file(tmp_path: Path, dtype: torch.dtype) -> 
             assert value is None or torch.equal(value, getattr(other, field))
 
 
+def test_numbers_of_numpy_and_any_sequence_of_elements(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pt", DGL)
+    given = {"cutoff": np.float32(CUTOFF), "energy_shift": np.float32(-1.5), "elements": np.array([8, 1])}
+    network = import_checkpoint(path, **given)
+    assert network.config == hv(structure_shift=-1.5)
+    assert network.info.provenance["given_at_import"]["energy_shift"] == -1.5
+    zero = import_checkpoint(path, cutoff=CUTOFF, energy_shift=0.0)
+    assert zero.info.provenance["given_at_import"] == {"cutoff": CUTOFF, "energy_shift": 0.0}
+
+
+def test_long_histories_do_not_swell_the_header(tmp_path: Path) -> None:
+    content = SCRIPT | {"model": DGL, "trn_mean": 0.5, "trn_e_loss": [0.1] * 10**5, "note": "x" * 10**6}
+    network = import_checkpoint(written(tmp_path / "a.pt", content))
+    save_model(network, tmp_path / "a.safetensors", info=network.info)
+    about = load_model(tmp_path / "a.safetensors").info.provenance["trained_settings"]
+    assert about["trn_e_loss"] == "100000 values"
+    assert len(about["note"]) == 1000
+
+
 def test_the_header_says_where_it_comes_from(tmp_path: Path) -> None:
     import hashlib
 

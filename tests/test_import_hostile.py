@@ -275,6 +275,10 @@ def test_pickles_that_exhaust_the_machine(tmp_path: Path) -> None:
         lambda entry, data: b"\x80\x02" + b"N0" * 2_000_000 + b"}." if entry.endswith(".pkl") else data,
     )
     refused(tmp_path / "a.pt", long, "more than 2000000 instructions")
+    laughs: Any = ["ha"] * 10
+    for _ in range(20):
+        laughs = [laughs] * 10
+    refused(tmp_path / "a.pt", saved({"model": STATE, "loss": laughs}), "more than 1000000 values")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +28,9 @@ from mlcalc.models import HVNetConfig, Network
 from mlcalc.network_rebuild import rebuild_network
 
 __all__ = ["import_checkpoint"]
+
+
+_LONGEST, _LONGEST_TEXT = 118, 1000  # values of a list and characters of a text that a header repeats
 
 
 def import_checkpoint(
@@ -58,6 +63,8 @@ def import_checkpoint(
     Raises ModelFileError for a file that cannot be trusted, is of no known layout, contradicts what was given, or
     does not hold what was not given; ConfigError for an unknown unit.
     """
+    if elements is not None and not isinstance(elements, str):
+        elements = tuple(elements)
     request = Request(settings, cutoff, elements, energy_shift, units, legacy_mic, n_ref, max_num_neighbors, quantity)
     checkpoint = read_checkpoint(path)
     layout = recognize(checkpoint)
@@ -98,8 +105,8 @@ def _network(config: Any, layout: Layout, checkpoint: Checkpoint) -> Network:
 
 def _info(network: Network, layout: Layout, request: Request, findings: Findings, checkpoint: Checkpoint) -> ModelInfo:
     """What the file will say of itself."""
-    source = checkpoint.path.name
-    given = {name: value for name, value in vars(request).items() if value not in (None, False)}
+    source = checkpoint.path.name.encode(errors="replace").decode()
+    given = {name: value for name, value in vars(request).items() if value is not None and value is not False}
     info: ModelInfo = network.info
     return replace(
         info,
@@ -124,10 +131,12 @@ def _json_values(value: Any) -> Any:
     """The value in JSON's terms; what has none there as text."""
     if isinstance(value, Mapping):
         return {str(key): _json_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_json_values(item) for item in value]
     if isinstance(value, Tensor):
-        return _json_values(value.tolist()) if value.numel() <= 1000 else f"tensor of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and value - value == 0.0):
+        return _json_values(value.tolist()) if value.numel() <= _LONGEST else f"tensor of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple | set):
+        return [_json_values(item) for item in value] if len(value) <= _LONGEST else f"{len(value)} values"
+    if value is None or isinstance(value, bool | int):
         return value
-    return str(value)
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    return str(value)[:_LONGEST_TEXT]

@@ -21,6 +21,7 @@ from mlcalc.foreign_files import EXECUTES, describe_download, zip_kind
 from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle
 
 MAX_FILE = 2 * 2**30  # bytes; with the optimizer's state, checkpoints of these networks stay below
+MAX_VALUES = 1_000_000
 MAX_DEPTH = 40  # of lists and dicts in each other
 _MAX_SHARING = 2  # how often a number may be used; the initial atomic references are those in use, if untrained
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -61,7 +62,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{origin} holds a {type(content).__name__}, not a dict of weights by name: save the state_dict() of the "
             "network, or the dict that its training wrote"
         )
-    plain = _plain_dict(content, origin)
+    plain = {_name(key, origin): value for key, value in _PlainCopy(origin)(content).items()}
     return Checkpoint(source, hashlib.sha256(raw).hexdigest(), plain)
 
 
@@ -192,23 +193,26 @@ def _check_zip(path: Path, raw: bytes, origin: str) -> None:
         ) from error
 
 
-def _plain_dict(content: dict[Any, Any], origin: str) -> dict[str, Any]:
-    """The dict with texts as names and no more than MAX_DEPTH levels, as a plain dict at every level."""
-    return {_name(key, origin): _plain(value, origin, 1) for key, value in dict.items(content)}
+class _PlainCopy:
+    """Copies a content of plain values, with ordinary dicts at every level; refuses bottomless and endless ones."""
 
+    def __init__(self, origin: str) -> None:
+        self.origin, self.values = origin, 0
 
-def _plain(value: Any, origin: str, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise ModelFileError(
-            f"{origin} holds lists or dicts nested more than {MAX_DEPTH} deep: save its state_dict and "
-            "hyper_parameters alone where it was made"
-        )
-    # dict.items: a subclass restored from a file may carry attributes of these names
-    if isinstance(value, dict):
-        return {key: _plain(item, origin, depth + 1) for key, item in dict.items(value)}
-    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        return type(value)(_plain(item, origin, depth + 1) for item in value)
-    return value
+    def __call__(self, value: Any, depth: int = 0) -> Any:
+        self.values += 1  # counted as often as used: lists of the same lists grow exponentially
+        if depth > MAX_DEPTH or self.values > MAX_VALUES:
+            limit = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"of more than {MAX_VALUES} values"
+            raise ModelFileError(
+                f"{self.origin} holds lists or dicts {limit}: save its state_dict and hyper_parameters alone where it "
+                "was made"
+            )
+        # dict.items: a subclass restored from a file may carry attributes of these names
+        if isinstance(value, dict):
+            return {key: self(item, depth + 1) for key, item in dict.items(value)}
+        if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+            return type(value)(self(item, depth + 1) for item in value)
+        return value
 
 
 def _name(key: Any, origin: str) -> str:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ModelFileError
+from mlcalc.errors import ConfigError, ModelFileError
 from mlcalc.models.elements import atomic_number, element_symbols
 
 Shift = float | Mapping[str, float]
@@ -30,6 +31,10 @@ class Request:
     n_ref: int | None = None
     max_num_neighbors: int | None = None
     quantity: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings is not None and not isinstance(self.settings, Mapping):
+            raise ConfigError(f"settings is {self.settings!r}: give a dict of the names and values of a constructor")
 
 
 @dataclass(eq=False)
@@ -102,9 +107,13 @@ def number(name: str, value: Any, origin: str) -> float | None:
         inner = inner.to(torch.float64).item()
     if inner is None:
         return None
-    if isinstance(inner, bool) or not isinstance(inner, int | float) or not math.isfinite(inner):
+    try:
+        found = float(inner) if isinstance(inner, Real) and not isinstance(inner, bool) else math.nan
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise ModelFileError(f"{origin}: {name} is {value!r}; it must be a finite number")
-    return float(inner)
+    return found
 
 
 def whole(name: str, value: Any, origin: str) -> int | None:
