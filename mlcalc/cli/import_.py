@@ -135,7 +135,8 @@ def _described(summary: dict[str, Any]) -> Iterator[str]:
                 yield f"{key}:"
                 yield from (f"  - {text}" for text in value)
         elif isinstance(value, dict):
-            shown = {name: entry for name, entry in value.items() if entry not in (None, 0.0, [])}
+            hidden = _MEANINGLESS.get(value.get("variant", ""), ())
+            shown = {k: entry for k, entry in value.items() if k not in hidden and entry not in (None, 0.0, [])}
             yield f"{key}:{'' if shown else ' 0 for all'}"
             yield from (f"  {name}: {_word(entry)}" for name, entry in shown.items())
         elif key != "written":
@@ -148,4 +149,11 @@ def _word(value: Any) -> str:
     return "-" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
+# Settings of the smooth networks, and of the other version, that the published ones do not read.
+_SMOOTH = ("neighbor_norm", "sub_network", "envelope_exponent")
+_MEANINGLESS = {
+    "dgl": (*_SMOOTH, "envelope", "radial_basis"),
+    "pyg": (*_SMOOTH[:2], "aggregation"),
+    "original": _SMOOTH,
+}
 _SHOWN_BEFORE = ("elements", "cutoff", "energy_shift")
