@@ -29,6 +29,7 @@ VALUE_TOLERANCE = 1e-6  # of another quantity, in its unit
 RELATIVE_TOLERANCE = 1e-9  # of the stored value: far from the training data energies can be huge
 MAX_STRUCTURES = 256
 MAX_EDGES = 20_000  # per structure: keeps loading a matter of milliseconds and megabytes
+_MOST_CROWDED = 100  # atoms; more would be too close to each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,13 @@ class _Result:
         return bool(np.isfinite([self.energy, *self.forces.flat, *self.values]).all())
 
 
-def default_structures(elements: Sequence[str], cutoff: float, *, periodic: bool = True) -> list[Atoms]:
+def default_structures(
+    elements: Sequence[str], cutoff: float, *, periodic: bool = True, limit: int | None = None
+) -> list[Atoms]:
     """A single atom of every element, a cluster and a small triclinic crystal of all elements, always the same.
 
-    No crystal without `periodic`, for models that are defined for molecules only.
+    No crystal without `periodic`, for models that are defined for molecules only; and one more atom than a `limit` of
+    neighbors, all within the cutoff, for it to bite.
     """
     numbers = [atomic_number(element) for element in elements]
     singles = [
@@ -55,6 +59,8 @@ def default_structures(elements: Sequence[str], cutoff: float, *, periodic: bool
         for element, number in zip(elements, numbers, strict=True)
     ]
     cluster = _cluster(np.resize(numbers, max(6, len(numbers))), cutoff, "cluster")
+    if limit is not None and limit < _MOST_CROWDED:
+        singles.append(_crowd(np.resize(numbers, limit + 1), cutoff))
     if not periodic:
         return [*singles, cluster]
     crystal = _cluster(np.resize(numbers, max(2, len(numbers))), cutoff, "crystal")
@@ -179,6 +185,15 @@ def _cluster(numbers: NDArray[np.integer], cutoff: float, name: str) -> Atoms:
         if (distances > 0.95 * bonds).all():
             positions = np.vstack([positions, positions[partner] + step])
     return Atoms(numbers=numbers, positions=positions, info={"name": name})
+
+
+def _crowd(numbers: NDArray[np.integer], cutoff: float) -> Atoms:
+    """Atoms on a spiral around a sphere that the cutoff spans."""
+    k = np.arange(len(numbers))
+    height, angle = 1 - (2 * k + 1) / len(numbers), np.pi * (3 - 5**0.5) * k
+    ring = np.sqrt(1 - height**2)
+    sphere = np.column_stack([ring * np.cos(angle), ring * np.sin(angle), height])
+    return Atoms(numbers=numbers, positions=0.45 * cutoff * sphere, info={"name": "crowd"})
 
 
 def _radii(numbers: NDArray[np.integer], cutoff: float) -> NDArray[np.float64]:

@@ -114,8 +114,8 @@ def _complete_info(network: nn.Module, info: ModelInfo, target: Path, golden: Se
     if len(dtypes) > 1:
         raise ModelFileError(f"the network mixes weights of dtypes {', '.join(dtypes)}: convert it to one of them")
     _check_conventions(info, f"the info for {target}")
-    periodic = Scope.of(network).allows_any_cell
-    structures = [*default_structures(settings["elements"], settings["cutoff"], periodic=periodic), *golden]
+    periodic, limit = Scope.of(network).allows_any_cell, settings.get("max_num_neighbors")
+    defaults = default_structures(settings["elements"], settings["cutoff"], periodic=periodic, limit=limit)
     return replace(
         info,
         name=info.name or target.stem,
@@ -125,7 +125,7 @@ def _complete_info(network: nn.Module, info: ModelInfo, target: Path, golden: Se
         cutoff=float(settings["cutoff"]),
         energy_shift=tuple(float(shift) for shift in settings["energy_shift"]),
         dtype=dtypes[0],
-        golden=golden_structures(network, structures),
+        golden=golden_structures(network, [*defaults, *golden]),
         created_with=f"mlcalc {__version__}",
         format_version=FORMAT_VERSION,
         sha256="",

@@ -63,7 +63,10 @@ SIZES = {"cutoff": 4.0, "hidden_channels": 8, "num_layers": 2, "num_rbf": 4}
 SETTINGS: dict[str, dict[str, Any]] = {
     "hvnet": SIZES | {"elements": ("Cu",), "energy_shift": (-3.7,)},
     "visnet": SIZES | {"elements": ("H", "O"), "energy_shift": (-13.6, -2041.3), "num_heads": 2, "num_layers": 3},
+    "limited": SIZES | {"elements": ("Cu",), "num_heads": 2, "variant": "original", "max_num_neighbors": 32},
+    "dgl": SIZES | {"elements": ("Cu",), "variant": "dgl"},
 }
+KINDS = {"limited": "visnet", "dgl": "hvnet"}
 
 
 @cache
@@ -71,7 +74,7 @@ def good_file(kind: str) -> bytes:
     """The bytes of a good model file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.safetensors"
-        save_model(random_network(kind, SETTINGS[kind]).float(), path)
+        save_model(random_network(KINDS.get(kind, kind), SETTINGS[kind]).float(), path)
         return path.read_bytes()
 
 

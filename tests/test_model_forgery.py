@@ -26,7 +26,10 @@ FORGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda h: h.update(format_version=2), "format version 2 .*mlcalc 0.*reads up to version 1. Upgrade mlcalc"),
     (lambda h: h.update(format_version="1"), "format version '1', which is no version.*again"),
     (lambda h: h.update(format="other"), "does not say format 'mlcalc-model'.*again"),
-    (lambda h: h.update(kind="schnet"), "kind 'schnet'; this version knows hvnet, visnet. Upgrade mlcalc"),
+    (
+        lambda h: h.update(kind="schnet"),
+        "kind 'schnet'; this version knows hpnet, htnet, hvnet, visnet. Upgrade",
+    ),
     (lambda h: h.update(kind="visnet"), "settings that give no visnet network.*source"),
     (lambda h: h.update(surprise=1), "not that of a model .*unknown entry 'surprise'.*again"),
     (lambda h: h.update(cutoff="4"), "'cutoff' of the header is a str, not float.*again"),
@@ -78,6 +81,18 @@ WRONG_BUT_FITTING = [
     ("visnet", {"lmax": 1}),
     ("visnet", {"elements": ["H", "S"]}),
     ("visnet", {"energy_shift": [-2041.3, -13.6]}),
+    ("visnet", {"variant": "original"}),
+    ("visnet", {"activation": "tanh"}),
+    ("visnet", {"quantity": "gap"}),
+    ("limited", {"max_num_neighbors": None}),
+    ("limited", {"max_num_neighbors": 33}),
+    ("limited", {"reduce": "mean"}),
+    ("limited", {"structure_shift": 0.1}),
+    ("limited", {"vecnorm_type": "rms"}),
+    ("dgl", {"legacy_mic": True}),
+    ("dgl", {"n_ref": 32}),
+    ("dgl", {"intensive": True}),
+    ("dgl", {"structure_shift": 0.1}),
 ]
 
 
