@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,18 @@ def written(path: Path, content: Any, **how: Any) -> Path:
     """The path of a file that torch.save wrote."""
     torch.save(content, path, **how)
     return path
+
+
+def saved(content: Any, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **how)
+    return buffer.getvalue()
+
+
+def rezipped(content: bytes, change: Callable[[str, bytes], bytes], **how: Any) -> bytes:
+    """The zip archive with its entries changed, and right checksums."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w", **how) as target:
+        for entry in source.namelist():
+            target.writestr(entry, change(entry, source.read(entry)))
+    return buffer.getvalue()

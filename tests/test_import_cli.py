@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, visnet, written
-from test_import import energy, needs_shared
+from import_cases import SHARED, energy, needs_shared
 
 from mlcalc import import_checkpoint, load_model
 from mlcalc.cli import main
-
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture
