@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ase import Atoms
-from checkpoint_files import (
-    CUTOFF,
-)
+from checkpoint_files import CUTOFF
 
 from mlcalc import import_checkpoint
 from mlcalc.errors import ModelFileError
@@ -59,7 +57,7 @@ def vis(state: dict[str, torch.Tensor], **changes: Any) -> ViSNetConfig:
 
 
 def refused(path: Path, content: bytes, text: str) -> None:
-    """Importing these bytes fails with a text that matches, as given and in the option to load anything."""
+    """Importing these bytes fails with a text that matches, and leaves the file as it is."""
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=text) as caught:
         import_checkpoint(path, cutoff=CUTOFF, energy_shift=0.0)

@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from checkpoint_files import (
-    CUTOFF,
-    MASSES,
-    dgl_hermnet,
-    lightning,
-    visnet,
-    written,
-)
+from checkpoint_files import CUTOFF, MASSES, dgl_hermnet, lightning, visnet, written
 from import_cases import SHARED, WATER, built, energy, hv, needs_shared, prediction
 
 from mlcalc import MLCalculator, import_checkpoint, load_model, save_model
