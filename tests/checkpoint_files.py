@@ -84,10 +84,13 @@ def visnet(
     layers: int = 2,
     max_z: int = 20,
     prior: bool = True,
+    channels: int = 8,
+    num_rbf: int = 6,
+    cutoff: float = CUTOFF,
     dtype: torch.dtype = torch.float64,
 ) -> Tensors:
-    """State of a ViSNet of 8 channels and 6 radial functions, cutoff CUTOFF."""
-    draw, H, K = _drawer(3, dtype), 8, 6
+    """State of a ViSNet, small unless said otherwise."""
+    draw, H, K = _drawer(3, dtype), channels, num_rbf
     root = "representation_model"
     state: Tensors = {"mean": draw(), "std": draw().abs() + 0.5}
     if prior:
@@ -103,7 +106,7 @@ def visnet(
 
     state[f"{root}.embedding.weight"] = draw(max_z, H)
     state[f"{root}.neighbor_embedding.embedding.weight"] = draw(max_z, H)
-    state |= {f"{root}.distance_expansion.{name}": value.to(dtype) for name, value in _basis(rbf, K).items()}
+    state |= {f"{root}.distance_expansion.{name}": value.to(dtype) for name, value in _basis(rbf, K, cutoff).items()}
     linear(f"{root}.neighbor_embedding.distance_proj", H, K)
     linear(f"{root}.neighbor_embedding.combine", H, 2 * H)
     linear(f"{root}.edge_embedding.edge_proj", H, K)
@@ -127,11 +130,11 @@ def visnet(
     return state
 
 
-def _basis(rbf: str, K: int) -> Tensors:
+def _basis(rbf: str, K: int, cutoff: float) -> Tensors:
     if rbf == "gauss":
-        offset = torch.linspace(0, CUTOFF, K, dtype=torch.float64)
+        offset = torch.linspace(0, cutoff, K, dtype=torch.float64)
         return {"coeff": -0.5 / (offset[1] - offset[0]) ** 2, "offset": offset}
-    first = math.exp(-CUTOFF)
+    first = math.exp(-cutoff)
     betas = torch.full((K,), (2 / K * (1 - first)) ** -2, dtype=torch.float64)
     return {"means": torch.linspace(first, 1, K, dtype=torch.float64), "betas": betas}
 

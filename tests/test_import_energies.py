@@ -41,7 +41,7 @@ def test_elements_of_visnet(tmp_path: Path) -> None:
     with pytest.warns(PhysicsWarning, match="elements was not given .*all 19 .*wrong numbers.*Pass elements"):
         network = import_checkpoint(written(tmp_path / "a.ckpt", lightning(VISNET)))
     assert len(network.elements) == 19
-    trained = written(tmp_path / "b.ckpt", lightning(VISNET, trained=(8, 1)))
+    trained = written(tmp_path / "b.ckpt", lightning(VISNET, trained=(8, 0, 1)))
     network = import_checkpoint(trained)  # no warning: the optimizer's state shows them
     assert network.elements == ("H", "O")
     assert energy(network) == energy(import_checkpoint(trained, elements=[8, 1]))

@@ -187,6 +187,14 @@ def test_pyg_constructor_defaults(tmp_path: Path) -> None:
     assert energy(network) != energy(built(vis(state, lmax=2), state))  # the wrong order also fits the weights
 
 
+def test_defaults_are_those_of_the_constructor(tmp_path: Path) -> None:
+    """As PyTorch Geometric documents them: what a file of the default sizes gives when nothing is set."""
+    state = visnet(layers=6, max_z=100, channels=128, num_rbf=32, cutoff=5.0)
+    network = import_checkpoint(written(tmp_path / "a.pt", state), settings={}, elements=["H", "O"])
+    sizes = {"hidden_channels": 128, "num_layers": 6, "num_heads": 8, "num_rbf": 32, "cutoff": 5.0, "lmax": 1}
+    assert network.config == vis(state, **sizes)
+
+
 def test_settings_of_a_lightning_file_may_come_separately(tmp_path: Path) -> None:
     state = visnet()
     path = written(tmp_path / "a.pt", {f"model.{name}": tensor for name, tensor in state.items()})
