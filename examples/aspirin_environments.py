@@ -32,18 +32,18 @@ from mlcalc.md_protocols import run_nvt
 from mlcalc.models import Network
 from mlcalc.representations import atom_representations
 
-ASPIRIN = Atoms(
+ASPIRIN = Atoms(  # Å, at the minimum of the bundled model
     "C7O3C2OH8",
     [
-        *([-2.21, -0.76, 0.09], [-1.03, 1.76, -0.24], [-3.00, 0.39, 0.12], [-2.41, 1.65, -0.05], [3.43, 0.55, -0.04]),
-        *([-0.81, -0.68, -0.10], [-0.23, 0.61, -0.27], [1.24, -1.98, -0.28], [1.69, 0.45, 1.66], [-0.74, -3.05, -0.10]),
-        *([0.02, -1.92, -0.17], [2.03, 0.57, 0.51], [1.12, 0.77, -0.53], [-0.09, -3.78, -0.15], [-2.65, -1.75, 0.21]),
-        *([-0.54, 2.74, -0.38], [-4.09, 0.30, 0.27], [-3.03, 2.57, -0.03], [3.52, 1.19, -0.94], [4.14, 0.86, 0.75]),
-        [3.65, -0.49, -0.34],
+        *([-2.17, -0.81, 0.08], [-1.10, 1.76, -0.20], [-3.02, 0.31, 0.10], [-2.48, 1.60, -0.04], [3.40, 0.60, -0.04]),
+        *([-0.78, -0.67, -0.10], [-0.25, 0.65, -0.23], [1.29, -1.89, -0.44], [1.69, 0.31, 1.67], [-0.61, -3.03, -0.03]),
+        *([0.09, -1.87, -0.20], [2.02, 0.56, 0.53], [1.09, 0.88, -0.46], [0.06, -3.74, -0.13], [-2.58, -1.82, 0.18]),
+        *([-0.65, 2.76, -0.32], [-4.10, 0.17, 0.23], [-3.14, 2.48, -0.03], [3.52, 1.44, -0.75], [4.14, 0.66, 0.78]),
+        [3.55, -0.34, -0.60],
     ],
 )
 EQUILIBRATION, INTERVAL, TIMESTEP_FS = 300, 20, 0.5
-NOISE, NOISE_COLOR = -1, (0.7, 0.7, 0.7, 1.0)
+NOISE, NOISE_COLOR = -1, (0.0, 0.0, 0.0, 1.0)
 MARKERS = {"H": "o", "C": "s", "N": "D", "O": "^"}
 
 
@@ -188,16 +188,16 @@ def draw_molecule(axis: Any, clusters: Clusters, atoms: Atoms) -> None:
         middle = (xyz[i] + xyz[j]) / 2
         for k in (i, j):
             ends = np.array([xyz[k], middle])
-            axis.plot(*ends[:, :2].T, color=colors[k], linewidth=7, solid_capstyle="butt", zorder=2)
+            axis.plot(*ends[:, :2].T, color=colors[k], linewidth=6, solid_capstyle="butt", zorder=2)
     for k, (symbol, label) in enumerate(zip(atoms.symbols, clusters.of_atom, strict=True)):
-        axis.scatter(*xyz[k, :2], s=430, color=[colors[k]], edgecolors="white", linewidths=1.5, zorder=depth[k])
+        axis.scatter(*xyz[k, :2], s=330, color=[colors[k]], edgecolors="white", linewidths=1.5, zorder=depth[k])
         bright = np.dot(colors[k][:3], [0.299, 0.587, 0.114]) > 0.55
         text = rf"$\mathrm{{{symbol}}}_{{{label + 1}}}$" if label != NOISE else symbol
         axis.text(
             *xyz[k, :2],
             text,
             color="black" if bright else "white",
-            fontsize=11,
+            fontsize=10,
             ha="center",
             va="center",
             zorder=depth[k] + 0.5,
@@ -231,17 +231,20 @@ def bonds(atoms: Atoms) -> list[tuple[int, int]]:
 
 
 def open_view(atoms: Atoms) -> np.ndarray:
-    """Positions (N, 3), seen from where atoms and bonds hide each other least, the longest extent along x."""
+    """Positions (N, 3), from where no atom hides another or lies on a bond of others, longest along x."""
     centered = atoms.positions - atoms.positions.mean(axis=0)
     i, j = np.array(bonds(atoms), dtype=int).reshape(-1, 2).T
+    own = np.eye(len(atoms), dtype=bool)
+    own = np.column_stack([own, *[own[:, i] | own[:, j]] * 3])  # an atom and the points on its own bonds
 
-    def crowding(xyz: np.ndarray) -> float:
-        plane = np.concatenate([xyz, *((1 - t) * xyz[i] + t * xyz[j] for t in (0.35, 0.65))])[:, :2]
-        distances = np.linalg.norm(plane[:, None] - plane[None], axis=2)
-        return float(np.exp(-((distances / 0.4) ** 2)).sum())
+    def openness(xyz: np.ndarray) -> tuple[float, float]:
+        points = np.concatenate([xyz, *((1 - t) * xyz[i] + t * xyz[j] for t in (0.25, 0.5, 0.75))])
+        distances = np.linalg.norm(xyz[:, None, :2] - points[None, :, :2], axis=2)
+        clear = min(float(distances[~own].min(initial=1.0)), 0.5)  # Å, about the diameter of an atom as drawn
+        return clear, -float(np.abs(xyz[:, 2]).sum())  # of clear views the flattest
 
-    turned = [rotation.apply(centered) for rotation in Rotation.random(1000, rng=np.random.default_rng(0))]
-    best = min(turned, key=crowding)
+    turned = [rotation.apply(centered) for rotation in Rotation.random(5000, rng=np.random.default_rng(0))]
+    best = max(turned, key=openness)
     axes = np.linalg.svd(best[:, :2] - best[:, :2].mean(axis=0))[2]
     return np.column_stack([best[:, :2] @ axes.T, best[:, 2] * np.linalg.det(axes)])
 
