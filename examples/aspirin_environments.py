@@ -26,11 +26,10 @@ from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from mlcalc import MLCalculator, load_model
+from mlcalc import MLCalculator, atom_representations, load_model
 from mlcalc.errors import ConfigError, DataError, MissingExtraError
 from mlcalc.md_protocols import run_nvt
 from mlcalc.models import Network
-from mlcalc.representations import atom_representations
 
 ASPIRIN = Atoms(  # Å, at the minimum of the bundled model
     "C7O3C2OH8",

@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     from mlcalc.evaluation import evaluate
     from mlcalc.importing import import_checkpoint
     from mlcalc.model_file import load_model, save_model
+    from mlcalc.representations import atom_representations
 
 # Loaded on first use: importing torch takes two seconds that `mlcalc --help` need not pay.
 _LAZY = {
     "MLCalculator": "mlcalc.calculator",
+    "atom_representations": "mlcalc.representations",
     "evaluate": "mlcalc.evaluation",
     "import_checkpoint": "mlcalc.importing",
     "load_model": "mlcalc.model_file",
     "save_model": "mlcalc.model_file",
 }
-__all__ = ["MLCalculator", "__version__", "evaluate", "import_checkpoint", "load_model", "save_model"]
+__all__ = [
+    "MLCalculator",
+    "__version__",
+    "atom_representations",
+    "evaluate",
+    "import_checkpoint",
+    "load_model",
+    "save_model",
+]
 
 
 def __getattr__(name: str) -> Any:

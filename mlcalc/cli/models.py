@@ -104,6 +104,9 @@ def _described(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
         if isinstance(value, Mapping) and value:
             yield f"{indent}{key}:"
             yield from _described(value, indent + "  ")
+        elif isinstance(value, list | tuple) and any(" " in str(entry) for entry in value):  # sentences
+            yield f"{indent}{key}:"
+            yield from (f"{indent}  - {entry}" for entry in value)
         elif isinstance(value, list | tuple):
             yield f"{indent}{key}: {', '.join(map(str, value)) or '-'}"
         else:
