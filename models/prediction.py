@@ -75,7 +75,7 @@ def predict(
 def _property_prediction(network: Network, graph: Graph, *, stress: bool, create_graph: bool) -> Prediction:
     if stress:
         raise ModelError(f"this model predicts {network.quantity}, not an energy: it has no stress. Ask without it")
-    with torch.set_grad_enabled(create_graph):
+    with torch.enable_grad() if create_graph else torch.no_grad():
         return Prediction(**network.properties(graph))
 
 
