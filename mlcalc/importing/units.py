@@ -19,7 +19,6 @@ DIPOLE: Mapping[str, float] = {"e*Å": 1.0, "Debye": ase_units.Debye}  # e Å
 AREA: Mapping[str, float] = {"Å^2": 1.0, "bohr^2": ase_units.Bohr**2}  # Å^2
 
 _TABLES = {"energy": ENERGY, "dipole": DIPOLE, "electronic_spatial_extent": AREA}
-ALL = tuple(dict.fromkeys(unit for table in _TABLES.values() for unit in table))
 # What the data sets of the original training scripts hold.
 _DATA = {
     ("MD17", "energy"): "kcal/mol",
