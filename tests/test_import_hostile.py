@@ -37,8 +37,22 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         (tmp_path / "pipe", r"not a regular file .*: name a checkpoint"),
         ("a\0b", "cannot be read .*: check the path"),
     ):
-        with pytest.raises(ModelFileError, match=text):
+        with pytest.raises(ModelFileError, match=text) as caught:
             import_checkpoint(path)
+        assert str(caught.value).count(": check the path") == ("check the path" in text)  # one text, not one in another
+
+
+def test_pickle_protocols(tmp_path: Path) -> None:
+    """Those that torch reads as data are read; for the others the text names the protocol, and not a damage."""
+    for protocol in range(6):
+        for zipped in (True, False):
+            path = tmp_path / "a.pt"
+            written(path, STATE, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+            if protocol in (2, 3):
+                import_checkpoint(path, cutoff=CUTOFF, energy_shift=0.0)
+            elif zipped or protocol > 1:  # a text file without a zip archive around it is no checkpoint
+                shown = protocol if protocol > 1 else "0 or 1"
+                refused(path, path.read_bytes(), f"with pickle protocol {shown}, .*default protocol")
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:

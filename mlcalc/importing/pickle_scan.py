@@ -10,6 +10,7 @@ from typing import BinaryIO
 from mlcalc.errors import ModelFileError
 
 MAX_INSTRUCTIONS = 2_000_000  # a training checkpoint of a thousand tensors takes some fifty thousand
+_READABLE = (2, 3)  # protocols that torch.load(weights_only=True) reads
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, storage keys
 _HARMLESS = re.compile(
     r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch (Size|device)"
@@ -53,6 +54,18 @@ def check_legacy_pickles(content: bytes, origin: str) -> None:
     if bare:
         raise ModelFileError(
             f"{origin} is a pickle, but not one written by torch.save: it holds no weights that can be read. {_STRIP}"
+        )
+    check_protocol(content, origin)
+
+
+def check_protocol(content: bytes, origin: str) -> None:
+    """Nothing, or ModelFileError for a sound pickle of a protocol that torch reads only where it executes pickles."""
+    protocol = content[1] if content[:1] == b"\x80" else None
+    if protocol not in _READABLE:
+        raise ModelFileError(
+            f"{origin} was written with pickle protocol {'0 or 1' if protocol is None else protocol}, which cannot be "
+            "read without executing it (2 and 3 can). Save it again where it was made, with torch.save and its default "
+            "protocol: leave pickle_protocol out"
         )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.foreign_files import EXECUTES, describe_download, zip_kind
-from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle
+from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle, check_protocol
 
 MAX_FILE = 2 * 2**30  # bytes; with the optimizer's state, checkpoints of these networks stay below
 MAX_VALUES = 1_000_000
@@ -130,6 +130,8 @@ def _bytes_of(path: Path) -> bytes:
                     "state_dict and hyper_parameters without the optimizer's state"
                 )
             raw = file.read(size + 1)
+    except ModelFileError:
+        raise
     except FileNotFoundError:
         raise ModelFileError(f"checkpoint {path} does not exist: check the path") from None
     except PermissionError:
@@ -183,7 +185,9 @@ def _check_zip(path: Path, raw: bytes, origin: str) -> None:
                 )
             for name in names:
                 if name.endswith(".pkl"):
-                    check_pickle(archive.read(name), origin)
+                    content = archive.read(name)
+                    check_pickle(content, origin)
+                    check_protocol(content, origin)
     except ModelFileError:
         raise
     except Exception as error:  # zipfile raises BadZipFile, struct.error, NotImplementedError, ... on damage
