@@ -239,7 +239,7 @@ def open_view(atoms: Atoms) -> np.ndarray:
     def openness(xyz: np.ndarray) -> tuple[float, float]:
         points = np.concatenate([xyz, *((1 - t) * xyz[i] + t * xyz[j] for t in (0.25, 0.5, 0.75))])
         distances = np.linalg.norm(xyz[:, None, :2] - points[None, :, :2], axis=2)
-        clear = min(float(distances[~own].min(initial=1.0)), 0.5)  # Å, about the diameter of an atom as drawn
+        clear = min(float(distances[~own].min(initial=1.0)), 0.75)  # Å; an atom as drawn is 0.5 Å wide
         return clear, -float(np.abs(xyz[:, 2]).sum())  # of clear views the flattest
 
     turned = [rotation.apply(centered) for rotation in Rotation.random(5000, rng=np.random.default_rng(0))]

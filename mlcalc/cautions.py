@@ -28,6 +28,7 @@ class Cautions:
     trained_limit: int | None = None  # neighbors kept in training only
     energy_jumps: bool = False  # when an atom crosses the cutoff
     said: set[str] = field(default_factory=set)
+    momenta: NDArray[np.float64] | None = field(default=None, compare=False)  # of the structure before
 
     @classmethod
     def of(cls, potential: Any) -> Cautions:
@@ -55,8 +56,14 @@ class Cautions:
             yield "images", text
         if (self.limit or self.trained_limit) and "neighbors" not in self.said and (text := self._crowd(graph)):
             yield "neighbors", text
-        if self.energy_jumps and "jumps" not in self.said and dynamics and _moves(atoms):
+        if self.energy_jumps and "jumps" not in self.said and dynamics and self._moves(atoms):
             yield "jumps", JUMPS
+
+    def _moves(self, atoms: Atoms) -> bool:
+        """Whether momenta have changed since the last call, as they do in dynamics and in nothing else."""
+        before, now = self.momenta, atoms.arrays.get("momenta")
+        self.momenta = None if now is None else now.copy()
+        return before is not None and now is not None and before.shape == now.shape and not np.array_equal(before, now)
 
     def _small_box(self, atoms: Atoms) -> str | None:
         periodic = np.flatnonzero(atoms.pbc)
@@ -84,12 +91,13 @@ class Cautions:
         first = int(over[0])
         found = (
             f"atom {first} has {int(counts[first]) - 1} neighbors within {self.cutoff:g} Å, with itself more than the "
-            f"{limit} that this model was trained with (so have {len(over)} of {len(counts)} atoms); "
+            f"{limit} that this model {'keeps' if self.limit else 'was trained with'} (so have {len(over)} of "
+            f"{len(counts)} atoms); "
         )
         if self.limit:
             return found + (
-                f"max_num_neighbors={limit} is applied as in its training: the {limit} of lowest index are kept. The "
-                "energy depends on the order of the atoms and jumps when a neighbor enters. Import the checkpoint "
+                f"max_num_neighbors={limit} is applied: the {limit} of lowest index are kept, as in the original. "
+                "The energy depends on the order of the atoms and jumps when a neighbor enters. Import the checkpoint "
                 "without max_num_neighbors to keep all of them, or take a model trained without a limit"
             )
         return found + (
@@ -99,9 +107,9 @@ class Cautions:
 
 
 JUMPS = (
-    "the energy of this model jumps when an atom crosses the cutoff: forces are right in between, but a run at "
-    "constant energy (NVE) will drift. Use a thermostat, watch the drift of the conserved energy, or take a smooth "
-    "model"
+    "the energy of this model jumps when an atom crosses the cutoff: forces are right in between, but if this is a "
+    "run at constant energy (NVE), it will drift. Use a thermostat, watch the drift of the conserved energy, or take "
+    "a smooth model"
 )
 
 
@@ -109,8 +117,3 @@ def periodic_heights(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArr
     """Distance between opposite faces (Å) along each periodic direction, of the space that these vectors span."""
     heights: NDArray[np.float64] = 1 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
     return heights
-
-
-def _moves(atoms: Atoms) -> bool:
-    momenta = atoms.arrays.get("momenta")
-    return momenta is not None and bool(np.any(momenta))

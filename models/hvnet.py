@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -73,6 +75,8 @@ class HVNet(Network):
             self._build(config)
         else:
             self.original = DGLHermNet(config) if config.variant == "dgl" else PyGHermNet(config)
+            if config.variant == "dgl":  # whose neighbors include those at exactly the cutoff
+                self.cutoff = math.nextafter(config.cutoff, math.inf)
             self.has_atomic_energies = config.variant == "pyg" and not config.intensive
             self.energy_jumps = True
             self.periodic = config.variant == "dgl"

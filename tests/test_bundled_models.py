@@ -25,8 +25,9 @@ VASP = StressSource(
 TEST_SETS = {
     "cu-hvnet": ("mlearn_Cu/Cu_test.xyz", {"stress": VASP, "group_key": "group"}),
     "ethanol-visnet": ("rmd17/ethanol_test.npz", {}),
+    "aspirin-visnet": ("rmd17/aspirin_test.npz", {}),
 }
-TARGETS = {  # stated for these models before they were trained
+TARGETS: dict[str, dict[str, float]] = {  # stated before these models were trained
     "cu-hvnet": {"forces_rmse": 0.060, "energy_mae": 0.005},  # eV/Å, eV/atom
     "ethanol-visnet": {"forces_mae": 0.015, "total_energy_mae": 0.003},  # eV/Å, eV
 }
@@ -46,7 +47,7 @@ def test_errors_on_held_out_frames(name: str) -> None:
     measured = errors.to_json()
     for key in ("energy_mae_meV_per_atom", "forces_mae_meV_per_A", "forces_rmse_meV_per_A"):
         assert measured[key] == pytest.approx(stated[key], rel=1e-3)
-    for key, limit in TARGETS[name].items():
+    for key, limit in TARGETS.get(name, {}).items():
         assert getattr(errors.overall, key) <= limit
 
 

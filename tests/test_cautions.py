@@ -16,6 +16,7 @@ from ase import Atoms, units
 from ase.build import bulk, fcc111, molecule
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 from property_networks import Jumping, Tiny, TinyConfig, registered
 from small_networks import random_network
 
@@ -123,18 +124,26 @@ def test_more_neighbors_than_the_limit(applied: bool) -> None:
 
 
 def test_jumps_matter_to_moving_atoms() -> None:
-    calc = MLCalculator(Jumping(TinyConfig()))
-    calc.get_forces(molecule("H2O"))
+    calc, atoms = MLCalculator(Jumping(TinyConfig())), ethanol(moving=True)
+    for _ in range(3):  # a frame of a run, and a relaxation from there: momenta that stay as they are
+        atoms.rattle(0.01)
+        calc.get_forces(atoms)
+    atoms.rattle(0.01)
+    atoms.set_momenta(0.9 * atoms.get_momenta())
     with Told() as texts:
-        calc.get_forces(ethanol(moving=True))
+        calc.get_forces(atoms)
     (text,) = texts
     assert "jumps when an atom crosses the cutoff" in text
     assert "NVE" in text
     assert "thermostat" in text
-    calculator().get_forces(ethanol(moving=True))
-    evaluate(Jumping(TinyConfig()), [ethanol(moving=True)])  # frames of a run are not a run
+    evaluate(Jumping(TinyConfig()), [ethanol(moving=True), ethanol(), atoms])  # frames of a run are not a run
+    calc = MLCalculator(Jumping(TinyConfig()))
     charges = MLCalculator(Jumping(TinyConfig(quantity="charge")))  # no energy, no jumps of it
-    charges.get_property("scalar", ethanol(moving=True))
+    for scale in (1.0, 1.1):
+        atoms.set_momenta(scale * atoms.get_momenta())
+        charges.get_property("scalar", atoms)
+        atoms.rattle(0.01)
+        calculator().get_forces(atoms)
     assert not charges.energy_jumps
     assert calc.energy_jumps
     assert not calculator().energy_jumps
@@ -207,11 +216,14 @@ def test_nve_with_jumps_warns_exactly_once(start: str) -> None:
 
 
 def test_dynamics_of_others_warn_through_the_calculator() -> None:
+    original = {"elements": ("H", "C", "O"), "hidden_channels": 8, "num_layers": 1, "num_heads": 2}
     atoms = ethanol(moving=True)
-    atoms.calc = MLCalculator(Jumping(TinyConfig()))
+    atoms.calc = MLCalculator(random_network("visnet", original | {"variant": "original"}))
     with Told() as texts:
         VelocityVerlet(atoms, timestep=0.5 * units.fs).run(4)
     assert len(texts) == 1
+    atoms.calc = MLCalculator(random_network("visnet", original | {"variant": "original"}))
+    BFGS(atoms, logfile=None).run(steps=3)
 
 
 def test_the_command_line_tells_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

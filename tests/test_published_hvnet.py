@@ -15,7 +15,9 @@ from small_networks import random_network
 from structures import cluster, crystal, graph_of
 from torch import Tensor
 
+from mlcalc import MLCalculator
 from mlcalc.errors import ModelFileError
+from mlcalc.graphs import atoms_to_graph
 from mlcalc.importing.hermnet_weights import hvnet_tensors
 from mlcalc.models import HVNet, HVNetConfig, ModelError, build_network, network_settings, predict
 from mlcalc.models.hv_dgl import nearest_images
@@ -291,3 +293,21 @@ def test_other_tensors_are_refused_by_name(change: Any, settings: dict[str, Any]
     change(state)
     with pytest.raises(ModelFileError, match=text):
         hvnet_tensors(state, HVNetConfig(**DGL | settings))
+
+
+def test_neighbors_at_exactly_the_cutoff_count() -> None:
+    """In the DGL code d <= rc are neighbors, and a mean over neighbors does not fade out: a pair at rc matters."""
+    settings = next(settings for settings in VARIANTS if settings["variant"] == "dgl")
+    network = network_of(settings)
+
+    def energy(distance: float) -> float:
+        pair = Atoms("CO", positions=[[0, 0, 0], [0, 0, distance]])
+        return float(predict(network, atoms_to_graph(pair, network.cutoff)).energy)
+
+    rc = settings["cutoff"]
+    inside, at, beyond = energy(rc - 1e-9), energy(rc), energy(rc + 1e-9)
+    assert at == pytest.approx(inside, abs=1e-7)
+    assert abs(beyond - at) > 1e-3
+    assert MLCalculator(network).get_potential_energy(Atoms("CO", positions=[[0, 0, 0], [0, 0, rc]])) == pytest.approx(
+        at, abs=1e-12
+    )

@@ -2,16 +2,16 @@
 
     python validation/nve.py [--model NAME] [--ps 20] [--output validation_output]
 
-float64, velocity Verlet.  Copper: 32 atoms (a cell smaller than twice the
-cutoff), crystal at about 300 K, 2 fs.  Ethanol: one molecule at about 300 K,
-0.5 fs.  The drift is the slope of a straight line through the total energy; a velocity Verlet run without error of
-the forces has none.
+float64, velocity Verlet.  Copper: 32 atoms (a cell smaller than twice the cutoff), crystal at about 300 K, 2 fs.
+Ethanol and aspirin: one molecule at about 300 K, 0.5 fs.  The drift is the slope of a straight line through the total
+energy; a velocity Verlet run without error of the forces has none.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from mlcalc import MLCalculator
 from mlcalc.md_protocols import run_nve
 
-TIMESTEP_FS = {"cu-hvnet": 2.0, "ethanol-visnet": 0.5}
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from aspirin_environments import ASPIRIN
+
+TIMESTEP_FS = {"cu-hvnet": 2.0, "ethanol-visnet": 0.5, "aspirin-visnet": 0.5}
+STARTS = {
+    "cu-hvnet": bulk("Cu", a=3.64, cubic=True) * 2,
+    "ethanol-visnet": molecule("CH3CH2OH"),
+    "aspirin-visnet": ASPIRIN,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +57,7 @@ class Conservation:
 
 def start(name: str) -> Atoms:
     """The structure the run of a model begins with, with momenta of twice 300 K to be shared with the potential."""
-    atoms = bulk("Cu", a=3.64, cubic=True) * 2 if name == "cu-hvnet" else molecule("CH3CH2OH")
+    atoms = STARTS[name].copy()
     atoms.calc = MLCalculator(name, dtype="float64")
     return atoms
 
