@@ -79,6 +79,12 @@ def test_settings_from_a_file_or_in_place(folder: Path) -> None:
         assert load_model(target).config.lmax == PYG_SETTINGS["lmax"]
 
 
+def test_elements_by_number(folder: Path) -> None:
+    words = ["--cutoff", str(CUTOFF), "--elements", "1, 8", "--energy-shift", "1=-1.5,8=-7.25"]
+    assert main(["import", "water.pt", "water.safetensors", *words]) == 0
+    assert load_model("water.safetensors").config.energy_shift == (-1.5, -7.25)
+
+
 def test_an_existing_file_is_only_replaced_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "there.safetensors").write_text("mine")
     words = ["import", "water.pt", "there.safetensors", "--cutoff", "4", "--energy-shift", "-1.5"]
@@ -101,9 +107,40 @@ WRONG = {
     "no such folder": (["water.pt", "no/a.safetensors", *GIVEN], 2, "'no' does not exist: create it first"),
     "no number": (["water.pt", "a.safetensors", "--cutoff", "five"], 2, "'five' is not a valid float"),
     "no shift": (["water.pt", "a.safetensors", "--energy-shift", "H=x"], 2, "neither a number nor of the form"),
-    "no JSON": (["pyg.pt", "a.safetensors", "--settings", "{lmax: 2}"], 2, "not JSON"),
-    "no JSON object": (["pyg.pt", "a.safetensors", "--settings", "list.json"], 2, "not a JSON object"),
-    "no such settings": (["pyg.pt", "a.safetensors", "--settings", "none.json"], 2, "does not exist"),
+    "a shift twice": (
+        ["water.pt", "a.safetensors", "--energy-shift", "H=1,O=0,H=2"],
+        2,
+        "--energy-shift: 'H=1,O=0,H=2' names H twice",
+    ),
+    "a shift by number, twice": (["water.pt", "a.safetensors", "--energy-shift", "1=1,01=2"], 2, "names 1 twice"),
+    "a shift by both names": (
+        ["water.pt", "a.safetensors", *GIVEN[:2], "--energy-shift", "H=1,8=0,1=2"],
+        1,
+        "energy_shift names H twice",
+    ),
+    "a shift of no element": (
+        ["water.pt", "a.safetensors", *GIVEN[:2], "--energy-shift", "H=1,Xx=0"],
+        1,
+        "energy_shift is ['Xx'] ('Xx' is not an element",
+    ),
+    "a shift of no number": (
+        ["water.pt", "a.safetensors", *GIVEN[:2], "--energy-shift", "H=1,800=0"],
+        1,
+        "energy_shift is [800] (800 is not an element",
+    ),
+    "no such number": (["water.pt", "a.safetensors", *GIVEN, "--elements", "1,800"], 1, "elements is (1, 800)"),
+    "no JSON": (["pyg.pt", "a.safetensors", "--settings", "{lmax: 2}"], 2, "--settings: not JSON"),
+    "no JSON object": (["pyg.pt", "a.safetensors", "--settings", "list.json"], 2, "--settings: not a JSON object"),
+    "no such settings": (
+        ["pyg.pt", "a.safetensors", "--settings", "none.json"],
+        2,
+        "--settings: File 'none.json' does",
+    ),
+    "a setting twice": (
+        ["pyg.pt", "a.safetensors", "--settings", '{"lmax": 1, "lmax": 2}'],
+        2,
+        "--settings: not JSON with one value for each name (repeated name 'lmax')",
+    ),
     "one name": (["water.pt"], 2, "Missing argument"),
 }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import units as ase_units
 from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, old_readout, pyg_hermnet, visnet, written
 
 from mlcalc import import_checkpoint
-from mlcalc.errors import ModelFileError
+from mlcalc.errors import ConfigError, ModelFileError
 
 KCAL = ase_units.kcal / ase_units.mol
 DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
@@ -234,11 +235,41 @@ def test_refusals_name_what_is_wrong(tmp_path: Path, name: str) -> None:
     assert str(path) in str(caught.value)
 
 
+ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"units": 3}, "units is 3: give a text"),
+    ({"quantity": 5}, "quantity is 5: give a text"),
+    ({"n_ref": True}, "n_ref is True; it must be"),
+    ({"n_ref": "108"}, "n_ref is '108'; it must be"),
+    ({"n_ref": 0}, "n_ref is 0; it must be a positive whole number"),
+    ({"max_num_neighbors": 1.5}, "max_num_neighbors is 1.5; it must be a positive whole number"),
+    ({"elements": 3.5}, "elements is 3.5: give a list"),
+    ({"legacy_mic": "no"}, "legacy_mic is 'no': give True or False"),
+    ({"settings": [2]}, r"settings is \[2\]: give a dict"),
+)
+
+
+@pytest.mark.parametrize(("given", "text"), ARGUMENTS)
+def test_arguments_of_other_types(tmp_path: Path, given: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        import_checkpoint(written(tmp_path / "a.pt", DGL), **GIVEN | given)
+
+
+def test_a_path_that_is_none() -> None:
+    for path in (None, 3, "~nobody-of-this-name/a.pt"):
+        with pytest.raises(ConfigError, match="path of the checkpoint is .*give the path of a file"):
+            import_checkpoint(path)  # type: ignore[arg-type]
+
+
 def test_the_good_twins_of_these_files_are_accepted(tmp_path: Path) -> None:
     for content, given in (
         (DGL, GIVEN),
         (PYG, GIVEN),
         (SAVED, {"cutoff": CUTOFF, "energy_shift": -7.5, "elements": ["O", "H"]}),
+        (DGL, GIVEN | {"n_ref": np.int64(108), "energy_shift": {1: -1.0, 8: -2.0}}),
+        (DGL, GIVEN | {"n_ref": 108.0}),
+        (dgl_hermnet(("Cu",)), GIVEN | {"elements": 29}),
+        (dgl_hermnet(("Cu",)), GIVEN | {"elements": np.int64(29)}),
+        (dgl_hermnet(("Cu",)), GIVEN | {"elements": "Cu"}),
         (VISNET, SETTINGS),
         (lightning(VISNET, cutoff=5.0, trainable_rbf=True), HO),
         (lightning(VISNET), HO | {"energy_shift": float(VISNET["mean"])}),

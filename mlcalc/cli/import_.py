@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="SRC", type=click.Path())
 @click.argument("target", metavar="DST.safetensors", type=click.Path())
 @click.option("--cutoff", type=float, metavar="Å", help="Cutoff radius of its training.")
-@click.option("--elements", metavar="C,H,O", help="Elements it was trained on.")
+@click.option("--elements", metavar="C,H,O", help="Elements it was trained on, symbols or numbers.")
 @click.option("--energy-shift", metavar="E|C=E,H=E", help="Added to its energies: per structure, or per atom.")
 @click.option("--units", metavar="UNIT", help="Unit of its numbers: eV, meV, kcal/mol, kJ/mol, Hartree; Debye; bohr^2.")
 @click.option("--settings", metavar="FILE.json|{...}", help="Arguments its network was constructed with.")
@@ -56,7 +56,7 @@ def import_command(
     if Path(target).exists() and not force:
         raise click.BadParameter(f"{target!r} exists: choose another name, or give --force", param_hint="DST")
     words: dict[str, Any] = {
-        "elements": None if elements is None else [word.strip() for word in elements.split(",") if word.strip()],
+        "elements": None if elements is None else [_element(word) for word in elements.split(",") if word.strip()],
         "energy_shift": _energy_shift(energy_shift),
         "settings": _settings(settings),
     }
@@ -74,7 +74,7 @@ def import_command(
         click.echo(f"wrote {target}\nIts header: mlcalc models {target}")
 
 
-def _energy_shift(words: str | None) -> float | dict[str, float] | None:
+def _energy_shift(words: str | None) -> float | dict[str | int, float] | None:
     """A number, or numbers by element."""
     if words is None:
         return None
@@ -82,24 +82,40 @@ def _energy_shift(words: str | None) -> float | dict[str, float] | None:
         if "=" not in words:
             return float(words)
         pairs = [word.partition("=") for word in words.split(",")]
-        return {element.strip(): float(value) for element, _, value in pairs}
+        shifts = [(_element(word), float(value)) for word, _, value in pairs]
     except ValueError:
         raise click.BadParameter(
             f"{words!r} is neither a number nor of the form C=-1.0,H=-0.5", param_hint="--energy-shift"
         ) from None
+    named = [element for element, _ in shifts]
+    repeated = next((element for element in named if named.count(element) > 1), None)
+    if repeated is not None:
+        raise click.BadParameter(f"{words!r} names {repeated} twice: give one value", param_hint="--energy-shift")
+    return dict(shifts)
+
+
+def _element(word: str) -> str | int:
+    """A symbol, or an atomic number."""
+    word = word.strip()
+    return int(word) if word.isascii() and word.isdigit() else word
 
 
 def _settings(words: str | None) -> dict[str, Any] | None:
     """A JSON object, written out or in a file."""
     if words is None:
         return None
+    from mlcalc.model_info import strict_json
+
     if not words.lstrip().startswith("{"):
-        path = existing_file.convert(words, None, None)
+        try:
+            path = existing_file.convert(words, None, None)
+        except click.BadParameter as error:
+            raise click.BadParameter(error.message, param_hint="--settings") from None
         words = Path(str(path)).read_text(encoding="utf-8", errors="replace")
     try:
-        value = json.loads(words)
-    except (ValueError, RecursionError) as error:
-        problem = f'not JSON ({error}): give {{"lmax": 2, ...}} or a file with it'
+        value = strict_json(words)
+    except ValueError as error:
+        problem = f'not JSON with one value for each name ({error}): give {{"lmax": 2, ...}} or a file with it'
         raise click.BadParameter(problem, param_hint="--settings") from None
     if not isinstance(value, dict):
         raise click.BadParameter('not a JSON object such as {"lmax": 2}', param_hint="--settings")

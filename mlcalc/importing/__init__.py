@@ -38,8 +38,8 @@ def import_checkpoint(
     *,
     settings: Mapping[str, Any] | None = None,
     cutoff: float | None = None,
-    elements: Sequence[str | int] | None = None,
-    energy_shift: float | Mapping[str, float] | None = None,
+    elements: Sequence[str | int] | str | int | None = None,
+    energy_shift: float | Mapping[str | int, float] | None = None,
     units: str | None = None,
     legacy_mic: bool = False,
     n_ref: int | None = None,
@@ -63,8 +63,6 @@ def import_checkpoint(
     Raises ModelFileError for a file that cannot be trusted, is of no known layout, contradicts what was given, or
     does not hold what was not given; ConfigError for an unknown unit.
     """
-    if elements is not None and not isinstance(elements, str):
-        elements = tuple(elements)
     request = Request(settings, cutoff, elements, energy_shift, units, legacy_mic, n_ref, max_num_neighbors, quantity)
     checkpoint = read_checkpoint(path)
     layout = recognize(checkpoint)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ModelFileError
+from mlcalc.errors import ConfigError, ModelFileError
 from mlcalc.foreign_files import EXECUTES, describe_download, zip_kind
 from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle, check_protocol
 
@@ -43,7 +43,10 @@ class Checkpoint:
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The dict in a PyTorch file; ModelFileError for every file that holds anything else or cannot be trusted."""
-    source = Path(path).expanduser()
+    try:
+        source = Path(path).expanduser()
+    except (TypeError, RuntimeError) as error:  # RuntimeError: no such user after ~
+        raise ConfigError(f"the path of the checkpoint is {path!r} ({error}): give the path of a file") from None
     raw = _bytes_of(source)
     origin = f"checkpoint {source}"
     _check_format(source, raw, origin)

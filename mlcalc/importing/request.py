@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from mlcalc.errors import ConfigError, ModelFileError
 from mlcalc.models.elements import atomic_number, element_symbols
 
-Shift = float | Mapping[str, float]
+Shift = float | Mapping[str | int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Request:
 
     settings: Mapping[str, Any] | None = None
     cutoff: float | None = None  # Å
-    elements: Sequence[str | int] | None = None
+    elements: Sequence[str | int] | str | int | None = None  # a tuple once it is checked
     energy_shift: Shift | None = None  # per structure, or by element, in `units`
     units: str | None = None
     legacy_mic: bool = False
@@ -35,6 +35,34 @@ class Request:
     def __post_init__(self) -> None:
         if self.settings is not None and not isinstance(self.settings, Mapping):
             raise ConfigError(f"settings is {self.settings!r}: give a dict of the names and values of a constructor")
+        for name, example in (("units", "'kcal/mol'"), ("quantity", "'gap'")):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"{name} is {value!r}: give a text such as {example}")
+        if not isinstance(self.legacy_mic, bool):
+            raise ConfigError(f"legacy_mic is {self.legacy_mic!r}: give True or False")
+        for name in ("n_ref", "max_num_neighbors"):
+            object.__setattr__(self, name, _count(name, getattr(self, name)))
+        object.__setattr__(self, "elements", _sequence(self.elements))
+
+
+def _count(name: str, value: Any) -> int | None:
+    try:
+        return None if value is None else whole(name, value, "import_checkpoint")
+    except ModelFileError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _sequence(elements: Any) -> Any:
+    """A tuple of whatever was given, of one for a single number or text."""
+    if elements is None:
+        return None
+    if isinstance(elements, str | Integral):
+        return (elements,)
+    try:
+        return tuple(elements)
+    except TypeError:
+        raise ConfigError(f"elements is {elements!r}: give a list of symbols or atomic numbers") from None
 
 
 @dataclass(eq=False)
@@ -133,14 +161,16 @@ def switch(name: str, value: Any, origin: str) -> bool | None:
     raise ModelFileError(f"{origin}: {name} is {value!r}; it must be true or false")
 
 
-def symbols(name: str, value: Any, origin: str) -> tuple[str, ...] | None:
+def symbols(
+    name: str, value: Any, origin: str, *, remedy: str = "give a list such as ['C', 'H', 'O']"
+) -> tuple[str, ...] | None:
     """Chemical symbols by atomic number, from a list of symbols or numbers; None for None."""
     if value is None:
         return None
     try:
         return element_symbols([value] if isinstance(value, str) else value)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{origin}: {name} is {value!r} ({error}); give a list such as ['C', 'H', 'O']") from error
+        raise ModelFileError(f"{origin}: {name} is {value!r} ({error}); {remedy}") from error
 
 
 def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[float | None, dict[str, float] | None]:
@@ -148,9 +178,14 @@ def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[floa
     given = request.energy_shift
     if not isinstance(given, Mapping):
         return number("energy_shift", given, origin), None
-    by_symbol = {
-        element_symbols([element])[0]: number("energy_shift", value, origin) for element, value in given.items()
-    }
+    by_symbol: dict[str, float | None] = {}
+    for element, value in given.items():
+        (symbol,) = symbols("energy_shift", [element], origin, remedy="name elements as in {'Cu': -3.7}") or ("",)
+        if symbol in by_symbol:
+            raise ModelFileError(
+                f"{origin}: energy_shift names {symbol} twice, by symbol and by number: give one value"
+            )
+        by_symbol[symbol] = number("energy_shift", value, origin)
     strangers = sorted(set(by_symbol) - set(elements), key=atomic_number)
     lacking = [element for element in elements if by_symbol.get(element) is None]
     if strangers or lacking:
