@@ -116,9 +116,11 @@ def _complete_info(network: nn.Module, info: ModelInfo, target: Path, golden: Se
     _check_conventions(info, f"the info for {target}")
     periodic, limit = Scope.of(network).allows_any_cell, settings.get("max_num_neighbors")
     defaults = default_structures(settings["elements"], settings["cutoff"], periodic=periodic, limit=limit)
+    rule = network.neighbor_rule() if isinstance(network, Network) else ""
     return replace(
         info,
         name=info.name or target.stem,
+        neighbor_convention="; ".join(filter(None, (NEIGHBOR_CONVENTION, rule))),
         kind=kind,
         settings=settings,
         elements=tuple(settings["elements"]),
@@ -223,9 +225,10 @@ def _parse_header(text: str, origin: str) -> dict[str, Any]:
 
 
 def _check_conventions(info: ModelInfo, origin: str) -> None:
+    neighbors, _, _ = info.neighbor_convention.partition("; ")  # what follows is which of these a network uses
     for name, value, only in (
         ("units", info.units, UNITS),
-        ("neighbor_convention", info.neighbor_convention, NEIGHBOR_CONVENTION),
+        ("neighbor_convention", neighbors, NEIGHBOR_CONVENTION),
     ):
         if value != only:
             raise ModelFileError(f"{origin} says {name} {value!r}; this program works with {only!r} only: convert it")

@@ -103,6 +103,9 @@ class HVNet(Network):
         element = self.element_index(graph.numbers)
         return self._features(graph, element) if self.original is None else self.original.features(graph, element)
 
+    def neighbor_rule(self) -> str:
+        return "of these the nearest image of each pair only" if self.config.legacy_mic else ""
+
     def conventions(self) -> tuple[str, ...]:
         return conventions(self.config)
 

@@ -44,6 +44,10 @@ class Network(nn.Module):
         """State of the atoms after the last layer."""
         raise ModelError(f"{type(self).__name__} does not show the state of its atoms")
 
+    def neighbor_rule(self) -> str:
+        """Which of the edges of the full list it uses; empty for all of them."""
+        return ""
+
     def conventions(self) -> tuple[str, ...]:
         """How this network differs from a smooth, size-extensive potential on the full neighbor list, in sentences."""
         return ()

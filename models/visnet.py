@@ -97,6 +97,11 @@ class ViSNet(Network):
             x, vec, f = block(x, vec, f, edges)
         return NodeFeatures(self.out_norm(x), self.vec_out_norm(vec))
 
+    def neighbor_rule(self) -> str:
+        """Which of the edges of the full list it uses; empty for all of them."""
+        limit = self.config.max_num_neighbors
+        return "" if limit is None else f"of these the first {limit} sources by index, the atom itself included"
+
     def conventions(self) -> tuple[str, ...]:
         """How its numbers come about, where that differs from the smooth variant."""
         return conventions(self.config)

@@ -74,11 +74,6 @@ class ViSNetConfig:
         check_neighbor_norm(self.neighbor_norm)
         if self.lmax not in (1, 2):
             raise ModelError(f"lmax is {self.lmax}: ViSNet is defined for 1 and 2")
-        if self.hidden_channels % (2 * self.num_heads) and self.variant == "smooth":
-            raise ModelError(
-                f"hidden_channels {self.hidden_channels} does not divide into {self.num_heads} heads of even size: "
-                "choose a multiple of 2 x num_heads"
-            )
         if self.hidden_channels % self.num_heads or self.hidden_channels % 2:
             raise ModelError(
                 f"hidden_channels {self.hidden_channels} does not divide into {self.num_heads} heads, or is odd: "

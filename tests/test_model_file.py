@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -251,3 +252,29 @@ def test_an_architecture_nobody_registered_is_refused(tmp_path: Path) -> None:
         save_model(PairNet(PairNetConfig(("Cu",), energy_shift=(0.0,))), tmp_path / "a.safetensors")
     with pytest.raises(ModelFileError, match=r"kind 'pair-net'; this version knows hpnet, .*, visnet.*[Uu]pgrade"):
         load_model(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("hvnet", {"variant": "dgl", "legacy_mic": True}, "; of these the nearest image of each pair only"),
+        (
+            "visnet",
+            {"variant": "original", "max_num_neighbors": 16},
+            "; of these the first 16 sources by index, .*itself",
+        ),
+        ("visnet", {"variant": "original"}, ""),
+    ],
+)
+def test_the_header_says_which_neighbors_count(tmp_path: Path, kind: str, settings: dict[str, Any], words: str) -> None:
+    sizes = {"elements": ("Cu",), "cutoff": 4.0, "hidden_channels": 8, "num_layers": 2, "num_rbf": 6}
+    sizes |= {"num_heads": 2} if kind == "visnet" else {}
+    save_model(build_network(kind, sizes | settings), tmp_path / "a.safetensors")
+    info = read_model_info(tmp_path / "a.safetensors")
+    assert re.fullmatch(
+        f"full list, every image within the cutoff{words}.*" if words else "full list, .*cutoff",
+        info.neighbor_convention,
+    )
+    again = load_model(tmp_path / "a.safetensors")
+    save_model(again, tmp_path / "b.safetensors", info=again.info)
+    assert read_model_info(tmp_path / "b.safetensors").neighbor_convention == info.neighbor_convention

@@ -65,13 +65,17 @@ def eval_command(
     check_output(plot, "--plot", PICTURES, [model, frames])
     check_output(save, "--save", [".npz"], [model, frames])
     from mlcalc.assessment import assess
+    from mlcalc.model_file import load_model
+    from mlcalc.scope import Scope
     from mlcalc.training.data import read_frames
 
+    network = load_model(model)
+    Scope.of(network).require_potential("mlcalc eval")
     labeled = read_frames(
         frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
     )
     with cautions_on_stderr():
-        assessment = assess(model, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
+        assessment = assess(network, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
     # The numbers first: a plot that fails must not lose them.
     if as_json:
         about = {"model": model, "data": frames, "dtype": dtype}

@@ -43,9 +43,13 @@ def models_command(name: str | None, as_json: bool) -> None:
 
 
 def _summary(info: ModelInfo) -> dict[str, Any]:
+    from mlcalc.scope import Scope
+
+    quantity = str(info.settings.get("quantity", "energy"))
     return {
         "name": info.name,
         "description": info.description,
+        "predicts": Scope(cutoff=info.cutoff, quantity=quantity).describe(),
         "kind": info.kind,
         "elements": list(info.elements),
         "cutoff_A": info.cutoff,

@@ -117,6 +117,12 @@ class Trainer:
     def _initial_network(self) -> Network:
         settings = dict(self.config.model)
         kind = settings.pop("kind")
+        for name, only in (("head", "scalar"), ("quantity", "energy")):
+            if settings.get(name, only) != only:
+                raise ConfigError(
+                    f"[model] {name} is {settings[name]!r}: only potentials are trained here, with {name} = {only!r}, "
+                    "on energies, forces and stress"
+                )
         if self.config.initial is not None:
             return self._trained_network(self.config.path(self.config.initial), kind, settings)
         found = _elements(self.frames)
