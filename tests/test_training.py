@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,24 @@ def test_learns_and_writes_a_model_that_says_what_it_is(folder: Path) -> None:
     for name in ("training.png", "test.png", "test.json", "small.md", "log.csv"):
         assert (folder / "run" / name).stat().st_size > 0
     assert info.sha256 in (folder / "run" / "small.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "model", [{"kind": "hpnet"}, {"kind": "htnet"}, {"sub_network": "painn"}, {"variant": "dgl", "neighbor_norm": 1.0}]
+)
+def test_every_network_learns(folder: Path, model: dict[str, Any]) -> None:
+    changes = {f"model.{name}": value for name, value in model.items()} | {"loss.stress": 0.0, "optimizer.epochs": 12}
+    trainer = Trainer(load_training_config(folder / "small.toml", changes), folder / "run")
+    before = trainer.validation_errors()
+    trainer.run(progress=False)
+    after = trainer.validation_errors()
+    assert after.energy_mae + after.forces_mae < 0.8 * (before.energy_mae + before.forces_mae)
+
+
+def test_only_potentials_are_trained(folder: Path) -> None:
+    config = load_training_config(folder / "small.toml", {"model.kind": "visnet", "model.head": "dipole"})
+    with pytest.raises(ConfigError, match="head is 'dipole': only potentials are trained here, with head = 'scalar'"):
+        Trainer(config, folder / "run")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
