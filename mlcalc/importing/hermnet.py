@@ -17,6 +17,7 @@ from mlcalc.models import HVNetConfig
 _DGL_SETTINGS = "elems rc l in_feats intensive molecule is_molecule md dropout trn_mean aggregation n_relations".split()
 _PYG_SETTINGS = "elems rc intensive num_layers hidden_channels num_rbf rbf envelope trn_mean".split()
 _BASES = {"offset": "gaussian", "frequencies": "spherical_bessel", "pregamma": "bernstein"}
+_RBF = "'gaussian', 'spherical_bessel' or 'bernstein'"
 _CUTOFF = "Å, the radius rc of its training, for example 5.0"
 
 
@@ -28,17 +29,7 @@ def hermnet_config(layout: Layout, request: Request, findings: Findings) -> HVNe
     _refuse_foreign_options(request, findings, dgl=dgl)
     facts = {"the file": layout.facts, "settings": given}
     elements = _elements(layout, request, facts, findings)
-    cutoff = findings.agreed(
-        "the cutoff",
-        [
-            *(
-                (where, number(name, values.get(name), findings.origin))
-                for where, values in facts.items()
-                for name in ("rc", "model_rc")
-            ),
-            ("cutoff", number("cutoff", request.cutoff, findings.origin)),
-        ],
-    )
+    cutoff = _cutoff(request, facts, findings)
     common = {
         "elements": elements,
         "cutoff": findings.needed("cutoff", cutoff, _CUTOFF, stand_in=5.0),
@@ -70,10 +61,31 @@ def _refuse_foreign_options(request: Request, findings: Findings, *, dgl: bool) 
             raise ModelFileError(f"{findings.origin}: {name} is {value!r}, which only a {owner} has: leave it out")
 
 
-def _from(facts: Mapping[str, Mapping[str, Any]], findings: Findings, name: str, reader: Any) -> Any:
-    """The value of this name that file and settings agree on."""
-    sources = [(where, reader(name, values.get(name), findings.origin)) for where, values in facts.items()]
-    return findings.agreed(name, sources)
+def _from(
+    facts: Mapping[str, Mapping[str, Any]], findings: Findings, name: str, reader: Any, *shown: tuple[str, Any]
+) -> Any:
+    """The value of this name that file and settings, and what the weights show, agree on."""
+    said = [(where, reader(name, values.get(name), findings.origin)) for where, values in facts.items()]
+    return findings.agreed(name, [*shown, *said])
+
+
+def _cutoff(request: Request, facts: Mapping[str, Mapping[str, Any]], findings: Findings) -> Any:
+    """The cutoff that all agree on; where the file's two differ, the argument decides which."""
+    given = number("cutoff", request.cutoff, findings.origin)
+    said = [
+        (f"{where} ({name})", number(name, values.get(name), findings.origin))
+        for where, values in facts.items()
+        for name in ("rc", "model_rc")
+    ]
+    stored = [value for where, value in said if where.startswith("the file") and value is not None]
+    if len(set(stored)) > 1:
+        if given in stored:
+            findings.notes.append(f"the file holds rc {stored[0]:g} and model_rc {stored[1]:g} Å; cutoff decided")
+            said = [(where, value) for where, value in said if value == given or not where.startswith("the file")]
+        else:
+            remedy = "The file contradicts itself: pass cutoff, the one of these that its network was trained with"
+            findings.agreed("the cutoff", said, remedy=remedy)
+    return findings.agreed("the cutoff", [*said, ("cutoff", given)])
 
 
 def _elements(
@@ -123,17 +135,17 @@ def _dgl_settings(
 ) -> dict[str, Any]:
     elements = _count(layout.tensors, r"hermconv1\.mods\.([^.]+)\.")
     channels, num_rbf = _width(layout, findings), _shape(layout, r"hermconv1\.mods\.[^.]+\.mv\.weight", findings)[-1]
-    shown = (("in_feats", channels), ("l", num_rbf))
-    for name, value in shown:
-        findings.agreed(name, [("the weights", value), (name, _from(facts, findings, name, whole))])
+    for name, value in (("in_feats", channels), ("l", num_rbf)):
+        _from(facts, findings, name, whole, ("the weights", value))
     aggregation = (request.settings or {}).get("aggregation")
     if OLD_READOUT in layout.notes and elements > 1:
         findings.needed(
-            "settings={'aggregation': ...}",
+            "aggregation",
             aggregation,
             "'sum' if it was trained before 2021-09-01, otherwise 'mean': its readout is that of files from before "
             "2021-09-09, which do not show it",
             stand_in="mean",
+            setting=True,
         )
     return {
         "hidden_channels": channels,
@@ -163,9 +175,7 @@ def _pyg_settings(
         "hidden_channels": channels,
         "num_layers": num_layers,
         "num_rbf": num_rbf,
-        "radial_basis": findings.needed(
-            "settings={'rbf': ...}", basis, "name of the radial basis", stand_in="gaussian"
-        ),
+        "radial_basis": findings.needed("rbf", basis, _RBF, stand_in="gaussian", setting=True),
         "envelope": kind,
     }
     if kind == "polynomial":

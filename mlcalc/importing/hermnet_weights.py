@@ -56,15 +56,17 @@ def _pyg_name(ours: str, _: Mapping[str, Tensor]) -> str:
 
 def _check_names(state: Mapping[str, Tensor], needed: set[str], config: HVNetConfig) -> None:
     network = f"an HVNet of variant {config.variant!r} with {config.num_layers} layers for {', '.join(config.elements)}"
+    missing, extra = needed - state.keys(), state.keys() - needed
+    remedy = "Give the elements and settings that it was trained with"
+    if missing and not extra:
+        remedy = "The file is incomplete: save the whole state_dict where it was made"
     for names, problem in (
-        (needed - state.keys(), f"lacks tensors of {network}"),
-        (state.keys() - needed, f"holds tensors that {network} does not have"),
+        (missing, f"lacks tensors of {network}"),
+        (extra, f"holds tensors that {network} does not have"),
     ):
         if names:
             listed = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ModelFileError(
-                f"the checkpoint {problem}: {listed}. Give the elements and settings that it was trained with"
-            )
+            raise ModelFileError(f"the checkpoint {problem}: {listed}. {remedy}")
 
 
 def _rows(embedding: Tensor, config: HVNetConfig) -> Tensor:

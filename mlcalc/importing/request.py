@@ -15,6 +15,8 @@ from torch import Tensor
 from mlcalc.errors import ConfigError, ModelFileError
 from mlcalc.models.elements import atomic_number, element_symbols
 
+_FILE = ("the file", "the weights", "the shapes of the weights", "its sub-networks")  # what begins no user's source
+DEFAULT = "the default of PyTorch Geometric, as settings leave it out"
 Shift = float | Mapping[str | int, float]
 
 
@@ -70,25 +72,26 @@ class Findings:
     """What is known of the network so far, with the reasons, and what is missing."""
 
     origin: str  # of error texts
-    missing: dict[str, str] = field(default_factory=dict)  # what each is, with an example
+    missing: dict[str, str] = field(default_factory=dict)  # arguments: what each is, with an example
+    missing_settings: dict[str, str] = field(default_factory=dict)  # the same for entries of `settings`
     notes: list[str] = field(default_factory=list)  # assumptions
     warnings: list[str] = field(default_factory=list)  # those that a user must hear of
 
-    def agreed(self, name: str, sources: Iterable[tuple[str, Any]]) -> Any:
+    def agreed(self, name: str, sources: Iterable[tuple[str, Any]], *, remedy: str = "") -> Any:
         """The value that all sources give that have one, or None; ModelFileError naming two that differ."""
         found = [(where, value) for where, value in sources if value is not None]
         for where, value in found[1:]:
             if not _same(value, found[0][1]):
                 raise ModelFileError(
                     f"{self.origin}: {name} is {found[0][1]!r} according to {found[0][0]}, but {value!r} according to "
-                    f"{where}. Leave out what you gave, or correct it: the file decides"
+                    f"{where}. {remedy or _remedy(found[0][0], where)}"
                 )
         return found[0][1] if found else None
 
-    def needed(self, name: str, value: Any, description: str, *, stand_in: Any) -> Any:
-        """The value; where there is none the stand-in, with the name put on the list of what is missing."""
+    def needed(self, name: str, value: Any, description: str, *, stand_in: Any, setting: bool = False) -> Any:
+        """The value; where there is none the stand-in, with the name on the list of missing arguments or settings."""
         if value is None:
-            self.missing[name] = description
+            (self.missing_settings if setting else self.missing)[name] = description
             return stand_in
         return value
 
@@ -106,11 +109,16 @@ class Findings:
 
     def check_complete(self) -> None:
         """Nothing, or one ModelFileError that names everything missing."""
-        if self.missing:
-            listed = "; ".join(f"{name} ({text})" for name, text in self.missing.items())
+        listed = [f"{name} ({text})" for name, text in self.missing.items()]
+        options = [f"--{name.replace('_', '-')}" for name in self.missing]
+        if self.missing_settings:
+            python, shell = ways_to_set(self.missing_settings)
+            listed.append(f"{python}, with {described(self.missing_settings)}")
+            options.append(shell)
+        if listed:
             raise ModelFileError(
-                f"{self.origin} does not hold everything that its network needs. Give also: {listed}. At the command "
-                "line the options have the same names, with - for _"
+                f"{self.origin} does not hold everything that its network needs. Give also: {'; '.join(listed)}. "
+                f"At the command line: {' '.join(options)}"
             )
 
     def refuse_unknown(self, names: Iterable[str], allowed: Iterable[str]) -> None:
@@ -124,6 +132,29 @@ class Findings:
                 f"{self.origin}: unknown setting{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}{hint}; for "
                 f"this layout there are {', '.join(known)}"
             )
+
+
+def _remedy(one: str, other: str) -> str:
+    """What to do about two sources that differ."""
+    from_file = [where.startswith(_FILE) for where in (one, other)]
+    if all(from_file):
+        return "The file contradicts itself: take another, or save it again where it was made"
+    if DEFAULT in (one, other):
+        return "Add to settings what the network was constructed with"
+    return "Leave out what you gave, or correct it: the file decides" if any(from_file) else "Give one value"
+
+
+def ways_to_set(names: Iterable[str]) -> tuple[str, str]:
+    """How entries of `settings` are given in Python and at the command line."""
+    entries = list(names)
+    python = ", ".join(f"'{name}': ..." for name in entries)
+    shell = ", ".join(f'"{name}": ...' for name in entries)
+    return f"settings={{{python}}}", f"--settings '{{{shell}}}'"
+
+
+def described(settings: Mapping[str, str]) -> str:
+    """Names with what each is."""
+    return "; ".join(f"{name} ({text})" for name, text in settings.items())
 
 
 def number(name: str, value: Any, origin: str) -> float | None:

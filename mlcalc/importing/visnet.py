@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.importing.layouts import HALF, Layout
-from mlcalc.importing.request import Findings, Request, number, whole
+from mlcalc.importing.request import Findings, Request, described, number, ways_to_set, whole
 from mlcalc.importing.visnet_energies import constants_of, elements_of, warn_of_units
 from mlcalc.importing.visnet_settings import NEEDED, Settings
 from mlcalc.models import ViSNetConfig
@@ -68,12 +68,13 @@ def _ask_for_settings(tensors: dict[str, Tensor], request: Request, findings: Fi
     """One error for a state_dict without any settings."""
     shown = _shown_cutoff(tensors.get(f"{_ROOT}.distance_expansion.means"))
     seen = f"; its radial basis suggests a cutoff of {shown:.4g} Å" if shown else ""
-    unseen = [name for name in NEEDED if name != "cutoff" or request.cutoff is None]
-    listed = "; ".join(f"{name} ({NEEDED[name]})" for name in unseen)
+    unseen = {name: text for name, text in NEEDED.items() if name != "cutoff" or request.cutoff is None}
+    python, shell = ways_to_set(list(unseen)[:2])
     raise ModelFileError(
-        f"{findings.origin} holds weights only, and these do not show: {listed}{seen}. Pass settings, a dict of the "
-        "arguments its ViSNet was constructed with; what you leave out takes the defaults of PyTorch Geometric "
-        "(settings={} if all were left at them). At the command line: --settings FILE.json"
+        f"{findings.origin} holds weights only, and these do not show: {described(unseen)}{seen}. Pass "
+        f"settings, a dict of the arguments its ViSNet was constructed with, as in {python}; what you leave out takes "
+        "the defaults of PyTorch Geometric (settings={} if all were left at them). At the command line: --settings "
+        f"FILE.json, or {shell}"
     )
 
 
@@ -158,7 +159,7 @@ def _head(tensors: dict[str, Tensor], settings: Settings, findings: Findings) ->
             f"(output_model.atomic_mass {'present' if with_masses else 'missing'})"
         )
     if said is None and not settings.pyg:
-        findings.needed("output_model", None, "'Scalar' or 'VectorOutput', in settings", stand_in="scalar")
+        findings.needed("output_model", None, "'Scalar' or 'VectorOutput'", stand_in="scalar", setting=True)
     return said or "scalar"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlcalc.errors import ModelFileError
-from mlcalc.importing.request import Findings, number, switch, whole
+from mlcalc.importing.request import DEFAULT, Findings, number, switch, whole
 
 # Arguments of torch_geometric.nn.models.ViSNet, with their defaults.
 PYG_DEFAULTS: dict[str, Any] = {
@@ -84,8 +84,9 @@ class Settings:
     def get(self, name: str, *shown: tuple[str, Any]) -> Any:
         """The value that the file, the user and what the weights show agree on, else the default, else None."""
         sources = [*shown, *((where, values.get(name)) for where, values in self.sources)]
-        if name in self.defaults:
-            sources.append(("the default of PyTorch Geometric, as settings leave it out", self.defaults[name]))
+        argument = any(where == name and value is not None for where, value in shown)  # it replaces the default
+        if name in self.defaults and not argument:
+            sources.append((DEFAULT, self.defaults[name]))
         return self.findings.agreed(name, sources)
 
     def needed(self, name: str, *shown: tuple[str, Any], stand_in: Any) -> Any:
@@ -93,7 +94,7 @@ class Settings:
         value = self.get(name, *shown)
         if value is None and name in _ONLY_AI2BMD and self.pyg:
             return "silu"
-        return self.findings.needed(name, value, NEEDED[name], stand_in=stand_in)
+        return self.findings.needed(name, value, NEEDED[name], stand_in=stand_in, setting=name != "cutoff")
 
     def _common(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """One spelling of names and values."""

@@ -1,0 +1,38 @@
+"""Arguments of the import that are of no use as they are: each error names the argument."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_files import CUTOFF, dgl_hermnet, written
+
+from mlcalc import import_checkpoint
+from mlcalc.errors import ConfigError
+
+DGL = dgl_hermnet()
+GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
+ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"units": 3}, "units is 3: give a text"),
+    ({"quantity": 5}, "quantity is 5: give a text"),
+    ({"n_ref": True}, "n_ref is True; it must be"),
+    ({"n_ref": "108"}, "n_ref is '108'; it must be"),
+    ({"n_ref": 0}, "n_ref is 0; it must be a positive whole number"),
+    ({"max_num_neighbors": 1.5}, "max_num_neighbors is 1.5; it must be a positive whole number"),
+    ({"elements": 3.5}, "elements is 3.5: give a list"),
+    ({"legacy_mic": "no"}, "legacy_mic is 'no': give True or False"),
+    ({"settings": [2]}, r"settings is \[2\]: give a dict"),
+)
+
+
+@pytest.mark.parametrize(("given", "text"), ARGUMENTS)
+def test_arguments_of_other_types(tmp_path: Path, given: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        import_checkpoint(written(tmp_path / "a.pt", DGL), **GIVEN | given)
+
+
+def test_a_path_that_is_none() -> None:
+    for path in (None, 3, "~nobody-of-this-name/a.pt"):
+        with pytest.raises(ConfigError, match="path of the checkpoint is .*give the path of a file"):
+            import_checkpoint(path)  # type: ignore[arg-type]
