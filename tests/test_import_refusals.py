@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         old_readout(DGL),
         {},
         r"Give also: cutoff \(.*; settings=\{'aggregation': \.\.\.\}, with aggregation \('sum' .*2021-09-01.*'mean'"
-        r".*\. At the command line: --cutoff --settings '\{\"aggregation\": \.\.\.\}'$",
+        r".*\. At the command line: --cutoff \.\.\. --settings '\{\"aggregation\": \.\.\.\}'$",
     ),
     "weights of ViSNet only": (
         VISNET,

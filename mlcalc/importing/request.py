@@ -110,7 +110,7 @@ class Findings:
     def check_complete(self) -> None:
         """Nothing, or one ModelFileError that names everything missing."""
         listed = [f"{name} ({text})" for name, text in self.missing.items()]
-        options = [f"--{name.replace('_', '-')}" for name in self.missing]
+        options = [f"--{name.replace('_', '-')} ..." for name in self.missing]
         if self.missing_settings:
             python, shell = ways_to_set(self.missing_settings)
             listed.append(f"{python}, with {described(self.missing_settings)}")

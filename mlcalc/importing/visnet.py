@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.importing.layouts import HALF, Layout
-from mlcalc.importing.request import Findings, Request, described, number, ways_to_set, whole
+from mlcalc.importing.request import Findings, Request, described, number, ways_to_set
+from mlcalc.importing.units import data_unit
 from mlcalc.importing.visnet_energies import constants_of, elements_of, warn_of_units
 from mlcalc.importing.visnet_settings import NEEDED, Settings
 from mlcalc.models import ViSNetConfig
@@ -18,6 +19,7 @@ from mlcalc.models import ViSNetConfig
 _ROOT = "representation_model"
 _LAYER = f"{_ROOT}.vis_mp_layers"
 _HEAD = "output_model.output_network"
+_HEADS_OF_THEIR_OWN = ("dipole", "electronic_spatial_extent", "vector")
 _QM9_ENERGIES = ("energy_U0", "energy_U")
 # What the weights do not show, with values that stand in until all that is missing was found.
 _UNSEEN = {"lmax": 1, "num_heads": 1, "vecnorm_type": "none", "activation": "silu", "attn_activation": "silu"}
@@ -34,6 +36,7 @@ def visnet_config(layout: Layout, request: Request, findings: Findings) -> ViSNe
     sizes = _sizes(tensors, settings, findings)
     head = _head(tensors, settings, findings)
     quantity = _quantity(settings, request, head)
+    _warn_of_limit(settings, request, findings)
     network = {
         **{name: value for name, value in sizes.items() if name != "max_z"},
         **_basis(tensors, settings, request, findings),
@@ -43,13 +46,13 @@ def visnet_config(layout: Layout, request: Request, findings: Findings) -> ViSNe
         "reduce": settings.needed("reduce_op", stand_in="add"),
         "head": head,
         "quantity": quantity,
-        "max_num_neighbors": whole("max_num_neighbors", request.max_num_neighbors, findings.origin),
+        "max_num_neighbors": request.max_num_neighbors,
         "trained_max_num_neighbors": settings.get("max_num_neighbors"),
     }
     findings.check_complete()
     elements = elements_of(layout, request, sizes["max_z"], findings)
     warn_of_units(settings, request, quantity, findings)
-    network |= constants_of(tensors, settings, request, elements, quantity)
+    network |= constants_of(tensors, settings, request, elements, head=head, quantity=quantity)
     try:
         return ViSNetConfig(elements=elements, variant="original", **network)
     except ValueError as error:
@@ -164,10 +167,33 @@ def _head(tensors: dict[str, Tensor], settings: Settings, findings: Findings) ->
 
 
 def _quantity(settings: Settings, request: Request, head: str) -> str:
+    findings = settings.findings
     if head != "scalar":
-        return request.quantity or head
+        if request.quantity not in (None, head):
+            raise ModelFileError(
+                f"{findings.origin}: a {head} head predicts {head}, not {request.quantity!r}: leave quantity out"
+            )
+        return head
     target = settings.get("dataset_arg") if settings.get("dataset") == "QM9" else None
     if isinstance(target, list | tuple) and len(target) == 1:
         target = target[0]
     named = target if isinstance(target, str) and target not in _QM9_ENERGIES else None
-    return request.quantity or named or "energy"
+    quantity = request.quantity or named or "energy"
+    if quantity not in _HEADS_OF_THEIR_OWN:
+        return quantity
+    unit = data_unit(settings.get("dataset"), quantity)
+    findings.notes.append(
+        f"a scalar head was trained on {quantity}: it is called scalar_{quantity}, because it adds up numbers of the "
+        f"atoms as for an energy, and it stays in the unit of its training{f', {unit}' if unit else ''}"
+    )
+    return f"scalar_{quantity}"
+
+
+def _warn_of_limit(settings: Settings, request: Request, findings: Findings) -> None:
+    applied, trained = request.max_num_neighbors, settings.get("max_num_neighbors")
+    if None not in (applied, trained) and applied != trained:
+        findings.warn(
+            f"max_num_neighbors is {trained} in its training, and {applied} are applied: with more neighbors than "
+            "either its numbers are not those of the trained network",
+            f"Pass max_num_neighbors={trained} for those",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from mlcalc.importing.units import data_unit, unit_factor
 from mlcalc.importing.visnet_settings import Settings
 from mlcalc.models.elements import SYMBOLS, atomic_number
 
-_WITHOUT_PRIOR = ("dipole", "electronic_spatial_extent", "vector")
 _WITH_MASSES = ("dipole", "electronic_spatial_extent")
+_TABLE, _INITIAL = "prior_model.atomref.weight", "prior_model.initial_atomref"  # as trained, and before
 _UNSCALED = {"mean": 0.0, "std": 1.0}
 
 
@@ -92,8 +93,58 @@ def _column(tensors: dict[str, Tensor], name: str, rows: list[int], findings: Fi
     return flat
 
 
+def references_of(tensors: dict[str, Tensor], settings: Settings, rows: list[int]) -> list[float]:
+    """Atomic references of the elements in these rows, 0 without a prior; ModelFileError where settings deny them."""
+    findings, prior = settings.findings, settings.get("prior_model")
+    if _TABLE not in tensors:
+        if prior is not None or settings.get("atomref") is not None:
+            said = "its settings have prior_model 'Atomref'" if prior is not None else "settings have atomref"
+            raise ModelFileError(
+                f"{findings.origin}: {said}, but its weights lack the tensor {_TABLE!r} of the atomic references: the "
+                "file is incomplete. Save the whole state_dict"
+            )
+        return [0.0] * len(rows)
+    references = _column(tensors, _TABLE, rows, findings)
+    if prior is None and settings.denies_prior and any(references):
+        raise ModelFileError(
+            f"{findings.origin}: by its settings it has no prior_model, but its weights hold {_TABLE!r} with numbers "
+            "that are not zero. Pass settings={'prior_model': 'Atomref'} if they were added in its training, or take "
+            "the settings that belong to the file"
+        )
+    _check_atomref(tensors, settings.get("atomref"), rows, references, findings)
+    return references
+
+
+def _check_atomref(
+    tensors: dict[str, Tensor], given: Any, rows: list[int], references: list[float], findings: Findings
+) -> None:
+    """ModelFileError where the constructor's argument is neither the file's table nor what that was trained from."""
+    if given is None:
+        return
+    try:
+        table = torch.as_tensor(given, dtype=torch.float64)
+        said = _column({"atomref": table}, "atomref", rows, findings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{findings.origin}: atomref in settings is no table with one number for each element up to Z = "
+            f"{max(rows)} ({error}): leave it out, the file holds it"
+        ) from error
+    first = _column(tensors, _INITIAL, rows, findings) if _INITIAL in tensors else references
+    for row, value, stored, start in zip(rows, said, references, first, strict=True):
+        if not any(math.isclose(value, own, rel_tol=1e-6, abs_tol=1e-9) for own in (stored, start)):
+            findings.agreed(
+                f"the atomic reference of {SYMBOLS[row]}", [("the file", stored), ("settings (atomref)", value)]
+            )
+
+
 def constants_of(
-    tensors: dict[str, Tensor], settings: Settings, request: Request, elements: Sequence[str], quantity: str
+    tensors: dict[str, Tensor],
+    settings: Settings,
+    request: Request,
+    elements: Sequence[str],
+    *,
+    head: str,
+    quantity: str,
 ) -> dict[str, Any]:
     """Scale and shifts (per atom std times the network plus atomref, per structure mean), and the masses."""
     findings, factor = settings.findings, unit_factor(request.units, quantity)
@@ -102,16 +153,14 @@ def constants_of(
     constant, by_element = shifts(request, elements, findings.origin)
     if mean:
         findings.agreed("the energy shift per structure", [("the file (mean)", mean), ("energy_shift", constant)])
-    references = [0.0] * len(elements)
-    if "prior_model.atomref.weight" in tensors and quantity not in _WITHOUT_PRIOR:
-        references = _column(tensors, "prior_model.atomref.weight", rows, findings)
+    references = references_of(tensors, settings, rows) if head == "scalar" else [0.0] * len(rows)
     if by_element is not None:
         stored = references if any(references) else [None] * len(elements)
         references = [
             findings.agreed(f"the energy shift of {element}", [("the file (atomref)", own), ("energy_shift", value)])
             for (element, value), own in zip(by_element.items(), stored, strict=True)
         ]
-    masses = _column(tensors, "output_model.atomic_mass", rows, findings) if quantity in _WITH_MASSES else []
+    masses = _column(tensors, "output_model.atomic_mass", rows, findings) if head in _WITH_MASSES else []
     return {
         "energy_scale": std * factor,
         "energy_shift": tuple(factor * value for value in references),

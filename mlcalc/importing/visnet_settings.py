@@ -71,6 +71,8 @@ class Settings:
         # Names that PyTorch Geometric does not know mean that the settings are those of the AI2BMD codes.
         self.pyg = given is not None and not facts and not own & set(given)
         self.sources.append(("settings", self._common(given or {})))
+        # A Lightning file names its prior; settings that were passed may be less than all of them.
+        self.denies_prior = bool(facts) or (not self.pyg and "prior_model" in (given or {}))
         if self.pyg:
             filled = {name: value for name, value in PYG_DEFAULTS.items() if name not in (given or {})}
             self.defaults = self._common(filled)
@@ -150,4 +152,5 @@ _READERS: dict[str, Any] = {
     "attn_activation": _choice(_same_words("silu", "ssp", "swish", "tanh", "sigmoid")),
     "reduce_op": _choice({"add": "add", "sum": "add", "mean": "mean"}),
     "output_model": _choice(_HEADS),
+    "prior_model": _choice({"atomref": "Atomref"}),
 }
