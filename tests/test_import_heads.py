@@ -63,17 +63,20 @@ def test_heads_that_predict_no_energy_say_so(tmp_path: Path) -> None:
         assert network.config.masses == tuple(float(MASSES[z]) for z in (1, 8))
 
 
+LIGHTNING = lightning(STATE)
+SILENT = {name: value for name, value in LIGHTNING["hyper_parameters"].items() if name != "prior_model"}
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a prior without its table": (lightning(BARE), {}, f"'Atomref', but its weights lack the tensor '{TABLE}'.*incomp"),
     "a table without a prior": (lightning(STATE, prior_model=None), {}, f"no prior_model, but its weights .*'{TABLE}'"),
     "a table and no word of a prior": (
-        {**(content := lightning(STATE)), "hyper_parameters": {**content["hyper_parameters"], "prior_model": "null"}},
+        LIGHTNING | {"hyper_parameters": SILENT},
         {},
         "no prior_model, but its weights hold",
     ),
+    "a table and the word for nothing": (lightning(STATE, prior_model="null"), {}, "no prior_model, but its weights"),
     "settings without a prior": (
         STATE,
-        {"settings": content["hyper_parameters"] | {"prior_model": None}},
+        {"settings": SILENT | {"prior_model": None}},
         "no prior_model, but its weights hold",
     ),
     "another prior": (lightning(STATE, prior_model="ZBL"), {}, "prior_model is 'ZBL'; known are 'atomref'"),
@@ -98,13 +101,12 @@ def test_references_that_contradict_the_settings(tmp_path: Path, name: str) -> N
 
 def test_references_that_agree_with_the_settings(tmp_path: Path) -> None:
     trained = STATE | {TABLE: STATE[TABLE] + 1.0}
-    missing = {k: v for k, v in lightning(STATE)["hyper_parameters"].items() if k != "prior_model"}
     for content, settings, table in (
         (lightning(STATE), None, STATE),
         (lightning(ZERO, prior_model=None), None, ZERO),
         (lightning(BARE, prior_model="none"), None, ZERO),
         (lightning(STATE, prior_model=None), {"prior_model": "Atomref"}, STATE),
-        (STATE, missing, STATE),
+        (STATE, SILENT, STATE),
         (STATE, PYG_SETTINGS, STATE),
         (STATE, PYG_SETTINGS | {"atomref": STATE[TABLE].float()}, STATE),
         (STATE, PYG_SETTINGS | {"atomref": STATE[TABLE][:, 0].tolist()}, STATE),
