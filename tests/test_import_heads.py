@@ -87,7 +87,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "references of a table of zeros": (ZERO, {"settings": PYG_SETTINGS | {"atomref": [1.0] * 20}}, "but 1.0 .*atomref"),
     "references without a table": (BARE, {"settings": PYG_SETTINGS | {"atomref": [1.0] * 20}}, "lack the tensor"),
-    "too few references": (STATE, {"settings": PYG_SETTINGS | {"atomref": [1.0]}}, r"atomref.*up to Z = 8"),
+    "too few references": (
+        STATE,
+        {"settings": PYG_SETTINGS | {"atomref": [1.0]}},
+        r"a.pt: the table 'atomref' is of shape \(1,\).*up to Z = 8",
+    ),
     "references that are none": (STATE, {"settings": PYG_SETTINGS | {"atomref": "yes"}}, "atomref in settings is no"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -79,9 +80,10 @@ def _cutoff(request: Request, facts: Mapping[str, Mapping[str, Any]], findings: 
     ]
     stored = [value for where, value in said if where.startswith("the file") and value is not None]
     if len(set(stored)) > 1:
-        if given in stored:
+        chosen = [value for value in stored if given is not None and math.isclose(value, given, rel_tol=1e-6)]
+        if chosen:
             findings.notes.append(f"the file holds rc {stored[0]:g} and model_rc {stored[1]:g} Å; cutoff decided")
-            said = [(where, value) for where, value in said if value == given or not where.startswith("the file")]
+            said = [(where, value) for where, value in said if value in chosen or not where.startswith("the file")]
         else:
             remedy = "The file contradicts itself: pass cutoff, the one of these that its network was trained with"
             findings.agreed("the cutoff", said, remedy=remedy)

@@ -96,8 +96,9 @@ def _column(tensors: dict[str, Tensor], name: str, rows: list[int], findings: Fi
 def references_of(tensors: dict[str, Tensor], settings: Settings, rows: list[int]) -> list[float]:
     """Atomic references of the elements in these rows, 0 without a prior; ModelFileError where settings deny them."""
     findings, prior = settings.findings, settings.get("prior_model")
+    given = settings.sources[-1][1].get("atomref")  # of the user; a tensor or a list
     if _TABLE not in tensors:
-        if prior is not None or settings.get("atomref") is not None:
+        if prior is not None or given is not None:
             said = "its settings have prior_model 'Atomref'" if prior is not None else "settings have atomref"
             raise ModelFileError(
                 f"{findings.origin}: {said}, but its weights lack the tensor {_TABLE!r} of the atomic references: the "
@@ -111,7 +112,7 @@ def references_of(tensors: dict[str, Tensor], settings: Settings, rows: list[int
             "that are not zero. Pass settings={'prior_model': 'Atomref'} if they were added in its training, or take "
             "the settings that belong to the file"
         )
-    _check_atomref(tensors, settings.get("atomref"), rows, references, findings)
+    _check_atomref(tensors, given, rows, references, findings)
     return references
 
 
@@ -123,12 +124,11 @@ def _check_atomref(
         return
     try:
         table = torch.as_tensor(given, dtype=torch.float64)
-        said = _column({"atomref": table}, "atomref", rows, findings)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(
-            f"{findings.origin}: atomref in settings is no table with one number for each element up to Z = "
-            f"{max(rows)} ({error}): leave it out, the file holds it"
+            f"{findings.origin}: atomref in settings is no table of numbers ({error}): leave it out, the file holds it"
         ) from error
+    said = _column({"atomref": table}, "atomref", rows, findings)
     first = _column(tensors, _INITIAL, rows, findings) if _INITIAL in tensors else references
     for row, value, stored, start in zip(rows, said, references, first, strict=True):
         if not any(math.isclose(value, own, rel_tol=1e-6, abs_tol=1e-9) for own in (stored, start)):
