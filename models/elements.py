@@ -18,7 +18,7 @@ _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
 def atomic_number(element: str | int) -> int:
     """Atomic number of a symbol or of an atomic number (1 to 118)."""
     number = _NUMBERS.get(element, 0) if isinstance(element, str) else int(element)
-    if not 1 <= number < len(SYMBOLS):
+    if not 1 <= number < len(SYMBOLS) or (not isinstance(element, str) and number != element):
         raise ModelError(
             f"{element!r} is not an element: give a chemical symbol (H ... Og) or an atomic number 1 to 118"
         )

@@ -23,7 +23,7 @@ from mlcalc.importing.reading import Checkpoint, read_checkpoint
 from mlcalc.importing.request import Findings, Request
 from mlcalc.importing.visnet import visnet_config
 from mlcalc.importing.visnet_weights import visnet_tensors
-from mlcalc.model_info import ModelInfo
+from mlcalc.model_info import NEIGHBOR_CONVENTION, ModelInfo
 from mlcalc.models import HVNetConfig, Network
 from mlcalc.network_rebuild import rebuild_network
 
@@ -111,6 +111,7 @@ def _info(network: Network, layout: Layout, request: Request, findings: Findings
         name=re.sub(r"\.(pt|pth|ckpt|bin)$", "", source),
         description=f"{layout.name}, imported from {source}",
         precision=str(layout.dtype).removeprefix("torch."),
+        neighbor_convention="; ".join(filter(None, (NEIGHBOR_CONVENTION, network.neighbor_rule()))),
         provenance={
             "source_file": source,
             "source_sha256": checkpoint.sha256,
