@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoint_files import CUTOFF, dgl_hermnet, written
 
@@ -36,3 +37,12 @@ def test_a_path_that_is_none() -> None:
     for path in (None, 3, "~nobody-of-this-name/a.pt"):
         with pytest.raises(ConfigError, match="path of the checkpoint is .*give the path of a file"):
             import_checkpoint(path)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy(tmp_path: Path) -> None:
+    """As they come out of an npz file."""
+    path = written(tmp_path / "a.pt", DGL)
+    plain = import_checkpoint(path, **GIVEN, n_ref=4, legacy_mic=True)
+    arrays = {"cutoff": np.array(CUTOFF), "energy_shift": np.float32(0), "n_ref": np.array(4), "legacy_mic": np.True_}
+    found = import_checkpoint(path, **arrays, elements=np.array(plain.elements))
+    assert found.config == plain.config

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,7 @@ class Request:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ConfigError(f"{name} is {value!r}: give a text such as {example}")
+        object.__setattr__(self, "legacy_mic", _plain(self.legacy_mic))
         if not isinstance(self.legacy_mic, bool):
             raise ConfigError(f"legacy_mic is {self.legacy_mic!r}: give True or False")
         for name in ("n_ref", "max_num_neighbors"):
@@ -164,6 +166,7 @@ def number(name: str, value: Any, origin: str) -> float | None:
         inner = inner[0]
     if isinstance(inner, Tensor) and inner.numel() == 1 and not inner.is_complex():
         inner = inner.to(torch.float64).item()
+    inner = _plain(inner)
     if inner is None:
         return None
     try:
@@ -173,6 +176,11 @@ def number(name: str, value: Any, origin: str) -> float | None:
     if not math.isfinite(found):
         raise ModelFileError(f"{origin}: {name} is {value!r}; it must be a finite number")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth value of NumPy, also as an array without dimensions, as Python's."""
+    return value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
 
 
 def whole(name: str, value: Any, origin: str) -> int | None:
@@ -187,6 +195,7 @@ def whole(name: str, value: Any, origin: str) -> int | None:
 
 def switch(name: str, value: Any, origin: str) -> bool | None:
     """True, false, or None for None."""
+    value = _plain(value)
     if value is None or isinstance(value, bool):
         return value
     raise ModelFileError(f"{origin}: {name} is {value!r}; it must be true or false")
