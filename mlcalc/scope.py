@@ -27,6 +27,7 @@ class Scope:
     cutoff: float  # Å
     elements: tuple[str, ...] | None = None  # symbols; None: all
     quantity: str = "energy"
+    unit: str = ""  # of a scalar that has none of its own; empty where it is not known
     periodic: bool = True  # whether periodic images are defined
     has_atomic_energies: bool = True
     energy_jumps: bool = False  # when an atom crosses the cutoff
@@ -34,7 +35,7 @@ class Scope:
     @classmethod
     def of(cls, potential: Any) -> Scope:
         """The scope that a network states; what another Potential does not say is as for a well-behaved one."""
-        names = ("elements", "quantity", "periodic", "has_atomic_energies", "energy_jumps")
+        names = ("elements", "quantity", "unit", "periodic", "has_atomic_energies", "energy_jumps")
         said = {name: getattr(potential, name) for name in names if hasattr(potential, name)}
         if said.get("elements") is not None:
             said["elements"] = tuple(said["elements"])
@@ -67,7 +68,9 @@ class Scope:
 
     def describe(self) -> str:
         """The quantity in words, with the name to ask for and its unit."""
-        words, unit = ("the energy", "eV") if self.is_potential else _WORDS.get(self.quantity, ("", _TRAINED))
+        words, unit = (
+            ("the energy", "eV") if self.is_potential else _WORDS.get(self.quantity, ("", self.unit or _TRAINED))
+        )
         return f"{words or self.quantity} (property {self.field!r}, in {unit})"
 
     def unavailable(self, name: str) -> UnavailablePropertyError:

@@ -31,6 +31,7 @@ class Network(nn.Module):
     info: Any  # what its file says of it, once it was loaded from one
 
     quantity: str = "energy"  # what it predicts; for anything else, `properties` gives it
+    unit: str = ""  # of a quantity without a unit of its own; empty where nobody has said it
     structure_shift: float = 0.0  # eV added once per structure, by `predict` and not by `forward`
     has_atomic_energies: bool = True  # False: the energy is no sum over atoms, `forward` gives equal shares of it
     energy_jumps: bool = False  # when an atom crosses the cutoff

@@ -33,6 +33,7 @@ class ViSNet(Network):
         self.cutoff = config.cutoff
         self.elements = config.elements
         self.quantity = config.quantity
+        self.unit = config.unit
         self.smooth = config.variant == "smooth"
         self.energy_jumps = not self.smooth
         self.structure_shift = config.structure_shift

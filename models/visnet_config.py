@@ -41,6 +41,7 @@ class ViSNetConfig:
     attn_activation: str = "silu"
     head: str = "scalar"  # or "dipole" (Eq. 21), "electronic_spatial_extent" (Eq. 22), "vector"
     quantity: str = "energy"  # what a scalar head predicts; for the other heads their own name
+    unit: str = ""  # of a scalar other than the energy, for people to read; nothing is converted
     masses: tuple[float, ...] = field(default=())  # amu per element, for heads that refer to the center of mass
 
     vecnorm_type: str = "none"  # normalization of vectors: "none", "max_min" or "rms"
@@ -104,6 +105,11 @@ class ViSNetConfig:
             raise ModelError(f"a {self.head} head predicts {self.head}, not {self.quantity!r}: leave quantity out")
         if self.head == "scalar" and (self.quantity in HEADS or not self.quantity):
             raise ModelError(f"quantity is {self.quantity!r}: a scalar head predicts the energy or another scalar")
+        if self.unit and (self.head != "scalar" or self.quantity == "energy"):
+            raise ModelError(
+                f"unit is {self.unit!r}: energies are in eV, dipoles in e Å, areas in Å^2; it names that of any other "
+                "scalar. Leave it out"
+            )
         if self.head != "scalar" and any(self.energy_shift):
             raise ModelError(f"energy_shift {self.energy_shift} has no meaning for a {self.head} head: leave it out")
         wanted = len(self.elements) if self.head in _WITH_MASSES else 0

@@ -12,7 +12,7 @@ from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, pyg_h
 from import_cases import WATER, energy, prediction
 
 from mlcalc import import_checkpoint
-from mlcalc.errors import ConfigError, PhysicsWarning
+from mlcalc.errors import ConfigError, ModelFileError, PhysicsWarning
 
 KCAL = ase_units.kcal / ase_units.mol
 DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
@@ -107,5 +107,6 @@ def test_quantities_of_scalar_heads(tmp_path: Path) -> None:
     network = import_checkpoint(path, **HO)
     assert network.quantity == "gap"
     assert import_checkpoint(path, quantity="energy", **HO).quantity == "energy"
-    with pytest.raises(ConfigError, match="this model predicts 'gap', which stays in the unit"):
+    assert network.config.unit == "eV"
+    with pytest.raises(ModelFileError, match="the unit is 'eV' according to the file .QM9., but 'Hartree'"):
         import_checkpoint(path, units="Hartree", **HO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from checkpoint_files import MASSES, PYG_SETTINGS, lightning, visnet, written
 from import_cases import energy, prediction
 
 from mlcalc import import_checkpoint, load_model, save_model
-from mlcalc.errors import ConfigError, ModelFileError, PhysicsWarning
+from mlcalc.errors import ModelFileError, PhysicsWarning
 from mlcalc.scope import Scope
 
 HO: dict[str, Any] = {"elements": ["H", "O"]}
@@ -42,16 +43,22 @@ def test_scalar_heads_of_targets_that_have_heads(
     scalar = prediction(network, forces=False).scalar
     assert scalar is not None
     assert float(scalar[0]) == pytest.approx(energy(potential), rel=1e-12)  # with its atomic references
-    assert "the unit of its training data" in Scope.of(network).describe()
+    unit = {"scalar_dipole": "Debye", "dipole_moment": "Debye", f"scalar_{EXTENT}": "bohr^2"}.get(name)
+    unit = unit if hyper_parameters else None
+    assert f"in {unit or 'the unit of its training data'})" in Scope.of(network).describe()
     assert Scope.of(network).field == "scalar"
     save_model(network, tmp_path / "a.safetensors", info=network.info)
     assert load_model(tmp_path / "a.safetensors").quantity == name
     noted = [note for note in network.info.provenance["notes"] if "stays in the unit of its training" in note]
     assert len(noted) == name.startswith("scalar_")
-    units = {"scalar_dipole": ", Debye", f"scalar_{EXTENT}": ", bohr^2"} if hyper_parameters else {}
-    assert all(note.endswith(f"training{units.get(name, '')}") for note in noted)
-    with pytest.raises(ConfigError, match=f"predicts {name!r}, which stays in the unit it was trained in"):
-        import_checkpoint(path, units="Debye", **given, **HO)
+    if unit:
+        with pytest.raises(
+            ModelFileError, match=f"the unit is .{re.escape(unit)}. according to the file .QM9., but 'm'"
+        ):
+            import_checkpoint(path, units="m", **given, **HO)
+    else:
+        named = import_checkpoint(path, units="my unit", **given, **HO)
+        assert (named.config.unit, named.config.energy_scale) == ("my unit", network.config.energy_scale)
 
 
 def test_heads_that_predict_no_energy_say_so(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def heads() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any
         "QM9",
         {},
         {"dataset": "QM9", "dataset_arg": "isotropic_polarizability"},
-        {"quantity": "isotropic_polarizability"},
+        {"quantity": "isotropic_polarizability", "unit": "bohr^3"},
     )
     yield "QM9 energy", {}, {"dataset": "QM9", "dataset_arg": "energy_U0"}, {}
 

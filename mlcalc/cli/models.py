@@ -45,11 +45,11 @@ def models_command(name: str | None, as_json: bool) -> None:
 def _summary(info: ModelInfo) -> dict[str, Any]:
     from mlcalc.scope import Scope
 
-    quantity = str(info.settings.get("quantity", "energy"))
+    quantity, unit = (str(info.settings.get(name, only)) for name, only in (("quantity", "energy"), ("unit", "")))
     return {
         "name": info.name,
         "description": info.description,
-        "predicts": Scope(cutoff=info.cutoff, quantity=quantity).describe(),
+        "predicts": Scope(cutoff=info.cutoff, quantity=quantity, unit=unit).describe(),
         "kind": info.kind,
         "elements": list(info.elements),
         "cutoff_A": info.cutoff,

@@ -27,18 +27,30 @@ _DATA = {
     ("QM9", "dipole"): "Debye",
     ("QM9", "electronic_spatial_extent"): "bohr^2",
 }
+# Targets of QM9 as PyTorch Geometric gives them to the original training scripts, energies in eV left out.
+QM9_SCALARS: Mapping[str, str] = {
+    "dipole_moment": "Debye",
+    "dipole": "Debye",
+    "isotropic_polarizability": "bohr^3",
+    "homo": "eV",
+    "lumo": "eV",
+    "gap": "eV",
+    "electronic_spatial_extent": "bohr^2",
+    "zpve": "eV",
+    "enthalpy_H": "eV",
+    "free_energy": "eV",
+    "heat_capacity": "cal/(mol K)",
+}
 
 
 def unit_factor(units: str | None, quantity: str) -> float:
-    """What numbers of the quantity are multiplied with, to be in eV, e Å or Å^2; None and "eV" change nothing."""
-    if units is None or units == "eV":
-        return 1.0
+    """What numbers of the quantity are multiplied with, to be in eV, e Å or Å^2; None and "eV" change nothing.
+
+    Other quantities stay in the unit they were trained in, whatever it is called.
+    """
     table = _TABLES.get(quantity)
-    if table is None:
-        raise ConfigError(
-            f"units is {units!r}, but this model predicts {quantity!r}, which stays in the unit it was trained in: "
-            "leave units out"
-        )
+    if units is None or units == "eV" or table is None:
+        return 1.0
     for name, factor in table.items():
         if _plain(name) == _plain(units):
             return factor

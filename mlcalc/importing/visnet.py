@@ -11,7 +11,7 @@ from torch import Tensor
 from mlcalc.errors import ModelFileError
 from mlcalc.importing.layouts import HALF, Layout
 from mlcalc.importing.request import Findings, Request, described, number, ways_to_set
-from mlcalc.importing.units import data_unit
+from mlcalc.importing.units import QM9_SCALARS
 from mlcalc.importing.visnet_energies import constants_of, elements_of, warn_of_units
 from mlcalc.importing.visnet_settings import NEEDED, Settings
 from mlcalc.models import ViSNetConfig
@@ -46,6 +46,7 @@ def visnet_config(layout: Layout, request: Request, findings: Findings) -> ViSNe
         "reduce": settings.needed("reduce_op", stand_in="add"),
         "head": head,
         "quantity": quantity,
+        "unit": _unit(settings, request, head, quantity),
         "max_num_neighbors": request.max_num_neighbors,
         "trained_max_num_neighbors": settings.get("max_num_neighbors"),
     }
@@ -174,19 +175,34 @@ def _quantity(settings: Settings, request: Request, head: str) -> str:
                 f"{findings.origin}: a {head} head predicts {head}, not {request.quantity!r}: leave quantity out"
             )
         return head
-    target = settings.get("dataset_arg") if settings.get("dataset") == "QM9" else None
-    if isinstance(target, list | tuple) and len(target) == 1:
-        target = target[0]
-    named = target if isinstance(target, str) and target not in _QM9_ENERGIES else None
+    target = _qm9_target(settings)
+    named = target if target not in _QM9_ENERGIES else None
     quantity = request.quantity or named or "energy"
     if quantity not in _HEADS_OF_THEIR_OWN:
         return quantity
-    unit = data_unit(settings.get("dataset"), quantity)
     findings.notes.append(
         f"a scalar head was trained on {quantity}: it is called scalar_{quantity}, because it adds up numbers of the "
-        f"atoms as for an energy, and it stays in the unit of its training{f', {unit}' if unit else ''}"
+        "atoms as for an energy, and it stays in the unit of its training"
     )
     return f"scalar_{quantity}"
+
+
+def _qm9_target(settings: Settings) -> str | None:
+    target = settings.get("dataset_arg") if settings.get("dataset") == "QM9" else None
+    if isinstance(target, list | tuple) and len(target) == 1:
+        target = target[0]
+    return target if isinstance(target, str) else None
+
+
+def _unit(settings: Settings, request: Request, head: str, quantity: str) -> str:
+    """The unit of a scalar other than the energy: that of QM9, or the user's word for it."""
+    if head != "scalar" or quantity == "energy":
+        return ""
+    target = _qm9_target(settings)
+    known = QM9_SCALARS.get(target) if target and quantity in (target, f"scalar_{target}") else None
+    given = None if request.units == "eV" and known is None else request.units
+    unit: str | None = settings.findings.agreed("the unit", [("the file (QM9)", known), ("units", given)])
+    return unit or ""
 
 
 def _warn_of_limit(settings: Settings, request: Request, findings: Findings) -> None:
