@@ -33,6 +33,11 @@ class Graph:
     def n_structures(self) -> int:
         return int(self.cell.shape[0])
 
+    @property
+    def atoms_per_structure(self) -> Tensor:
+        """(S,) int64."""
+        return torch.bincount(self.batch, minlength=self.n_structures)
+
     def edge_vectors(self) -> Tensor:
         """r_ij of every edge, (E, 3) Å; differentiable in positions and cell."""
         i, j = self.edges
@@ -47,6 +52,10 @@ class Graph:
         """Sums of per-atom values (N, ...) over the atoms of each structure, (S, ...), in float64."""
         values = values.to(torch.float64)
         return values.new_zeros((self.n_structures, *values.shape[1:])).index_add(0, self.batch, values)
+
+    def equal_shares(self, totals: Tensor) -> Tensor:
+        """Each atom's share of the total (S,) of its structure, (N,)."""
+        return (totals / self.atoms_per_structure).index_select(0, self.batch)
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on a device."""

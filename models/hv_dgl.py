@@ -129,7 +129,7 @@ class DGLHermNet(nn.Module):
         """Equal shares of the atoms in the output for their structure, (N,) float64, without any shift."""
         s = self.features(graph, element).scalars
         pooled = graph.sum_by_structure(s)
-        atoms = torch.bincount(graph.batch, minlength=graph.n_structures)[:, None].to(pooled)
+        atoms = graph.atoms_per_structure[:, None].to(pooled)
         n_ref = self.config.n_ref
         if self.config.intensive:
             pooled = pooled / atoms

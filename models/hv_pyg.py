@@ -162,8 +162,7 @@ class PyGHermNet(nn.Module):
         y = _two_layers(self.readout, self.features(graph, element).scalars).squeeze(1)
         if not self.config.intensive:
             return y
-        atoms = torch.bincount(graph.batch, minlength=graph.n_structures)
-        return (graph.sum_by_structure(y) / atoms**2).index_select(0, graph.batch)
+        return graph.equal_shares(graph.sum_by_structure(y) / graph.atoms_per_structure)
 
     def features(self, graph: Graph, element: Tensor) -> NodeFeatures:
         """Scalars (N, F) and vectors (N, 3, F) after the last layer."""

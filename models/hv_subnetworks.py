@@ -65,6 +65,7 @@ class SubNetwork(nn.Module, ABC):
     @abstractmethod
     def __init__(self, channels: int, num_rbf: int, neighbor_norm: float) -> None:
         super().__init__()
+        self.neighbor_norm = neighbor_norm
 
     @abstractmethod
     def radial(self, s: Tensor, v: Tensor | None, near: Neighborhood) -> tuple[Tensor, Tensor]:
@@ -73,6 +74,11 @@ class SubNetwork(nn.Module, ABC):
     @abstractmethod
     def angular(self, s: Tensor, v: Tensor, near: Neighborhood) -> tuple[Tensor, Tensor]:
         """Changes of s (n, F) and v (n, 3, F) of the n atoms of this element, once all atoms have the radial ones."""
+
+    def _sums(self, phi: Tensor, filters: Tensor, v: Tensor | None, near: Neighborhood) -> tuple[Tensor, Tensor]:
+        """Sums of the messages phi_j (N, 3F) filtered by (E, 3F), over the fixed norm."""
+        ds, dv = near.message_sums(phi.index_select(0, near.neighbor) * filters, v)
+        return ds / self.neighbor_norm, dv / self.neighbor_norm
 
 
 class RMConv(SubNetwork):
@@ -85,7 +91,6 @@ class RMConv(SubNetwork):
 
     def __init__(self, channels: int, num_rbf: int, neighbor_norm: float) -> None:
         super().__init__(channels, num_rbf, neighbor_norm)
-        self.neighbor_norm = neighbor_norm
         self.ms1 = xavier_linear(channels, channels)
         self.ms2 = xavier_linear(channels, 3 * channels)
         self.mv = xavier_linear(num_rbf + 1, 3 * channels, bias=False)
@@ -94,8 +99,7 @@ class RMConv(SubNetwork):
 
     def radial(self, s: Tensor, v: Tensor | None, near: Neighborhood) -> tuple[Tensor, Tensor]:
         phi = self.ms2(shifted_softplus(self.ms1(s)))
-        ds, dv = near.message_sums(phi.index_select(0, near.neighbor) * self.mv(near.radial), v)
-        return ds / self.neighbor_norm, dv / self.neighbor_norm
+        return self._sums(phi, self.mv(near.radial), v, near)
 
     def angular(self, s: Tensor, v: Tensor, near: Neighborhood) -> tuple[Tensor, Tensor]:
         atoms, channels = s.shape
@@ -116,7 +120,6 @@ class PaiNN(SubNetwork):
 
     def __init__(self, channels: int, num_rbf: int, neighbor_norm: float) -> None:
         super().__init__(channels, num_rbf, neighbor_norm)
-        self.neighbor_norm = neighbor_norm
         self.message1 = xavier_linear(channels, channels)
         self.message2 = xavier_linear(channels, 3 * channels)
         self.filters = xavier_linear(num_rbf + 1, 3 * channels, bias=False)
@@ -126,8 +129,7 @@ class PaiNN(SubNetwork):
 
     def radial(self, s: Tensor, v: Tensor | None, near: Neighborhood) -> tuple[Tensor, Tensor]:
         phi = self.message2(silu(self.message1(s)))
-        ds, dv = near.message_sums(phi.index_select(0, near.neighbor) * self.filters(near.radial), v)
-        return ds / self.neighbor_norm, dv / self.neighbor_norm
+        return self._sums(phi, self.filters(near.radial), v, near)
 
     def angular(self, s: Tensor, v: Tensor, near: Neighborhood) -> tuple[Tensor, Tensor]:
         s, v = near.own(s), near.own(v)

@@ -10,7 +10,7 @@ from typing import Any
 from .elements import element_symbols
 from .errors import ModelError
 from .hv_subnetworks import SUB_NETWORKS
-from .layers import check_energy_settings, check_neighbor_norm, check_sizes
+from .layers import check_choice, check_energy_settings, check_neighbor_norm, check_sizes, check_switch
 from .radial import check_radial_settings
 
 _ALLOWED: dict[str, Collection[str]] = {
@@ -79,13 +79,9 @@ class HVNetConfig:
 
     def _check_choices(self) -> None:
         for name, allowed in _ALLOWED.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                listed = ", ".join(map(repr, allowed))
-                raise ModelError(f"unknown HVNet {name} {value!r}: this version has {listed}")
+            check_choice(f"HVNet {name}", getattr(self, name), allowed)
         for name in ("legacy_mic", "intensive"):
-            if not isinstance(getattr(self, name), bool):
-                raise ModelError(f"{name} is {getattr(self, name)!r}: it is true or false")
+            check_switch(name, getattr(self, name))
         for name in ("n_ref", "n_relations"):
             if getattr(self, name) is not None:
                 check_sizes(**{name: getattr(self, name)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -122,10 +122,16 @@ def check_sizes(**sizes: int) -> None:
             raise ModelError(f"{name} is {size!r}: it must be a whole number of at least 1")
 
 
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     """Refuse a name that is not one of those allowed."""
-    if value not in allowed:
-        raise ModelError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, allowed))}")
+    if value not in (known := tuple(allowed)):
+        raise ModelError(f"unknown {name} {value!r}: allowed are {', '.join(map(repr, known))}")
+
+
+def check_switch(name: str, value: object) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{name} is {value!r}: it must be true or false")
 
 
 def check_neighbor_norm(norm: float) -> None:

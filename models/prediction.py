@@ -116,8 +116,7 @@ def _totals(potential: Potential, energies: Tensor, graph: Graph) -> tuple[Tenso
     shift = float(getattr(potential, "structure_shift", 0.0))
     if not shift:
         return energy, energies
-    atoms = graph.sum_by_structure(torch.ones_like(energies, dtype=torch.float64))
-    return energy + shift, energies + shift / atoms.index_select(0, graph.batch)
+    return energy + shift, energies + graph.equal_shares(torch.full_like(energy, shift))
 
 
 def _checked(energies: Tensor, graph: Graph) -> Tensor:

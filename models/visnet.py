@@ -64,8 +64,7 @@ class ViSNet(Network):
         element = self.element_index(graph.numbers)
         y: Tensor = self.atomic_energies(self._readout(graph, element)[0], element)
         if self.config.reduce == "mean":
-            atoms = graph.sum_by_structure(torch.ones_like(y))
-            y = (graph.sum_by_structure(y) / atoms**2).index_select(0, graph.batch)
+            y = graph.equal_shares(self._sum(y, graph))
         return y
 
     def properties(self, graph: Graph) -> dict[str, Tensor]:
@@ -136,7 +135,7 @@ class ViSNet(Network):
     def _sum(self, values: Tensor, graph: Graph) -> Tensor:
         sums = graph.sum_by_structure(values)
         if self.config.reduce == "mean":
-            atoms = graph.sum_by_structure(torch.ones_like(graph.numbers, dtype=torch.float64))
+            atoms = graph.atoms_per_structure
             sums = sums / (atoms if sums.ndim == 1 else atoms[:, None])
         return sums
 

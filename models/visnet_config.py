@@ -8,7 +8,7 @@ from typing import Any
 
 from .elements import element_symbols
 from .errors import ModelError
-from .layers import ACTIVATIONS, check_choice, check_energy_settings, check_neighbor_norm, check_sizes
+from .layers import ACTIVATIONS, check_choice, check_energy_settings, check_neighbor_norm, check_sizes, check_switch
 from .radial import check_radial_settings
 
 HEADS = ("scalar", "dipole", "electronic_spatial_extent", "vector")
@@ -95,8 +95,7 @@ class ViSNetConfig:
         check_choice("reduce", self.reduce, ("add", "mean"))
         check_choice("head", self.head, HEADS)
         for name in ("trainable_rbf", "trainable_vecnorm"):
-            if not isinstance(getattr(self, name), bool):
-                raise ModelError(f"{name} is {getattr(self, name)!r}: it must be true or false")
+            check_switch(name, getattr(self, name))
 
     def _check_head(self) -> None:
         if not (isinstance(self.structure_shift, int | float) and math.isfinite(self.structure_shift)):
