@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import stat
 import struct
 import sys
 import uuid
@@ -22,6 +21,7 @@ from torch import Tensor
 from mlcalc.errors import ModelFileError
 from mlcalc.foreign_files import IMPORT_REMEDY, describe_foreign
 from mlcalc.model_info import canonical_json, strict_json
+from mlcalc.regular_files import opened
 
 MAX_HEADER = 4 * 2**20  # bytes
 MAX_FILE = 512 * 2**20  # bytes; the networks of this program stay far below
@@ -140,24 +140,8 @@ def _sync_folder(folder: Path) -> None:
 
 def read_container(path: Path) -> Container:
     """The file, read once and only after its size and header length were found possible."""
-    try:
-        _check_regular(path)
-        with path.open("rb") as file:
-            return _read(file, path, os.fstat(file.fileno()).st_size)  # of this file, not of one that replaces it
-    except FileNotFoundError:
-        raise ModelFileError(f"model file {path} does not exist: check the path") from None
-    except PermissionError:
-        raise ModelFileError(f"model file {path} may not be read (permission denied): ask for read access") from None
-    except OSError as error:
-        raise ModelFileError(f"model file {path} cannot be read: {error.strerror or error}; check the disk") from error
-
-
-def _check_regular(path: Path) -> None:
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ModelFileError(f"{path} is a folder: name the .safetensors model file in it")
-    if not stat.S_ISREG(mode):
-        raise ModelFileError(f"{path} is not a regular file (a device, pipe or socket): name a .safetensors model file")
+    with opened(path, "model file", ".safetensors model file") as file:
+        return _read(file, path, os.fstat(file.fileno()).st_size)  # of this file, not of one that replaces it
 
 
 def _read(file: BinaryIO, path: Path, size: int) -> Container:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 from mlcalc.errors import ConfigError, ModelFileError
 from mlcalc.foreign_files import EXECUTES, describe_download, zip_kind
 from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle, check_protocol
+from mlcalc.regular_files import opened
 
 MAX_FILE = 2 * 2**30  # bytes; with the optimizer's state, checkpoints of these networks stay below
 MAX_VALUES = 1_000_000
@@ -119,28 +119,14 @@ def _check_sharing(tensors: Mapping[str, Tensor], origin: str) -> None:
 
 
 def _bytes_of(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ModelFileError(f"{path} is a folder: name the checkpoint file in it")
-        if not stat.S_ISREG(mode):
-            raise ModelFileError(f"{path} is not a regular file (a device, pipe or socket): name a checkpoint file")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_FILE:
-                raise ModelFileError(
-                    f"checkpoint {path} holds {size} bytes, more than the {MAX_FILE} that are read: save its "
-                    "state_dict and hyper_parameters without the optimizer's state"
-                )
-            raw = file.read(size + 1)
-    except ModelFileError:
-        raise
-    except FileNotFoundError:
-        raise ModelFileError(f"checkpoint {path} does not exist: check the path") from None
-    except PermissionError:
-        raise ModelFileError(f"checkpoint {path} may not be read (permission denied): ask for read access") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise ModelFileError(f"checkpoint {path} cannot be read ({error}): check the path and the disk") from error
+    with opened(path, "checkpoint", "checkpoint file") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE:
+            raise ModelFileError(
+                f"checkpoint {path} holds {size} bytes, more than the {MAX_FILE} that are read: save its "
+                "state_dict and hyper_parameters without the optimizer's state"
+            )
+        raw = file.read(size + 1)
     if not raw:
         raise ModelFileError(f"checkpoint {path} is empty (0 bytes): copy or download it again")
     return raw
