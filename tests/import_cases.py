@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from ase import Atoms
-from checkpoint_files import CUTOFF
+from ase import units as ase_units
+from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, pyg_hermnet, visnet
 
 from mlcalc import import_checkpoint
 from mlcalc.errors import ModelFileError
@@ -21,6 +22,14 @@ from mlcalc.models.registry import build_network
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data in {SHARED}")
 WATER = Atoms("OH2", positions=[[0, 0, 0], [0.96, 0.1, 0], [-0.3, 0.9, 0.2]])
+
+# What the original codes would have saved, and what the import is told of it.
+KCAL = ase_units.kcal / ase_units.mol
+DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
+GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
+HO: dict[str, Any] = {"elements": ["H", "O"]}
+SETTINGS: dict[str, Any] = {"settings": PYG_SETTINGS} | HO
+SAVED = {"model_params": DGL, "rc": CUTOFF, "trn_mean": -7.5}
 
 
 def prediction(network: Network, atoms: Atoms = WATER, *, forces: bool = True) -> Prediction:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoint_files import CUTOFF, dgl_hermnet, written
+from checkpoint_files import CUTOFF, written
+from import_cases import DGL, GIVEN
 
 from mlcalc import import_checkpoint
 from mlcalc.errors import ConfigError
 
-DGL = dgl_hermnet()
-GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
 ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"units": 3}, "units is 3: give a text"),
     ({"quantity": 5}, "quantity is 5: give a text"),

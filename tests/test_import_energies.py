@@ -7,19 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from ase import units as ase_units
-from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, pyg_hermnet, visnet, written
-from import_cases import WATER, energy, prediction
+from checkpoint_files import CUTOFF, lightning, visnet, written
+from import_cases import DGL, GIVEN, HO, KCAL, VISNET, WATER, energy, prediction
 
 from mlcalc import import_checkpoint
 from mlcalc.errors import ConfigError, ModelFileError, PhysicsWarning
-
-KCAL = ase_units.kcal / ase_units.mol
-DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
-GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
-HO: dict[str, Any] = {"elements": ["H", "O"]}
-SETTINGS: dict[str, Any] = {"settings": PYG_SETTINGS} | HO
-SAVED = {"model_params": DGL, "rc": CUTOFF, "trn_mean": -7.5}
 
 
 def test_vertex_type_that_the_main_branch_ignores(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from checkpoint_files import MASSES, PYG_SETTINGS, lightning, visnet, written
-from import_cases import energy, prediction
+from import_cases import HO, energy, prediction
 
 from mlcalc import import_checkpoint, load_model, save_model
 from mlcalc.errors import ModelFileError, PhysicsWarning
 from mlcalc.scope import Scope
 
-HO: dict[str, Any] = {"elements": ["H", "O"]}
 STATE = visnet()
 TABLE, INITIAL = "prior_model.atomref.weight", "prior_model.initial_atomref"
 BARE = {name: tensor for name, tensor in STATE.items() if not name.startswith("prior_model")}

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from checkpoint_files import CUTOFF, dgl_hermnet, lightning, rezipped, saved, visnet, written
 from import_cases import refused
+from model_bytes import unreadable
 from test_model_damage import Payload, hostile
 
 from mlcalc import import_checkpoint
@@ -57,15 +58,11 @@ def test_pickle_protocols(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pt", STATE)
-    path.chmod(0)
-    user = os.geteuid()
-    try:
-        if user == 0:
-            os.seteuid(65534)  # permissions do not bind root
-        with pytest.raises(ModelFileError, match=r"may not be read \(permission denied\): ask for read access"):
-            import_checkpoint(path)
-    finally:
-        os.seteuid(user)
+    with (
+        unreadable(path),
+        pytest.raises(ModelFileError, match=r"may not be read \(permission denied\): ask for read access"),
+    ):
+        import_checkpoint(path)
 
 
 FOREIGN = {

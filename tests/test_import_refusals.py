@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase import units as ase_units
-from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, old_readout, pyg_hermnet, visnet, written
+from checkpoint_files import CUTOFF, PYG_SETTINGS, dgl_hermnet, lightning, old_readout, visnet, written
+from import_cases import DGL, GIVEN, HO, PYG, SAVED, SETTINGS, VISNET
 
 from mlcalc import import_checkpoint
 from mlcalc.errors import ModelFileError
-
-KCAL = ase_units.kcal / ase_units.mol
-DGL, PYG, VISNET = dgl_hermnet(), pyg_hermnet(), visnet()
-GIVEN: dict[str, Any] = {"cutoff": CUTOFF, "energy_shift": 0.0}
-HO: dict[str, Any] = {"elements": ["H", "O"]}
-SETTINGS: dict[str, Any] = {"settings": PYG_SETTINGS} | HO
-SAVED = {"model_params": DGL, "rc": CUTOFF, "trn_mean": -7.5}
 
 
 def without(content: dict[str, Any], *names: str) -> dict[str, Any]:

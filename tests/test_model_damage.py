@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from model_bytes import edited, everywhere, good_file, refused, split
+from model_bytes import edited, everywhere, good_file, refused, split, unreadable
 from safetensors import SafetensorError
 from torch import nn
 
@@ -37,15 +37,11 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(good_file("hvnet"))
-    path.chmod(0)
-    user = os.geteuid()
-    try:
-        if user == 0:
-            os.seteuid(65534)  # permissions do not bind root
-        with pytest.raises(ModelFileError, match=r"may not be read \(permission denied\): ask for read access"):
-            load_model(path)
-    finally:
-        os.seteuid(user)
+    with (
+        unreadable(path),
+        pytest.raises(ModelFileError, match=r"may not be read \(permission denied\): ask for read access"),
+    ):
+        load_model(path)
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
