@@ -1,0 +1,42 @@
+"""How kernels are compiled: without the GIL, kept on disk, and never used after any of their sources has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core.caching import FunctionCache
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+# sums may be reordered and multiplications fused, but NaN and infinity stay what they are
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_DIGEST = _sources()
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Compiled code on disk; numba alone would not see that a function of another file, inlined here, has changed."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return *super()._index_key(sig, codegen), _DIGEST
+
+
+def kernel(function: _Function) -> _Function:
+    """The function, compiled at its first call for the types of its arguments."""
+    dispatcher = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except RuntimeError:  # no folder to write to: compiled anew in every process
+        pass
+    return dispatcher  # type: ignore[no-any-return]
