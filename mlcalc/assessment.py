@@ -122,6 +122,7 @@ def assess(
     *,
     dtype: str = "float64",
     device: str = "cpu",
+    kernels: str = "auto",
     progress: bool = False,
 ) -> Assessment:
     """Predictions of the potential for labeled frames, next to their labels; stress only of frames that have it."""
@@ -139,6 +140,7 @@ def assess(
             stress=labeled,
             dtype=dtype,
             device=device,
+            kernels=kernels,
             names=[f"frame {k}" for k in chosen],
             progress=progress and bool(chosen),
         )

@@ -6,14 +6,15 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlcalc.errors import ConfigError, DeviceError, NonFiniteResultError, OutOfMemoryError
-from mlcalc.models import Graph, Network, Potential, Prediction, predict
+from mlcalc.models import Graph, Network, Potential, Prediction
 from mlcalc.models.network import NodeFeatures
+from mlcalc.paths import choose_path
 from mlcalc.scope import Scope
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -56,12 +57,21 @@ def check_distance(min_distance: float) -> None:
 
 
 class Engine:
-    """A potential made ready for evaluation: own copy of the weights, on one device, in one precision.
+    """A potential made ready for evaluation: own copy of the weights, on one device, in one precision, by one path.
 
+    kernels: "auto" for the fastest path there is; "fused" for it or an error that says why there is none; "torch" for
+    autograd, the reference; "compile" for torch.compile, whose first calls take minutes.
     Holds no state between calls, so that calculators in several threads may share one.
     """
 
-    def __init__(self, potential: Potential, *, device: str | torch.device = "cpu", dtype: str = "float64") -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float64",
+        kernels: str = "auto",
+    ) -> None:
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
         if not (callable(potential) and hasattr(potential, "cutoff")):
             raise ConfigError(
@@ -73,13 +83,33 @@ class Engine:
             potential = cast("Potential", network)
         self.potential = potential
         self.scope = Scope.of(potential)
+        self.kernels = kernels
+        self._path, self.why = choose_path(potential, self.device, self.dtype, kernels)
+
+    @property
+    def path(self) -> str:
+        """Name of the path that evaluates; `why` says why it is not the fastest, and is empty where it is."""
+        return self._path.name
+
+    def __repr__(self) -> str:
+        dtype, threads = str(self.dtype).removeprefix("torch."), torch.get_num_threads()
+        where = f"{self.device}, {threads} threads" if self.device.type == "cpu" else str(self.device)
+        why = f" ({self.why})" if self.why else ""
+        return f"<Engine of {type(self.potential).__name__}: {self.path}{why}; {dtype} on {where}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_path"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)  # a path may hold compiled code and locks: copies make their own
+        self._path, self.why = choose_path(self.potential, self.device, self.dtype, self.kernels)
 
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """Predictions on the CPU in float64; only finite numbers come back.
 
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
-        result = self._within_memory(graph, lambda there: predict(self.potential, there, forces=forces, stress=stress))
+        result = self._within_memory(graph, lambda: self._path.evaluate(graph, forces=forces, stress=stress))
         values = {field.name: _to_cpu(getattr(result, field.name)) for field in fields(Prediction)}
         _check_finite(values, graph)
         return Prediction(**values)
@@ -88,14 +118,14 @@ class Engine:
         """State of the atoms after the last layer, on the CPU in float64 and finite; errors as those of `evaluate`."""
         network = cast("Network", self.potential)
         with torch.no_grad():
-            features = self._within_memory(graph, network.node_features)
+            features = self._within_memory(graph, lambda: network.node_features(graph.to(self.device)))
         values = {"scalars": _to_cpu(features.scalars), "vectors": _to_cpu(features.vectors)}
         _check_finite(values, graph)
         return NodeFeatures(**values)  # type: ignore[arg-type]  # scalars are never None
 
-    def _within_memory(self, graph: Graph, compute: Callable[[Graph], _Result]) -> _Result:
+    def _within_memory(self, graph: Graph, compute: Callable[[], _Result]) -> _Result:
         try:
-            return compute(graph.to(self.device))
+            return compute()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory(graph, self.device) from error
         except RuntimeError as error:

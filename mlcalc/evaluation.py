@@ -44,6 +44,7 @@ def evaluate(
     stress: bool = False,
     device: str | torch.device = "cpu",
     dtype: str = "float64",
+    kernels: str = "auto",
     edges_per_batch: int = 20_000,
     neighbor_backend: str = "matscipy",
     min_distance: float = MIN_DISTANCE,
@@ -59,7 +60,7 @@ def evaluate(
     quantity than the energy have no forces, asked for or not, and refuse to give stress.
     """
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
-    engine = Engine(potential, device=device, dtype=dtype)
+    engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
     if stress and not engine.scope.is_potential:
         raise engine.scope.unavailable("stress")
     batches = Batches(engine, edges_per_batch, neighbor_backend, min_distance, max_edges)

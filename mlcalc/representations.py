@@ -42,7 +42,7 @@ def atom_representations(
     without direction units.
     """
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
-    engine = Engine(potential, device=device, dtype=dtype)
+    engine = Engine(potential, device=device, dtype=dtype, kernels="torch")  # the only path that shows states
     if not isinstance(engine.potential, Network):
         raise ConfigError(
             f"{type(engine.potential).__name__} is no Network of mlcalc.models, and so has no direction units to show: "

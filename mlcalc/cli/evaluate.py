@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option
+from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option, kernels_option
 from mlcalc.cli.outputs import PICTURES, check_output
 from mlcalc.cli.tables import table
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--compression-positive", is_flag=True, help="Signs are VASP's, opposite to ASE's.")
 @dtype_option("float64")
 @device_option
+@kernels_option
 def eval_command(
     *,
     model: str,
@@ -47,6 +48,7 @@ def eval_command(
     forces_key: str,
     dtype: str,
     device: str,
+    kernels: str,
     **stress: Any,
 ) -> None:
     """MAE and RMSE of energy per atom (meV), force components (meV/Å) and stress (GPa), overall and by group.
@@ -75,7 +77,8 @@ def eval_command(
         frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
     )
     with cautions_on_stderr():
-        assessment = assess(network, labeled, dtype=dtype, device=device, progress=not as_json and sys.stderr.isatty())
+        progress = not as_json and sys.stderr.isatty()
+        assessment = assess(network, labeled, dtype=dtype, device=device, kernels=kernels, progress=progress)
     # The numbers first: a plot that fails must not lose them.
     if as_json:
         about = {"model": model, "data": frames, "dtype": dtype}

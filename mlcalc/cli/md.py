@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file
+from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, kernels_option
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -46,6 +46,7 @@ ENSEMBLES = ("nve", "berendsen", "bussi")
 @click.option("--skin", type=float, default=1.0, show_default=True, help="Of the neighbor list, Å; changes speed only.")
 @dtype_option("float64")
 @device_option
+@kernels_option
 @click.option("--no-plot", is_flag=True, help="Do not draw DIR/md.png.")
 def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> None:
     """Molecular dynamics of STRUCTURE with a trained potential, written to a folder.
@@ -102,7 +103,7 @@ def _prepared(structure: str, settings: dict[str, Any]) -> Atoms:
         atoms = atoms.repeat(supercell)
     from mlcalc.calculator import MLCalculator
 
-    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "skin", "min_distance")}
+    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "kernels", "skin", "min_distance")}
     atoms.calc = MLCalculator(model.pop("model"), **model)
     atoms.calc.engine.scope.require_potential("molecular dynamics")
     return atoms

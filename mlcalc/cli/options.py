@@ -48,4 +48,12 @@ def dtype_option(default: str) -> Decorator:
     )
 
 
+kernels_option: Decorator = click.option(
+    "--kernels",
+    type=click.Choice(["auto", "fused", "torch", "compile"]),
+    default="auto",
+    show_default=True,
+    help="How the network is computed; changes speed only.",
+)
+
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

@@ -1,0 +1,115 @@
+"""How much memory an evaluation takes, and how much there is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlcalc.models import Graph, Potential
+from mlcalc.models.elements import atomic_number
+
+__all__ = ["SavedBytes", "available_memory"]
+
+MEMORY_INFO = Path("/proc/meminfo")
+CONTROL_GROUPS = (  # (limit, use) of versions 2 and 1; "max" or a huge number where there is no limit
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+_SIZES = ((8, 24), (8, 56), (16, 56))  # atoms and edges of the structures that are measured
+_BACKWARD = 1.35  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
+_UNKNOWN = 1_000_000  # bytes per edge and atom of a potential that cannot be measured: more than any network takes
+
+
+class SavedBytes:
+    """What autograd keeps of a call, from three structures of a few atoms; measured when first asked for."""
+
+    def __init__(self, potential: Potential, device: torch.device) -> None:
+        self._potential, self._device = potential, device
+        self._lock = threading.Lock()
+        self._coefficients: tuple[float, float, float] | None = None
+
+    def peak(self, atoms: int, edges: int) -> int:
+        """Peak bytes of energies and forces of so many atoms and edges."""
+        if self._coefficients is None:
+            with self._lock:
+                self._coefficients = self._coefficients or self._measured()
+        per_atom, per_edge, fixed = self._coefficients
+        return int(_BACKWARD * (per_atom * atoms + per_edge * edges + fixed))
+
+    def _measured(self) -> tuple[float, float, float]:
+        try:
+            kept = [self._kept(_small_graph(self._potential, atoms, edges)) for atoms, edges in _SIZES]
+        except Exception:  # a Potential may refuse a structure for whatever reason: then nothing is known
+            return _UNKNOWN, _UNKNOWN, 0.0
+        rows = [(atoms, edges, 1.0) for atoms, edges in _SIZES]
+        per_atom, per_edge, fixed = np.linalg.solve(np.array(rows), np.array(kept, dtype=np.float64))
+        return max(float(per_atom), 0.0), max(float(per_edge), 0.0), max(float(fixed), 0.0)
+
+    def _kept(self, graph: Graph) -> int:
+        """Bytes of all tensors kept for the backward pass, each storage once and the network's own not."""
+        parameters: Any = getattr(self._potential, "parameters", tuple)
+        own = {parameter.untyped_storage().data_ptr() for parameter in parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        there = graph.to(self._device)
+        there.positions.requires_grad_(True)
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            energies = self._potential(there)
+        total = sum(kept.values())
+        del energies  # until here it keeps the storages from being given to others
+        return total
+
+
+def _small_graph(potential: Potential, atoms: int, edges: int) -> Graph:
+    """A cluster of the model's elements with so many edges, both directions of each pair among them."""
+    elements = getattr(potential, "elements", None) or ("H",)
+    rng = np.random.default_rng(0)
+    positions = np.arange(atoms)[:, None] * [0.1, 0.0, 0.0] + rng.uniform(0.0, 0.3, (atoms, 3))
+    pairs = [(i, (i + step) % atoms) for step in range(1, atoms // 2) for i in range(atoms)][: edges // 2]
+    directed = sorted([*pairs, *[(j, i) for i, j in pairs]])
+    return Graph(
+        numbers=torch.tensor([atomic_number(elements[k % len(elements)]) for k in range(atoms)]),
+        positions=torch.tensor(positions * potential.cutoff * 8 / atoms),
+        cell=torch.zeros(1, 3, 3, dtype=torch.float64),
+        edges=torch.tensor(directed, dtype=torch.int64).T.contiguous(),
+        shifts=torch.zeros(len(directed), 3, dtype=torch.float64),
+        batch=torch.zeros(atoms, dtype=torch.int64),
+    )
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that an evaluation may still take on the device: free memory, or less where a control group limits it."""
+    if device.type == "cuda":
+        free = int(torch.cuda.mem_get_info(device)[0])
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + int(cached)
+    limits = [_free(), *(_left(limit, used) for limit, used in CONTROL_GROUPS)]
+    return int(min(limit for limit in limits if limit is not None) if any(limits) else 2**62)
+
+
+def _free() -> int | None:
+    """MemAvailable of the machine."""
+    try:
+        lines = MEMORY_INFO.read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(found[0]) if found else None
+
+
+def _left(limit: Path, used: Path) -> int | None:
+    """What a control group still allows; None where it has no limit."""
+    try:
+        return max(int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")), 0)
+    except (OSError, ValueError):  # no such group, or "max"
+        return None

@@ -1,0 +1,136 @@
+"""The ways to evaluate a model on a graph, and which of them runs."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from mlcalc.errors import ConfigError
+from mlcalc.memory import SavedBytes
+from mlcalc.models import Graph, Network, Potential, Prediction, predict
+
+__all__ = ["KERNELS", "CompiledPath", "EvaluationPath", "TorchPath", "choose_path"]
+
+KERNELS = ("auto", "fused", "torch", "compile")
+_NUMBA = ("numba", "llvmlite", "mlcalc.kernels")
+
+
+class EvaluationPath(Protocol):
+    """One way to evaluate one model; holds nothing of a call once it has returned, so that threads may share it."""
+
+    name: str  # for people
+
+    def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
+        """What `predict` gives for the graph, in float64, on any device."""
+        ...
+
+    def memory(self, atoms: int, edges: int) -> int:
+        """About how many bytes one call takes at its peak, beyond the process as it is."""
+        ...
+
+
+class TorchPath:
+    """The reference: `predict` with torch's operations and autograd, for any Potential."""
+
+    name = "torch autograd"
+
+    def __init__(self, potential: Potential, device: torch.device) -> None:
+        self._potential, self._device = potential, device
+        self._saved = SavedBytes(potential, device)
+
+    def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
+        """What `predict` gives."""
+        return predict(self._potential, graph.to(self._device), forces=forces, stress=stress)
+
+    def memory(self, atoms: int, edges: int) -> int:
+        """Peak bytes of one call: what autograd keeps for the backward pass, and its temporaries."""
+        return self._saved.peak(atoms, edges)
+
+
+class CompiledPath(TorchPath):
+    """The network through torch.compile, for one kind of graph of any size; the first calls take minutes."""
+
+    name = "torch.compile"
+
+    def __init__(self, network: Network, device: torch.device) -> None:
+        super().__init__(cast("Potential", network), device)
+        self._compiled = _Compiled(network)
+        self._compiling = threading.Lock()  # torch's compiler is not made for several threads
+
+    def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
+        """What `predict` gives for the compiled network."""
+        with self._compiling:
+            return predict(self._compiled, graph.to(self._device), forces=forces, stress=stress)
+
+
+class _Compiled:
+    """A network as a Potential whose arithmetic torch has compiled."""
+
+    def __init__(self, network: Network) -> None:
+        self.cutoff, self.structure_shift = network.cutoff, network.structure_shift
+
+        def energies(tensors: tuple[Tensor, ...]) -> Any:
+            return network(Graph(*tensors))
+
+        self._energies: Any = torch.compile(energies, dynamic=True)
+
+    def __call__(self, graph: Graph) -> Tensor:
+        energies: Tensor = self._energies(tuple(getattr(graph, field.name) for field in fields(Graph)))
+        return energies
+
+
+def choose_path(
+    potential: Potential, device: torch.device, dtype: torch.dtype, kernels: str
+) -> tuple[EvaluationPath, str]:
+    """The path that `kernels` asks for, and why it is not the fastest there could be; empty if it is.
+
+    Raises ConfigError for an unknown word, and for kernels that this model does not have.
+    """
+    if kernels not in KERNELS:
+        raise ConfigError(f"kernels = {kernels!r} is not known: choose one of {', '.join(KERNELS)}")
+    if kernels == "torch":
+        return TorchPath(potential, device), "kernels='torch' was asked for"
+    if kernels == "compile":
+        if (reason := _not_differentiated(potential)) is not None:
+            raise ConfigError(f"kernels='compile' is not possible: {reason}. Use kernels='auto'")
+        return CompiledPath(cast("Network", potential), device), "kernels='compile' was asked for"
+    found = _fused(potential, device, dtype)
+    if not isinstance(found, str):
+        return found, ""
+    if kernels == "fused":
+        raise ConfigError(f"kernels='fused' is not possible: {found}. Use kernels='auto'")
+    return TorchPath(potential, device), found
+
+
+def _not_differentiated(potential: Potential) -> str | None:
+    """Why no path but the reference can take the model, or None."""
+    if not isinstance(potential, Network):
+        return f"{type(potential).__name__} is no network of mlcalc.models"
+    if potential.quantity != "energy":
+        return f"the model predicts {potential.quantity}, not the energy"
+    return None
+
+
+def _fused(potential: Potential, device: torch.device, dtype: torch.dtype) -> EvaluationPath | str:
+    """The fused kernels for this network and device, or why there are none."""
+    if (reason := _not_differentiated(potential)) is not None:
+        return f"no fused kernels: {reason}"
+    network = cast("Network", potential)
+    try:
+        if device.type == "cuda":
+            from mlcalc.gpu import cuda_path
+
+            return cuda_path(network, device, dtype)
+        from mlcalc.kernels import fused_path
+
+        return fused_path(network, dtype)
+    except ImportError as error:
+        if device.type == "cuda" and error.name == "mlcalc.gpu":
+            return "no fused kernels: there are none for CUDA in this version"
+        if error.name is None or error.name.startswith(_NUMBA):
+            return f"no fused kernels: numba is not installed, or does not load ({error}). pip install numba"
+        raise
