@@ -1,0 +1,1 @@
+"""Time, memory and accuracy of the engine and of other codes: `python -m benchmarks --help`."""
