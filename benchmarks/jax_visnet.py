@@ -20,8 +20,7 @@ class JaxViSNet:
     """One compiled function per structure, without padding: the shapes of the timed calls do not change."""
 
     def __init__(self, case: Case, structures: list[Atoms]) -> None:
-        flags = f"--xla_cpu_multi_thread_eigen={'true' if case.threads > 1 else 'false'}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags} intra_op_parallelism_threads={case.threads}"
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: case.threads])  # XLA starts a thread per core
         import jax
 
         jax.config.update("jax_enable_x64", case.dtype == "float64")
