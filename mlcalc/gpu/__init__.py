@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from mlcalc.gpu.capture import CapturedPath, cuda_path
+from mlcalc.gpu.neighbors import DeviceNeighborList
+from mlcalc.gpu.step import ResidentPotential, Step
 
-__all__ = ["CapturedPath", "cuda_path"]
+__all__ = ["CapturedPath", "DeviceNeighborList", "ResidentPotential", "Step", "cuda_path"]

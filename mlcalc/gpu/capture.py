@@ -67,8 +67,8 @@ class CapturedPath:
         self.name = "CUDA graphs" + ("" if kernels == "torch" else f", {kernels}")
         self.why = ""  # why nothing is captured any more, once a capture has failed
         self._device, self._matmul = device, matmul
-        self._plain = _placed(network, device, dtype)
-        self._network = StaticNetwork(_placed(network, device, dtype), kernels)
+        self._plain = placed(network, device, dtype)
+        self._network = StaticNetwork(placed(network, device, dtype), kernels)
         self._recorder = Recorder(device)
         self._captured: OrderedDict[_Key, _Captured] = OrderedDict()
         self._lock = threading.RLock()
@@ -185,6 +185,7 @@ def _holds(known: _Key, needed: _Key) -> bool:
     return room and known[0].edges <= _LARGEST_EXCESS * needed[0].edges
 
 
-def _placed(potential: Potential, device: torch.device, dtype: torch.dtype) -> Potential:
+def placed(potential: Potential, device: torch.device, dtype: torch.dtype) -> Potential:
+    """A copy of the potential on the device, in the precision, that nothing is learned by."""
     network = copy.deepcopy(cast("nn.Module", potential)).to(device, dtype).eval().requires_grad_(False)
     return cast("Potential", network)

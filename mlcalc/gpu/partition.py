@@ -32,7 +32,7 @@ def needs_parts(potential: Potential) -> bool:
 
 def part_sizes(graph: Graph, network: HVNet) -> tuple[int, ...]:
     """Padded numbers of atoms and of edges of each element, in Parts' order."""
-    element = _elements(graph, network)
+    element = element_of(graph.numbers, network)
     kinds = len(network.elements)
     atoms = torch.bincount(element, minlength=kinds)
     edges = torch.bincount(element.index_select(0, graph.edges[0]), minlength=kinds)
@@ -41,21 +41,23 @@ def part_sizes(graph: Graph, network: HVNet) -> tuple[int, ...]:
 
 def parts_of(graph: Graph, network: HVNet, sizes: tuple[int, ...], padded: Sizes) -> Parts:
     """The real graph's atoms and edges by element, filled up with the last atom and edge of the padded one: dummies."""
-    element = _elements(graph, network)
+    element = element_of(graph.numbers, network)
     center = element.index_select(0, graph.edges[0])
     kinds = len(network.elements)
     atoms, edges = padded.atoms - 1, padded.edges - 1
     return Parts(
-        tuple(_filled(element == kind, sizes[kind], atoms) for kind in range(kinds)),
-        tuple(_filled(center == kind, sizes[kinds + kind], edges) for kind in range(kinds)),
+        tuple(filled(element == kind, sizes[kind], atoms) for kind in range(kinds)),
+        tuple(filled(center == kind, sizes[kinds + kind], edges) for kind in range(kinds)),
     )
 
 
-def _elements(graph: Graph, network: HVNet) -> Tensor:
-    return network.element_index.table.to(graph.numbers.device)[graph.numbers]
+def element_of(numbers: Tensor, network: HVNet) -> Tensor:
+    """Place of each atom's element in the network's list, (N,), on the device of the numbers."""
+    return network.element_index.table.to(numbers.device)[numbers]
 
 
-def _filled(mine: Tensor, size: int, dummy: int) -> Tensor:
+def filled(mine: Tensor, size: int, dummy: int) -> Tensor:
+    """Indices where `mine` is true, filled up to the size with the dummy's."""
     found = mine.nonzero().squeeze(1)
     return torch.cat([found, found.new_full((size - len(found),), dummy)])
 

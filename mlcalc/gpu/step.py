@@ -1,0 +1,157 @@
+"""A whole energy-and-forces call of molecular dynamics on the device: one replay and one wait per step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mlcalc.errors import ConfigError, NonFiniteError, NonFiniteResultError
+from mlcalc.gpu.capture import StaticNetwork, placed
+from mlcalc.gpu.cells import DevicePairs, squared_lengths
+from mlcalc.gpu.gradients import stress_of
+from mlcalc.gpu.neighbors import DeviceNeighborList, Periodicity
+from mlcalc.gpu.obstacles import capture_obstacle
+from mlcalc.gpu.padding import Sizes, bucket
+from mlcalc.gpu.partition import Parts, element_of, filled
+from mlcalc.gpu.precision import check_matmul, matmul_precision
+from mlcalc.gpu.recording import Recorder
+from mlcalc.gpu.step_buffers import StepBuffers
+from mlcalc.models import HVNet, Potential
+from mlcalc.neighbor_search import squared_threshold
+
+_MARGIN = 1.05  # room for this many times the edges of the moment, so that their number may change
+_ATTEMPTS = 4  # a new list, then more room for edges, with one to spare
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one call gives; the forces stay where they were computed."""
+
+    energy: float  # eV
+    forces: Tensor  # (N, 3) eV/Å, float64
+    stress: Tensor | None  # (6,) eV/Å^3
+
+
+class ResidentPotential:
+    """Energies and forces of one system whose neighbor list, padded graph and network never leave the device.
+
+    A call copies the positions in, replays one captured graph (distances of the candidate pairs, those within the
+    cutoff written behind each other into a buffer of fixed size, the network, its gradient) and reads back one row
+    of numbers: the energy, how far atoms have moved since the list was made, and how many edges there were.  Where the
+    list was outdated, or the buffer too small, the result is thrown away and the call repeated with a new one.
+
+    On the CPU nothing is captured, but all else is the same.  One instance serves one thread and one trajectory.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        numbers: Tensor,
+        pbc: Periodicity,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        skin: float = 1.0,
+        stress: bool = False,
+        matmul: str = "ieee",
+        kernels: str = "torch",
+    ) -> None:
+        check_matmul(matmul, dtype)
+        if obstacle := capture_obstacle(potential):
+            raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {obstacle}")
+        self._network = StaticNetwork(placed(potential, device, dtype), kernels)
+        self._shift = float(getattr(potential, "structure_shift", 0.0))
+        self._numbers, self._pbc, self._stress = numbers.to(device), pbc, stress
+        self._device, self._matmul = device, matmul
+        self._recorder = Recorder(device)
+        self.neighbors = DeviceNeighborList(self._network.potential.cutoff, skin=skin)
+        self.captures = 0  # so far
+        self._region = torch.zeros_like(self._numbers)  # of each atom: the part of the edge buffer for its edges
+        self._room = [0]  # edges in each of these parts
+        if self._network.partition is not None:
+            self._region = element_of(self._numbers, cast("HVNet", self._network.potential))
+            self._room *= len(cast("HVNet", self._network.potential).elements)
+        self._buffers: StepBuffers | None = None
+        self._run: Callable[[], Tensor] | None = None
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Step:
+        """Energy and forces for positions (N, 3) Å on any device and a cell (3, 3) Å on the CPU, float64.
+
+        Raises NonFiniteError for such positions, NonFiniteResultError.
+        """
+        there = positions.to(self._device, torch.float64)
+        for _ in range(_ATTEMPTS):
+            run, buffers = self._recorded(there, cell)
+            motion = self.neighbors.allowed_motion(cell)
+            buffers.move(there, cell, motion.deformation)
+            row = run()
+            energy, moved, *edges = row[: 2 + len(self._room)].tolist()  # the one wait
+            if not (motion.limit > 0 and moved <= motion.limit**2):  # true for NaN
+                self._search(there, cell)
+            elif any(found > room for found, room in zip(edges, self._room, strict=True)):
+                self._run = None
+            elif math.isfinite(energy):
+                return self._step(energy, row, cell)
+            else:
+                break
+        raise NonFiniteResultError(
+            f"the model returned NaN or infinity as energy for a structure of {len(self._numbers)} atoms, or atoms "
+            "moved without end: the structure lies outside what the model can describe. Look at the last good frame"
+        )
+
+    def _step(self, energy: float, row: Tensor, cell: Tensor) -> Step:
+        numbers, atoms = row[2 + len(self._room) :].clone(), len(self._numbers)
+        stress = stress_of(numbers[3 * atoms :].view(1, 3, 3), cell[None])[0] if self._stress else None
+        return Step(energy + self._shift, numbers[: 3 * atoms].view(atoms, 3), stress)
+
+    def _search(self, positions: Tensor, cell: Tensor) -> DevicePairs:
+        if not bool(torch.isfinite(positions).all()):
+            raise NonFiniteError("positions hold NaN or infinity: the trajectory has broken down, or was read wrongly")
+        found = self.neighbors.search(positions, cell, self._pbc)
+        if self._buffers is None or not self._buffers.load(found, positions):
+            self._run = None
+        return found
+
+    def _recorded(self, positions: Tensor, cell: Tensor) -> tuple[Callable[[], Tensor], StepBuffers]:
+        if self._run is not None and self._buffers is not None:
+            return self._run, self._buffers
+        found = self.neighbors.candidates or self._search(positions, cell)
+        lengths = squared_lengths(positions, cell.to(self._device), found.i, found.j, found.shifts)
+        regions = self._region[found.i[lengths < squared_threshold(self.neighbors.cutoff)]]
+        edges = torch.bincount(regions, minlength=len(self._room)).tolist()
+        self._room = [max(room, _roomy(count)) for room, count in zip(self._room, edges, strict=True)]
+        buffers = StepBuffers(self._numbers, self._region, self._room, self.neighbors.cutoff, len(found.i))
+        buffers.load(found, self.neighbors.positions)
+        buffers.move(positions, cell, torch.eye(3, dtype=torch.float64))
+        parts = self._parts(buffers.sizes)
+        with matmul_precision(self._matmul):
+            self._run = self._recorder.record(lambda: self._row(buffers, parts))
+        self._buffers = buffers
+        self.captures += 1
+        return self._run, buffers
+
+    def _row(self, buffers: StepBuffers, parts: Parts | None) -> Tensor:
+        """Everything a step gives, behind each other: energy, motion, edges, forces and strain gradient."""
+        graph, counts = buffers.graph()
+        found = self._network.gradients(graph, parts, strain=self._stress)
+        rows = [found.energy[:1], buffers.motion()[None], counts, found.forces[: len(self._numbers)].flatten()]
+        if found.strain is not None:
+            rows.append(found.strain[0].flatten())
+        return torch.cat(rows)
+
+    def _parts(self, sizes: Sizes) -> Parts | None:
+        """Atoms by element, padded; edges by element as `StepBuffers` lays them out."""
+        if self._network.partition is None:
+            return None
+        kinds = range(len(self._room))
+        atoms = tuple(filled(self._region == kind, sizes.atoms, sizes.atoms - 1) for kind in kinds)
+        return Parts(atoms, torch.arange(sum(self._room), device=self._device).split(self._room))
+
+
+def _roomy(edges: int) -> int:
+    return bucket(int(_MARGIN * edges) + 1)
