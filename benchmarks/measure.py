@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import ABSENT, FAILED, FITS, TOO_LARGE, Case, Measurement
+from benchmarks.cases import FAILED, FITS, TOO_LARGE, Case, Measurement
 
 ROOT = Path(__file__).parents[1]
 _KEPT_SHARE = 0.15  # of the memory; a process that holds more is measured at once, and ended
@@ -66,10 +67,8 @@ class Process:
     def end(self) -> None:
         """End the process."""
         if self.process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -83,11 +82,10 @@ class Process:
             setattr(self.result, name, value)
 
     def _send(self, line: str) -> None:
-        try:
-            self.process.stdin.write(f"{line}\n".encode())  # type: ignore[union-attr]
-            self.process.stdin.flush()  # type: ignore[union-attr]
-        except BrokenPipeError:
-            pass  # it ended; the answer will say so
+        assert self.process.stdin is not None  # noqa: S101 - a pipe
+        with contextlib.suppress(BrokenPipeError):  # where it has ended, the answer will say so
+            self.process.stdin.write(f"{line}\n".encode())
+            self.process.stdin.flush()
 
     def _answer(self) -> dict[str, Any]:
         stdout = self.process.stdout
@@ -105,7 +103,7 @@ class Process:
         out_of_memory = code == -9 or "alloc" in text or "memory" in text
         return {
             "status": TOO_LARGE if out_of_memory else FAILED,
-            "reason": f"the process ended with {code}" + (f", limit {self.result.case.memory_gib:.1f} GiB"),
+            "reason": f"the process ended with {code}, limit {self.result.case.memory_gib:.1f} GiB",
         }
 
 
@@ -178,8 +176,3 @@ def compare_numbers(results: Sequence[Measurement], reference: Path, name: str, 
 
 def _largest(difference: np.ndarray) -> float:
     return float(np.abs(difference).max()) if np.isfinite(difference).all() else float("inf")
-
-
-def absent(result: Measurement) -> bool:
-    """Whether the code is not installed here."""
-    return result.status == ABSENT

@@ -6,6 +6,7 @@ Vectorized over edges, differentiated by autograd, without any of the identities
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,16 @@ from torch.nn.functional import silu
 
 from benchmarks.networks import State
 from mlcalc.models import Graph, ViSNetConfig
+
+
+class _Edges(NamedTuple):
+    """Those of the neighbors, then the self loops."""
+
+    i: Tensor  # targets
+    j: Tensor  # sources
+    r: Tensor
+    C: Tensor  # (E, 1) cosine cutoff
+    d: Tensor  # (E, S, 1) harmonics
 
 
 class NaiveViSNet:
@@ -25,26 +36,26 @@ class NaiveViSNet:
 
     def __call__(self, graph: Graph, positions: Tensor) -> Tensor:
         config, root = self.config, "representation_model"
-        i, j, r, d, real = self._edges(graph, positions)
-        C = (0.5 * (torch.cos(r * math.pi / config.cutoff) + 1))[:, None]
+        edges = self._edges(graph, positions)
+        i, j, r, C, _ = edges
         means, betas = (self.state[f"{root}.distance_expansion.{name}"] for name in ("means", "betas"))
         phi = C * torch.exp(-betas * (torch.exp(-5 / config.cutoff * r)[:, None] - means) ** 2)
         x = self.state[f"{root}.embedding.weight"][graph.numbers]
         near = self.state[f"{root}.neighbor_embedding.embedding.weight"][graph.numbers]
-        filters = self._linear(f"{root}.neighbor_embedding.distance_proj", phi) * C * real[:, None]
+        real = (torch.arange(len(i)) < graph.edges.shape[1])[:, None]  # an atom is no neighbor of itself
+        filters = self._linear(f"{root}.neighbor_embedding.distance_proj", phi) * C * real
         around = torch.zeros_like(x).index_add(0, i, near[j] * filters)
         x = self._linear(f"{root}.neighbor_embedding.combine", torch.cat([x, around], 1))
         f = (x[i] + x[j]) * self._linear(f"{root}.edge_embedding.edge_proj", phi)
-        vec = x.new_zeros(len(x), d.shape[1], config.hidden_channels)
+        vec = x.new_zeros(len(x), edges.d.shape[1], config.hidden_channels)
         for layer in range(config.num_layers):
             name, last = f"{root}.vis_mp_layers.{layer}", layer == config.num_layers - 1
-            x, vec, f = self._block(name, x, vec, f, i, j, C, d[:, :, None], last)
+            x, vec, f = self._block(name, (x, vec, f), edges, last=last)
         x, vec = self._norm(f"{root}.out_norm", x), vec * self.state[f"{root}.vec_out_norm.weight"]
         energies = config.energy_scale * self._readout(x, vec)[:, 0]
         return energies.new_zeros(graph.n_structures).index_add(0, graph.batch, energies)
 
-    def _edges(self, graph: Graph, positions: Tensor) -> tuple[Tensor, ...]:
-        """Target, source, distance, harmonics, and whether the edge is no self loop."""
+    def _edges(self, graph: Graph, positions: Tensor) -> _Edges:
         loops = torch.arange(len(positions))
         i, j = torch.cat([graph.edges, loops.expand(2, -1)], dim=1)
         shifts = (graph.shifts[:, None] @ graph.cell[graph.batch[graph.edges[0]]])[:, 0].to(self.dtype)
@@ -52,11 +63,13 @@ class NaiveViSNet:
         r = vectors.norm(dim=1)
         d = _harmonics(vectors / r[:, None], self.config.lmax)
         r, d = torch.cat([r, r.new_zeros(len(loops))]), torch.cat([d, d.new_zeros(len(loops), d.shape[1])])
-        return i, j, r, d, torch.arange(len(i)) < len(shifts)
+        C = 0.5 * (torch.cos(r * math.pi / self.config.cutoff) + 1)
+        return _Edges(i, j, r, C[:, None], d[:, :, None])
 
     def _block(
-        self, name: str, x: Tensor, vec: Tensor, f: Tensor, i: Tensor, j: Tensor, C: Tensor, d: Tensor, last: bool
+        self, name: str, state: tuple[Tensor, Tensor, Tensor], edges: _Edges, *, last: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
+        (x, vec, f), (i, j, _, C, d) = state, edges
         H = self.config.hidden_channels
         x_, v_ = self._norm(f"{name}.layernorm", x), vec * self.state[f"{name}.vec_layernorm.weight"]
         q, k, v = (self._heads(f"{name}.{part}_proj", x_) for part in "qkv")

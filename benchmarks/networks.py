@@ -26,6 +26,7 @@ class Recipe:
     family: str  # "molecular" or "solid"
     kind: str  # "visnet", "hvnet" or "bundled"
     settings: dict[str, Any] = field(default_factory=dict)
+    elements: tuple[str, ...] = ()  # that it knows; empty for those of the system at hand
 
     @property
     def shared_with_pyg(self) -> bool:
@@ -52,9 +53,9 @@ RECIPES: dict[str, Recipe] = {
         *(_visnet(*size, "smooth") for size in _SIZES),
         _hvnet("rmconv"),
         _hvnet("painn"),
-        Recipe("cu-hvnet", "solid", "bundled"),
-        Recipe("aspirin-visnet", "molecular", "bundled"),
-        Recipe("ethanol-visnet", "molecular", "bundled"),
+        Recipe("cu-hvnet", "solid", "bundled", elements=("Cu",)),
+        Recipe("aspirin-visnet", "molecular", "bundled", elements=("H", "C", "O")),
+        Recipe("ethanol-visnet", "molecular", "bundled", elements=("H", "C", "O")),
         # for trying the harness out, and for its tests
         Recipe("visnet-tiny", "molecular", "visnet", {"hidden_channels": 16, "num_layers": 3, "variant": "original"}),
         Recipe("hvnet-tiny", "solid", "hvnet", {"hidden_channels": 16, "num_layers": 2, "sub_network": "painn"}),

@@ -93,9 +93,7 @@ def _array(value: Tensor | None) -> np.ndarray:
 class Differentiated:
     """Any function of graph and positions that returns energies (S,), differentiated by autograd."""
 
-    def __init__(
-        self, energy: Callable[[Graph, Tensor], Tensor], cutoff: float, dtype: torch.dtype, path: str
-    ) -> None:
+    def __init__(self, energy: Callable[[Graph, Tensor], Tensor], cutoff: float, dtype: torch.dtype, path: str) -> None:
         self.energy, self.cutoff, self.dtype, self.path = energy, cutoff, dtype, path
         self.create_graph = False
 

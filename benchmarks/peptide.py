@@ -26,10 +26,10 @@ class _Chain:
     def hydrogens(self, a: Point, b: Point, c: Point) -> None:
         """Those of the methyl group at c, bound to b."""
         for dihedral in METHYL:
-            self.put("H", placed(a, b, c, 1.09, 109.5, dihedral))
+            self.put("H", placed(a, b, c, bond=1.09, angle=109.5, dihedral=dihedral))
 
 
-def placed(a: Point, b: Point, c: Point, bond: float, angle: float, dihedral: float) -> Point:
+def placed(a: Point, b: Point, c: Point, *, bond: float, angle: float, dihedral: float) -> Point:
     """The point d with |cd| = bond, angle b-c-d and dihedral a-b-c-d."""
     axis = (c - b) / np.linalg.norm(c - b)
     normal = np.cross(b - a, axis)
@@ -46,18 +46,20 @@ def peptide(sequence: str) -> Atoms:
     methyl = chain.put("C", np.zeros(3))
     carbonyl = chain.put("C", np.array([1.525, 0.0, 0.0]))
     before = methyl
-    nitrogen = chain.put("N", placed(np.array([0.0, 1.0, 0.0]), methyl, carbonyl, 1.329, 116.6, PSI))
+    nitrogen = chain.put(
+        "N", placed(np.array([0.0, 1.0, 0.0]), methyl, carbonyl, bond=1.329, angle=116.6, dihedral=PSI)
+    )
     chain.put("O", _opposite(methyl, nitrogen, carbonyl, 1.231))
     chain.hydrogens(nitrogen, carbonyl, methyl)
     for residue in sequence:
-        alpha = chain.put("C", placed(before, carbonyl, nitrogen, 1.458, 121.7, OMEGA))
+        alpha = chain.put("C", placed(before, carbonyl, nitrogen, bond=1.458, angle=121.7, dihedral=OMEGA))
         chain.put("H", _opposite(carbonyl, alpha, nitrogen, 1.01))
-        next_carbonyl = chain.put("C", placed(carbonyl, nitrogen, alpha, 1.525, 111.0, PHI))
+        next_carbonyl = chain.put("C", placed(carbonyl, nitrogen, alpha, bond=1.525, angle=111.0, dihedral=PHI))
         _side_chain(chain, residue, nitrogen, alpha, next_carbonyl)
-        next_nitrogen = chain.put("N", placed(nitrogen, alpha, next_carbonyl, 1.329, 116.6, PSI))
+        next_nitrogen = chain.put("N", placed(nitrogen, alpha, next_carbonyl, bond=1.329, angle=116.6, dihedral=PSI))
         chain.put("O", _opposite(alpha, next_nitrogen, next_carbonyl, 1.231))
         before, carbonyl, nitrogen = alpha, next_carbonyl, next_nitrogen
-    end = chain.put("C", placed(before, carbonyl, nitrogen, 1.458, 121.7, OMEGA))
+    end = chain.put("C", placed(before, carbonyl, nitrogen, bond=1.458, angle=121.7, dihedral=OMEGA))
     chain.put("H", _opposite(carbonyl, end, nitrogen, 1.01))
     chain.hydrogens(carbonyl, nitrogen, end)
     return Atoms(chain.symbols, positions=chain.positions)

@@ -27,6 +27,7 @@ class System:
     atoms: int  # of one structure
     note: str
     build: Callable[[], list[Atoms]]
+    elements: tuple[str, ...]
 
 
 def water(molecules: int, *, seed: int = 0) -> Atoms:
@@ -91,27 +92,27 @@ def _rattled(atoms: Atoms, copies: int = 1) -> list[Atoms]:
     return found
 
 
-def _molecular(name: str, atoms: int, note: str, build: Callable[[], list[Atoms]]) -> System:
-    return System(name, "molecular", atoms, note, build)
+def _molecular(name: str, atoms: int, note: str, build: Callable[[], list[Atoms]], elements: str) -> System:
+    return System(name, "molecular", atoms, note, build, tuple(elements))
 
 
 def _water(molecules: int) -> System:
     note = "random water at 1 g/cm³, periodic"
-    return _molecular(f"water-{3 * molecules}", 3 * molecules, note, lambda: [water(molecules)])
+    return _molecular(f"water-{3 * molecules}", 3 * molecules, note, lambda: [water(molecules)], "HO")
 
 
 def _copper(cells: int) -> System:
     atoms = 4 * cells**3
-    return System(f"cu-{atoms}", "solid", atoms, "rattled fcc, periodic", lambda: [copper(cells)])
+    return System(f"cu-{atoms}", "solid", atoms, "rattled fcc, periodic", lambda: [copper(cells)], ("Cu",))
 
 
 SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
-        _molecular("ethanol-9", 9, "molecule", lambda: _rattled(molecule("CH3CH2OH"))),
-        _molecular("aspirin-21", 21, "molecule", lambda: _rattled(ASPIRIN)),
-        _molecular("aspirin-21x64", 21, "64 molecules through evaluate()", lambda: _rattled(ASPIRIN, 64)),
-        _molecular("peptide-175", 175, "Ace-(Ala-Gly)9-Ala-Nme, ideal alpha helix", lambda: _rattled(helix())),
+        _molecular("ethanol-9", 9, "molecule", lambda: _rattled(molecule("CH3CH2OH")), "HCO"),
+        _molecular("aspirin-21", 21, "molecule", lambda: _rattled(ASPIRIN), "HCO"),
+        _molecular("aspirin-21x64", 21, "64 molecules through evaluate()", lambda: _rattled(ASPIRIN, 64), "HCO"),
+        _molecular("peptide-175", 175, "Ace-(Ala-Gly)9-Ala-Nme, ideal alpha helix", lambda: _rattled(helix()), "HCNO"),
         _water(64),
         _water(84),
         _water(333),
@@ -120,7 +121,7 @@ SYSTEMS: dict[str, System] = {
         _copper(6),
         _copper(10),
         _copper(20),
-        System("mose2-288", "solid", 288, "rattled 1H monolayer", lambda: [molybdenum_diselenide()]),
+        System("mose2-288", "solid", 288, "rattled 1H monolayer", lambda: [molybdenum_diselenide()], ("Mo", "Se")),
     )
 }
 

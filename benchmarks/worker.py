@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -115,17 +116,14 @@ def neighborhood(atoms: Atoms, size: int = 12) -> Atoms:
     for symbol in set(atoms.symbols):
         center = atoms.positions[list(atoms.symbols).index(symbol)]
         chosen |= set(np.argsort(np.linalg.norm(atoms.positions - center, axis=1))[:size].tolist())
-    cluster = Atoms(atoms.symbols[sorted(chosen)], positions=atoms.positions[sorted(chosen)])
-    return cluster
+    return Atoms(atoms.symbols[sorted(chosen)], positions=atoms.positions[sorted(chosen)])
 
 
 def _reset_peak() -> int:
     """Memory of the process now, bytes, from which on the peak is counted."""
     gc.collect()
-    try:
+    with contextlib.suppress(AttributeError, OSError):  # elsewhere than in glibc
         ctypes.CDLL(None).malloc_trim(0)  # or what the small call left behind would be used again, and not be counted
-    except (AttributeError, OSError):
-        pass  # not glibc
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
