@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from torch import nn
 
-from mlcalc.models import Potential
+from mlcalc.models import Potential, ViSNet
 
-KERNELS = ("torch", "compile")
+KERNELS = ("torch", "compile", "triton")
 
 
 def fusion_obstacle(potential: Potential, kernels: str) -> str:
     """Why the potential has no kernels of this kind; empty if it has."""
-    return ""
+    if kernels != "triton":
+        return ""
+    if find_spec("triton") is None:
+        return "the fused kernels need the package triton, which comes with torch for CUDA on Linux"
+    if not isinstance(potential, ViSNet):
+        return f"{type(potential).__name__} has no Triton kernels"
+    from mlcalc.gpu import fused_visnet
+
+    return fused_visnet.obstacle(potential)
 
 
 def prepare_kernels(network: nn.Module, kernels: str) -> None:
@@ -19,6 +29,10 @@ def prepare_kernels(network: nn.Module, kernels: str) -> None:
     if kernels == "compile":
         for layer in _layers(network):
             layer.compile(dynamic=False)  # sizes are padded: few of them, and each compiled for itself
+    elif kernels == "triton" and isinstance(network, ViSNet):
+        from mlcalc.gpu import fused_visnet
+
+        fused_visnet.fuse(network)
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
