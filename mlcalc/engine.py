@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlcalc.errors import ConfigError, DeviceError, NonFiniteResultError, OutOfMemoryError
+from mlcalc.memory import available_memory, is_out_of_memory, largest_system
 from mlcalc.models import Graph, Network, Potential, Prediction
 from mlcalc.models.network import NodeFeatures
-from mlcalc.paths import choose_path
+from mlcalc.paths import TorchPath, choose_path
+from mlcalc.pieces import Memory, evaluate_pieces, receptive_layers, split_graph
 from mlcalc.scope import Scope
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_Result = TypeVar("_Result")
+_FEW, _LITTLE = 300, 2**28  # atoms and edges, bytes: not worth looking how much memory there is
+_SHARE = 0.8  # of the memory available that a piece is planned for
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -107,9 +109,10 @@ class Engine:
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """Predictions on the CPU in float64; only finite numbers come back.
 
+        One structure that does not fit into memory is computed in pieces, where the model's energies are local.
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
-        result = self._within_memory(graph, lambda: self._path.evaluate(graph, forces=forces, stress=stress))
+        result = self._bounded(graph, forces=forces, stress=stress)
         values = {field.name: _to_cpu(getattr(result, field.name)) for field in fields(Prediction)}
         _check_finite(values, graph)
         return Prediction(**values)
@@ -118,32 +121,81 @@ class Engine:
         """State of the atoms after the last layer, on the CPU in float64 and finite; errors as those of `evaluate`."""
         network = cast("Network", self.potential)
         with torch.no_grad():
-            features = self._within_memory(graph, lambda: network.node_features(graph.to(self.device)))
+            try:
+                features = network.node_features(graph.to(self.device))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise self._shortage(graph, "the states of atoms are not computed in pieces") from error
         values = {"scalars": _to_cpu(features.scalars), "vectors": _to_cpu(features.vectors)}
         _check_finite(values, graph)
         return NodeFeatures(**values)  # type: ignore[arg-type]  # scalars are never None
 
-    def _within_memory(self, graph: Graph, compute: Callable[[], _Result]) -> _Result:
-        try:
-            return compute()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise _out_of_memory(graph, self.device) from error
-        except RuntimeError as error:
-            if "allocate memory" in str(error):  # torch's CPU allocator raises no class of its own
-                raise _out_of_memory(graph, self.device) from error
-            raise
+    def _bounded(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
+        """The path's prediction, or, where that takes or would take too much memory, one in pieces."""
+        room, cause = self._room(graph), None
+        if room is None:
+            try:
+                return self._path.evaluate(graph, forces=forces, stress=stress)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                cause = error.with_traceback(None)  # whose frames hold the tensors that filled the memory
+        layers = receptive_layers(self.potential)
+        if isinstance(layers, str):
+            raise self._shortage(graph, layers) from cause
+        if graph.n_structures > 1:
+            raise self._shortage(graph, "there are several structures") from cause
+        memory: Memory = TorchPath(self.potential, self.device).memory
+        need = memory(len(graph.numbers), graph.edges.shape[1])
+        if not need:  # nothing is known of it: count edges
+            memory, need = _size, _size(len(graph.numbers), graph.edges.shape[1])
+        limit = 0.5 * need if room is None else min(_SHARE * room, 0.5 * need)
+        while (pieces := split_graph(graph, layers, memory, limit)) is not None:
+            try:
+                return evaluate_pieces(self.potential, graph, pieces, self.device, forces=forces, stress=stress)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                cause = error.with_traceback(None)
+            limit *= 0.5
+        reach = f"its atomic energies reach through {layers} layers of neighbors, {layers * self.scope.cutoff:g} Å far"
+        raise self._shortage(graph, reach) from cause
+
+    def _room(self, graph: Graph) -> int | None:
+        """The bytes available if they are fewer than the call is expected to take, else None."""
+        atoms, edges = len(graph.numbers), graph.edges.shape[1]
+        if atoms + edges < _FEW:
+            return None
+        need = self._path.memory(atoms, edges)
+        if need < _LITTLE:
+            return None
+        available = available_memory(self.device)
+        return available if need > available else None
+
+    def _shortage(self, graph: Graph, why_whole: str) -> OutOfMemoryError:
+        atoms, edges = len(graph.numbers), graph.edges.shape[1]
+        need, available = self._path.memory(atoms, edges), available_memory(self.device)
+        fitting = largest_system(self._path.memory, edges / atoms, available)
+        estimate = (
+            f": they need about {need / 2**30:.3g} GiB, {available / 2**30:.3g} GiB are available, "
+            f"about {fitting} atoms of this density would fit"
+            if need
+            else f", of which {available / 2**30:.3g} GiB are available"
+        )
+        return OutOfMemoryError(
+            f"{atoms} atoms with {edges} edges do not fit into the memory of {self.device}{estimate}. They cannot be "
+            f"computed in pieces: {why_whole}. Evaluate a smaller structure or fewer structures at a time, use "
+            "float32, or another device"
+        )
+
+
+def _size(atoms: int, edges: int) -> int:
+    return atoms + edges
 
 
 def _to_cpu(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.detach().to("cpu", torch.float64)
-
-
-def _out_of_memory(graph: Graph, device: torch.device) -> OutOfMemoryError:
-    free = f", {torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB free" if device.type == "cuda" else ""
-    return OutOfMemoryError(
-        f"{len(graph.numbers)} atoms with {graph.edges.shape[1]} edges do not fit into the memory of {device}{free}. "
-        "Evaluate a smaller structure or fewer structures at a time, use float32, or another device"
-    )
 
 
 def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from mlcalc.models import Graph, Potential
 from mlcalc.models.elements import atomic_number
 
-__all__ = ["SavedBytes", "available_memory"]
+__all__ = ["SavedBytes", "available_memory", "is_out_of_memory", "largest_system"]
 
-MEMORY_INFO = Path("/proc/meminfo")
+MEMORY_INFO, PROCESS_PAGES = Path("/proc/meminfo"), Path("/proc/self/statm")
 CONTROL_GROUPS = (  # (limit, use) of versions 2 and 1; "max" or a huge number where there is no limit
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
 _SIZES = ((8, 24), (8, 56), (16, 56))  # atoms and edges of the structures that are measured
-_BACKWARD = 1.35  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
-_UNKNOWN = 1_000_000  # bytes per edge and atom of a potential that cannot be measured: more than any network takes
+_ALLOCATION = ("allocate memory", "not enough memory", "could not create a memory")
+_BACKWARD = 1.6  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
 
 
 class SavedBytes:
@@ -33,7 +36,7 @@ class SavedBytes:
         self._coefficients: tuple[float, float, float] | None = None
 
     def peak(self, atoms: int, edges: int) -> int:
-        """Peak bytes of energies and forces of so many atoms and edges."""
+        """Peak bytes of energies and forces of so many atoms and edges; 0 where nothing is known."""
         if self._coefficients is None:
             with self._lock:
                 self._coefficients = self._coefficients or self._measured()
@@ -41,18 +44,20 @@ class SavedBytes:
         return int(_BACKWARD * (per_atom * atoms + per_edge * edges + fixed))
 
     def _measured(self) -> tuple[float, float, float]:
+        if not isinstance(self._potential, nn.Module):  # it might count its calls, or write them down
+            return 0.0, 0.0, 0.0
         try:
             kept = [self._kept(_small_graph(self._potential, atoms, edges)) for atoms, edges in _SIZES]
-        except Exception:  # a Potential may refuse a structure for whatever reason: then nothing is known
-            return _UNKNOWN, _UNKNOWN, 0.0
+        except Exception:  # it may refuse a structure for whatever reason: then nothing is known
+            return 0.0, 0.0, 0.0
         rows = [(atoms, edges, 1.0) for atoms, edges in _SIZES]
         per_atom, per_edge, fixed = np.linalg.solve(np.array(rows), np.array(kept, dtype=np.float64))
         return max(float(per_atom), 0.0), max(float(per_edge), 0.0), max(float(fixed), 0.0)
 
     def _kept(self, graph: Graph) -> int:
         """Bytes of all tensors kept for the backward pass, each storage once and the network's own not."""
-        parameters: Any = getattr(self._potential, "parameters", tuple)
-        own = {parameter.untyped_storage().data_ptr() for parameter in parameters()}
+        network = cast("nn.Module", self._potential)
+        own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
         kept: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -93,8 +98,26 @@ def available_memory(device: torch.device) -> int:
         free = int(torch.cuda.mem_get_info(device)[0])
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + int(cached)
-    limits = [_free(), *(_left(limit, used) for limit, used in CONTROL_GROUPS)]
-    return int(min(limit for limit in limits if limit is not None) if any(limits) else 2**62)
+    limits = [_free(), _addressable(), *(_left(limit, used) for limit, used in CONTROL_GROUPS)]
+    return min((limit for limit in limits if limit is not None), default=2**62) + _reusable()
+
+
+def largest_system(memory: Callable[[int, int], int], edges_per_atom: float, available: float) -> int:
+    """How many atoms with so many edges each fit into the available bytes; 0 where their memory is not known."""
+    if memory(1000, int(1000 * edges_per_atom)) <= 0:
+        return 0
+    low, high = 0, 2**34
+    while high - low > max(1, low // 200):
+        middle = (low + high) // 2
+        low, high = (middle, high) if memory(middle, int(middle * edges_per_atom)) <= available else (low, middle)
+    return low
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on any device and in any library; torch has no class for it on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION)
 
 
 def _free() -> int | None:
@@ -105,6 +128,34 @@ def _free() -> int | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return 1024 * int(found[0]) if found else None
+
+
+def _addressable() -> int | None:
+    """What a limit on addresses (ulimit -v) still allows."""
+    try:
+        import resource
+
+        limit, pages = resource.getrlimit(resource.RLIMIT_AS)[0], int(PROCESS_PAGES.read_text().split()[0])
+    except (ImportError, OSError):  # not Linux
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(limit - pages * resource.getpagesize(), 0)
+
+
+class _Heap(ctypes.Structure):
+    """The state of malloc, as glibc 2.33 and later tell it: struct mallinfo2."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names)
+
+
+def _reusable() -> int:
+    """What this process has freed and the allocator has kept, so that nobody else sees it as free."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):  # another C library
+        return 0
+    mallinfo2.restype = _Heap
+    return int(mallinfo2().fordblks)
 
 
 def _left(limit: Path, used: Path) -> int | None:
