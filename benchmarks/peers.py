@@ -142,15 +142,15 @@ class PyG(Differentiated):
 
         config = built.network.config
         names = ("lmax", "num_heads", "num_layers", "hidden_channels", "num_rbf", "cutoff")
-        self.network = ViSNet(std=config.energy_scale, **{name: getattr(config, name) for name in names})
+        self.network = ViSNet(**{name: getattr(config, name) for name in names}).to(dtype).eval()
+        self.network.std.fill_(config.energy_scale)
         # what is missing are the references of the elements, which are zero
         unknown = self.network.load_state_dict(built.state, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"PyTorch Geometric's ViSNet has no weights called {unknown[:3]}")
-        self.network.to(dtype).eval()  # its parameters keep their gradients, as shipped
         super().__init__(self._energy, config.cutoff, dtype, "autograd")
         self.create_graph = create_graph
-        if not create_graph:
+        if not create_graph:  # as shipped its weights take part in the graph
             self.network.requires_grad_(False)
 
     def _energy(self, graph: Graph, positions: Tensor) -> Tensor:
