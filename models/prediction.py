@@ -72,6 +72,22 @@ def predict(
     )
 
 
+def assembled(
+    potential: Potential, graph: Graph, energies: Tensor, *, gradient: Tensor | None, strain_gradient: Tensor | None
+) -> Prediction:
+    """The prediction from atomic energies (N,) eV as the potential returns them and derivatives found elsewhere.
+
+    gradient: dE/dx (N, 3) eV/Å; strain_gradient: dE/d(symmetric strain) (S, 3, 3) eV; None for what is not wanted.
+    """
+    energy, energies = _totals(potential, _checked(energies, graph), graph)
+    return Prediction(
+        energy=energy,
+        energies=energies.to(torch.float64),
+        forces=None if gradient is None else -gradient,
+        stress=None if strain_gradient is None else _voigt(strain_gradient, graph.cell),
+    )
+
+
 def _property_prediction(network: Network, graph: Graph, *, stress: bool, create_graph: bool) -> Prediction:
     if stress:
         raise ModelError(f"this model predicts {network.quantity}, not an energy: it has no stress. Ask without it")

@@ -62,10 +62,14 @@ class ViSNet(Network):
                 f"this model predicts {self.quantity}, not the energy: it is no potential. Ask predict for it"
             )
         element = self.element_index(graph.numbers)
-        y: Tensor = self.atomic_energies(self._readout(graph, element)[0], element)
+        return self.energies_of(self._readout(graph, element)[0], element, graph)
+
+    def energies_of(self, y: Tensor, element: Tensor, graph: Graph) -> Tensor:
+        """Atomic energies, (N,) eV, float64, from what the readout gives for atoms of these elements."""
+        energies: Tensor = self.atomic_energies(y, element)
         if self.config.reduce == "mean":
-            y = graph.equal_shares(self._sum(y, graph))
-        return y
+            energies = graph.equal_shares(self._sum(energies, graph))
+        return energies
 
     def properties(self, graph: Graph) -> dict[str, Tensor]:
         """The quantity of a network that is no potential, in the unit of its energy_scale.
@@ -140,7 +144,7 @@ class ViSNet(Network):
         return sums
 
     def _edges(self, graph: Graph) -> Edges:
-        graph, loops = self._limited(graph)
+        graph, loops = self.limited(graph)
         vectors = graph.edge_vectors().to(self.out_norm.weight.dtype)
         distance = torch.linalg.vector_norm(vectors, dim=1)
         harmonics = spherical_harmonics(vectors / distance[:, None], self.config.lmax)
@@ -160,7 +164,7 @@ class ViSNet(Network):
             loops=len(loops),
         )
 
-    def _limited(self, graph: Graph) -> tuple[Graph, Tensor]:
+    def limited(self, graph: Graph) -> tuple[Graph, Tensor]:
         """The graph and its self loops, both cut down to max_num_neighbors where there is such a limit."""
         loops = torch.arange(len(graph.numbers), device=graph.numbers.device)
         limit = self.config.max_num_neighbors

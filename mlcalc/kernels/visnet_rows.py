@@ -1,0 +1,190 @@
+"""Inner loops of ViSNet's edges: one edge, all channels (F), S components of vectors."""
+
+# Rows are slices of larger arrays.  Every loop over channels touches few arrays, so that compilers can check for
+# overlap and vectorize it.
+
+from __future__ import annotations
+
+from mlcalc.kernels.blas import multiply
+from mlcalc.kernels.compile import kernel
+from mlcalc.kernels.elementwise import sigmoid
+
+
+@kernel
+def silu_rows(x, y):  # type: ignore[no-untyped-def]
+    """y = silu(x)."""
+    for c in range(x.shape[0]):
+        y[c] = x[c] * sigmoid(x[c])
+
+
+@kernel
+def silu_slopes(x, y, slope):  # type: ignore[no-untyped-def]
+    """y = silu(x) and its derivative."""
+    one = x.dtype.type(1)
+    for c in range(x.shape[0]):
+        s = sigmoid(x[c])
+        y[c] = x[c] * s
+        slope[c] = s + y[c] * (one - s)
+
+
+@kernel
+def attention(q, k, dk, heads, envelope, a):  # type: ignore[no-untyped-def]
+    """a = silu(<q, k dk>) C, the same number in all channels of a head."""
+    width = q.shape[0] // heads
+    for c in range(q.shape[0]):
+        a[c] = q[c] * k[c] * dk[c]
+    for h in range(heads):
+        total = a.dtype.type(0)
+        for c in range(h * width, (h + 1) * width):
+            total += a[c]
+        total *= sigmoid(total) * envelope
+        for c in range(h * width, (h + 1) * width):
+            a[c] = total
+
+
+@kernel
+def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):  # type: ignore[no-untyped-def]
+    """What `attention` gives, its derivative by the logit, and it without envelope (heads,)."""
+    width, one = q.shape[0] // heads, a.dtype.type(1)
+    for c in range(q.shape[0]):
+        a[c] = q[c] * k[c] * dk[c]
+    for h in range(heads):
+        total = a.dtype.type(0)
+        for c in range(h * width, (h + 1) * width):
+            total += a[c]
+        s = sigmoid(total)
+        silu[h] = total * s
+        value, derivative = silu[h] * envelope, (s + silu[h] * (one - s)) * envelope
+        for c in range(h * width, (h + 1) * width):
+            a[c] = value
+            slope[c] = derivative
+
+
+@kernel
+def multiply_rows(x, y, z, out):  # type: ignore[no-untyped-def]
+    for c in range(out.shape[0]):
+        out[c] = x[c] * y[c] * z[c]
+
+
+@kernel
+def add_row(x, out):  # type: ignore[no-untyped-def]
+    for c in range(out.shape[0]):
+        out[c] += x[c]
+
+
+@kernel
+def add_directions(direction, gate, V):  # type: ignore[no-untyped-def]
+    """V_s += d_s s2."""
+    for s in range(V.shape[0]):
+        d = direction[s]
+        for c in range(V.shape[1]):
+            V[s, c] += d * gate[c]
+
+
+@kernel
+def add_vectors(vec, gate, direction, direction_gate, V):  # type: ignore[no-untyped-def]
+    """V_s += vec_s s1 + d_s s2."""
+    for s in range(V.shape[0]):
+        d = direction[s]
+        for c in range(V.shape[1]):
+            V[s, c] += vec[s, c] * gate[c] + d * direction_gate[c]
+
+
+@kernel
+def add_directions_back(gV, direction, gate, g_gate, g_direction):  # type: ignore[no-untyped-def]
+    for s in range(gV.shape[0]):
+        d, total = direction[s], gV.dtype.type(0)
+        for c in range(gV.shape[1]):
+            g_gate[c] += gV[s, c] * d
+            total += gV[s, c] * gate[c]
+        g_direction[s] += total
+
+
+@kernel
+def add_vectors_back(gV, vec, gate, g_gate, g_vec):  # type: ignore[no-untyped-def]
+    for s in range(gV.shape[0]):
+        for c in range(gV.shape[1]):
+            g_gate[c] += gV[s, c] * vec[s, c]
+            g_vec[s, c] += gV[s, c] * gate[c]
+
+
+@kernel
+def inner_products(pq, qs, w):  # type: ignore[no-untyped-def]
+    """w = sum_s p_s q_s, p being the first half of the channels of pq, q the second half of those of qs."""
+    channels = w.shape[0]
+    for c in range(channels):
+        w[c] = 0
+    for s in range(pq.shape[0]):
+        p, q = pq[s, :channels], qs[s, channels:]
+        for c in range(channels):
+            w[c] += p[c] * q[c]
+
+
+@kernel
+def components_along(x, first, direction, out):  # type: ignore[no-untyped-def]
+    """out = sum_s d_s x_s of the F channels from `first` on."""
+    channels = out.shape[0]
+    for c in range(channels):
+        out[c] = 0
+    for s in range(x.shape[0]):
+        d, row = direction[s], x[s, first : first + channels]
+        for c in range(channels):
+            out[c] += d * row[c]
+
+
+@kernel
+def inner_products_back(gw, pq, qs, g_pq, g_qs):  # type: ignore[no-untyped-def]
+    channels = gw.shape[0]
+    for s in range(pq.shape[0]):
+        p, q = pq[s, :channels], qs[s, channels:]
+        gp, gq = g_pq[s, :channels], g_qs[s]
+        for c in range(channels):
+            gp[c] += gw[c] * q[c]
+            gq[c] += gw[c] * p[c]
+
+
+@kernel
+def rejections_back(gw, pq, qs, along_p, along_q, direction, g_pq, g_qs, g_direction):  # type: ignore[no-untyped-def]
+    """The same of w = sum_s p_s q_s - (p d)(q d), with the derivative by d."""
+    channels = gw.shape[0]
+    for s in range(pq.shape[0]):
+        d, total = direction[s], gw.dtype.type(0)
+        p, q = pq[s, :channels], qs[s, channels:]
+        gp, gq = g_pq[s, :channels], g_qs[s]
+        for c in range(channels):
+            gp[c] += gw[c] * (q[c] - along_q[c] * d)
+            gq[c] += gw[c] * (p[c] - along_p[c] * d)
+        for c in range(channels):
+            total += gw[c] * (p[c] * along_q[c] + q[c] * along_p[c])
+        g_direction[s] -= total
+
+
+@kernel
+def dot(x, y):  # type: ignore[no-untyped-def]
+    total = x.dtype.type(0)
+    for c in range(x.shape[0]):
+        total += x[c] * y[c]
+    return total
+
+
+@kernel
+def clear(x):  # type: ignore[no-untyped-def]
+    for c in range(x.shape[0]):
+        x[c] = 0
+
+
+@kernel
+def project(x, weight, bias, y):  # type: ignore[no-untyped-def]
+    """y = x W + b."""
+    for e in range(x.shape[0]):
+        row = y[e]
+        for c in range(row.shape[0]):
+            row[c] = bias[c]
+    multiply(x, weight, y, 1)
+
+
+@kernel
+def scale_slopes(slope, x):  # type: ignore[no-untyped-def]
+    """x *= slope."""
+    for c in range(x.shape[0]):
+        x[c] *= slope[c]
