@@ -47,6 +47,7 @@ class Names(click.ParamType):
 @click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(1), help="Threads of every code.")
 @click.option("--repeats", default=7, type=click.IntRange(2), help="Samples of each time, taken in turns.")
 @click.option("--memory-gib", type=float, help="Limit of each process.  [default: 90 % of the memory]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where all codes run.")
 @click.option("--patience-s", default=600.0, help="A call that takes longer is given up.")
 @click.option("--mlip-python", type=click.Path(dir_okay=False), help="Interpreter that has InstaDeep's mlip.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default="benchmark_output", help="Folder.")
@@ -60,6 +61,7 @@ def main(
     threads: int,
     repeats: int,
     memory_gib: float | None,
+    device: str,
     patience_s: float,
     mlip_python: str | None,
     output: Path,
@@ -82,6 +84,7 @@ def main(
         threads=threads,
         repeats=repeats,
         memory_gib=memory,
+        device=device,
         patience_s=patience_s,
         pythons={"mlip": mlip_python} if mlip_python else {},
     )

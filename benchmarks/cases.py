@@ -32,6 +32,7 @@ class Case:
     threads: int
     memory_gib: float  # it may allocate that much
     results: str = ""  # path of the .npz file for energies and forces
+    device: str = "cpu"  # or "cuda"
     seed: int = 0  # of the weights
 
     @property

@@ -26,9 +26,9 @@ class _Edges:
 class NaiveHVNet:
     """Energy of each structure, (S,), of the weights of a smooth HVNet."""
 
-    def __init__(self, network: HVNet, dtype: torch.dtype) -> None:
+    def __init__(self, network: HVNet, dtype: torch.dtype, device: str = "cpu") -> None:
         self.config = network.config
-        self.state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+        self.state = {name: tensor.to(device, dtype) for name, tensor in network.state_dict().items()}
         self.dtype = dtype
 
     def __call__(self, graph: Graph, positions: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class NaiveHVNet:
             v = v + sum(mask[:, :, None] * dv for mask, (_, dv) in zip(own, changes, strict=True))
         w = self._weights("readout.")
         y = linear(silu(linear(s, w["0.weight"], w["0.bias"])), w["2.weight"], w["2.bias"])[:, 0]
-        energies = config.energy_scale * y + torch.tensor(config.energy_shift, dtype=self.dtype)[element]
+        energies = config.energy_scale * y + s.new_tensor(config.energy_shift)[element]
         return energies.new_zeros(graph.n_structures).index_add(0, graph.batch, energies)
 
     def _weights(self, prefix: str) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ class NaiveHVNet:
         r = vectors.norm(dim=1, keepdim=True)
         x, p = r / self.config.cutoff, self.config.envelope_exponent
         c = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
-        orders = torch.arange(1, self.config.num_rbf + 1, dtype=self.dtype)
+        orders = torch.arange(1, self.config.num_rbf + 1, dtype=self.dtype, device=r.device)
         bessel = math.sqrt(2 / self.config.cutoff) * torch.sin(orders * math.pi * x) / r
         return _Edges(i, j, c, c * torch.cat([bessel, torch.ones_like(r)], 1), (vectors / r)[:, :, None])
 
@@ -71,7 +71,7 @@ class NaiveHVNet:
 def _element_index(numbers: Tensor, elements: tuple[str, ...]) -> Tensor:
     from ase.data import atomic_numbers
 
-    known = torch.tensor([atomic_numbers[symbol] for symbol in elements])
+    known = numbers.new_tensor([atomic_numbers[symbol] for symbol in elements])
     return (numbers[:, None] == known).to(torch.int64).argmax(1)
 
 

@@ -30,8 +30,8 @@ class _Edges(NamedTuple):
 class NaiveViSNet:
     """Energy of each structure, (S,), of the weights in `state`, on edges with the self loops appended."""
 
-    def __init__(self, state: State, config: ViSNetConfig, dtype: torch.dtype) -> None:
-        self.state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    def __init__(self, state: State, config: ViSNetConfig, dtype: torch.dtype, device: str = "cpu") -> None:
+        self.state = {name: tensor.to(device, dtype) for name, tensor in state.items()}
         self.config, self.dtype = config, dtype
 
     def __call__(self, graph: Graph, positions: Tensor) -> Tensor:
@@ -42,7 +42,9 @@ class NaiveViSNet:
         phi = C * torch.exp(-betas * (torch.exp(-5 / config.cutoff * r)[:, None] - means) ** 2)
         x = self.state[f"{root}.embedding.weight"][graph.numbers]
         near = self.state[f"{root}.neighbor_embedding.embedding.weight"][graph.numbers]
-        real = (torch.arange(len(i)) < graph.edges.shape[1])[:, None]  # an atom is no neighbor of itself
+        real = (torch.arange(len(i), device=i.device) < graph.edges.shape[1])[
+            :, None
+        ]  # an atom is no neighbor of itself
         filters = self._linear(f"{root}.neighbor_embedding.distance_proj", phi) * C * real
         around = torch.zeros_like(x).index_add(0, i, near[j] * filters)
         x = self._linear(f"{root}.neighbor_embedding.combine", torch.cat([x, around], 1))
@@ -56,7 +58,7 @@ class NaiveViSNet:
         return energies.new_zeros(graph.n_structures).index_add(0, graph.batch, energies)
 
     def _edges(self, graph: Graph, positions: Tensor) -> _Edges:
-        loops = torch.arange(len(positions))
+        loops = torch.arange(len(positions), device=positions.device)
         i, j = torch.cat([graph.edges, loops.expand(2, -1)], dim=1)
         shifts = (graph.shifts[:, None] @ graph.cell[graph.batch[graph.edges[0]]])[:, 0].to(self.dtype)
         vectors = positions[graph.edges[1]] - positions[graph.edges[0]] + shifts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,16 +29,16 @@ def torch_peer(case: Case, structures: Sequence[Atoms]) -> Peer:
     built = built_model(case, structures)
     dtype = getattr(torch, case.dtype)
     if case.peer in _KERNELS:
-        return Ours(built, case.dtype, _KERNELS[case.peer])
+        return Ours(built, case.dtype, _KERNELS[case.peer], case.device)
     if case.peer == "naive":
         network = built.network
         naive = (
-            NaiveHVNet(network, dtype)
+            NaiveHVNet(network, dtype, case.device)
             if isinstance(network, HVNet)
-            else NaiveViSNet(built.state, network.config, dtype)
+            else NaiveViSNet(built.state, network.config, dtype, case.device)
         )
-        return Differentiated(naive, built.network.cutoff, dtype, "autograd")
-    return PyG(built, dtype, create_graph=case.peer == "pyg-as-shipped")
+        return Differentiated(naive, built.network.cutoff, dtype, device=case.device)
+    return PyG(built, dtype, create_graph=case.peer == "pyg-as-shipped", device=case.device)
 
 
 def built_model(case: Case, structures: Sequence[Atoms]) -> Model:
@@ -52,11 +51,10 @@ def built_model(case: Case, structures: Sequence[Atoms]) -> Model:
 class Ours:
     """This package's engine; many structures go through `evaluate`, neighbor lists included."""
 
-    def __init__(self, built: Model, dtype: str, kernels: str) -> None:
-        self.network, self.dtype = built.network, dtype
-        self.choice = _understood(Engine, kernels=kernels)
-        self.engine = Engine(built.network, dtype=dtype, **self.choice)
-        self.path = str(getattr(self.engine, "path", "torch autograd"))
+    def __init__(self, built: Model, dtype: str, kernels: str, device: str = "cpu") -> None:
+        self.network, self.choice = built.network, {"dtype": dtype, "kernels": kernels, "device": device}
+        self.engine = Engine(built.network, **self.choice)
+        self.path = self.engine.path
 
     def prepare(self, structures: list[Atoms]) -> tuple[Call, int]:
         graphs = [atoms_to_graph(atoms, self.network.cutoff) for atoms in structures]
@@ -71,35 +69,32 @@ class Ours:
         return call
 
     def _many(self, structures: list[Atoms]) -> Call:
-        choice = _understood(evaluate, **self.choice)
-
         def call() -> tuple[np.ndarray, np.ndarray]:
-            found = evaluate(self.network, structures, dtype=self.dtype, **choice)
+            found = evaluate(self.network, structures, **self.choice)
             return np.array([e.energy for e in found]), np.concatenate([e.forces for e in found])
 
         return call
 
 
-def _understood(function: Callable[..., object], **choice: str) -> dict[str, str]:
-    known = inspect.signature(function).parameters
-    return {name: value for name, value in choice.items() if name in known}
-
-
 def _array(value: Tensor | None) -> np.ndarray:
     assert value is not None  # noqa: S101 - asked for
-    return value.detach().to(torch.float64).numpy()
+    return value.detach().to("cpu", torch.float64).numpy()
 
 
 class Differentiated:
     """Any function of graph and positions that returns energies (S,), differentiated by autograd."""
 
-    def __init__(self, energy: Callable[[Graph, Tensor], Tensor], cutoff: float, dtype: torch.dtype, path: str) -> None:
-        self.energy, self.cutoff, self.dtype, self.path = energy, cutoff, dtype, path
+    path = "autograd"
+
+    def __init__(
+        self, energy: Callable[[Graph, Tensor], Tensor], cutoff: float, dtype: torch.dtype, *, device: str = "cpu"
+    ) -> None:
+        self.energy, self.cutoff, self.dtype, self.device = energy, cutoff, dtype, device
         self.create_graph = False
 
     def prepare(self, structures: list[Atoms]) -> tuple[Call, int]:
         graphs = [atoms_to_graph(atoms, self.cutoff) for atoms in structures]
-        batches = _batches(graphs)
+        batches = [batch.to(self.device) for batch in _batches(graphs)]
         return lambda: self._results(batches), sum(graph.edges.shape[1] for graph in graphs)
 
     def _results(self, batches: list[Graph]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +128,7 @@ class PyG(Differentiated):
     neighbors at most.
     """
 
-    def __init__(self, built: Model, dtype: torch.dtype, *, create_graph: bool) -> None:
+    def __init__(self, built: Model, dtype: torch.dtype, *, create_graph: bool, device: str = "cpu") -> None:
         import warnings
 
         with warnings.catch_warnings():
@@ -142,13 +137,13 @@ class PyG(Differentiated):
 
         config = built.network.config
         names = ("lmax", "num_heads", "num_layers", "hidden_channels", "num_rbf", "cutoff")
-        self.network = ViSNet(**{name: getattr(config, name) for name in names}).to(dtype).eval()
+        self.network = ViSNet(**{name: getattr(config, name) for name in names}).to(device, dtype).eval()
         self.network.std.fill_(config.energy_scale)
         # what is missing are the references of the elements, which are zero
         unknown = self.network.load_state_dict(built.state, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"PyTorch Geometric's ViSNet has no weights called {unknown[:3]}")
-        super().__init__(self._energy, config.cutoff, dtype, "autograd")
+        super().__init__(self._energy, config.cutoff, dtype, device=device)
         self.create_graph = create_graph
         if not create_graph:  # as shipped its weights take part in the graph
             self.network.requires_grad_(False)
@@ -169,7 +164,7 @@ class _GivenEdges(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        loops = torch.arange(len(graph.numbers))
+        loops = torch.arange(len(graph.numbers), device=graph.numbers.device)
         self.edges = torch.cat([graph.edges.flip(0), loops.expand(2, -1)], dim=1)
         shifts = (graph.shifts[:, None] @ graph.cell[graph.batch[graph.edges[0]]])[:, 0]
         self.shifts = torch.cat([shifts, shifts.new_zeros(len(loops), 3)])
@@ -178,6 +173,6 @@ class _GivenEdges(nn.Module):
         source, target = self.edges
         vectors = positions[source] - positions[target] + self.shifts.to(positions.dtype)
         real = source != target
-        lengths = torch.zeros(len(vectors), dtype=positions.dtype)
+        lengths = vectors.new_zeros(len(vectors))
         lengths[real] = torch.norm(vectors[real], dim=-1)
         return self.edges, lengths, vectors

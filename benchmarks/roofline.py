@@ -60,21 +60,21 @@ class Floor:
         return max(self.products_s, self.gather_s)
 
 
-def machine(threads: int) -> Machine:
+def machine(threads: int, device: str = "cpu") -> Machine:
     """The limits of this machine."""
     torch.set_num_threads(threads)
     rates = {
         dtype: {
-            shape: 2 * m * k * n / time_product(Product(m, k, n, backward=False), getattr(torch, dtype)) / 1e9
+            shape: 2 * m * k * n / time_product(Product(m, k, n, backward=False), getattr(torch, dtype), device) / 1e9
             for shape, (m, k, n) in SHAPES.items()
         }
         for dtype in ("float32", "float64")
     }
-    source = torch.ones(_COPIED // 4)
-    target = torch.ones(_COPIED // 4)
+    source = torch.ones(_COPIED // 4, device=device)
+    target = torch.ones(_COPIED // 4, device=device)
     copied = 2 * _COPIED / _shortest(lambda: target.copy_(source)) / 1e9
-    fresh = _COPIED / _shortest(lambda: torch.ones(_COPIED // 4)) / 1e9
-    return Machine(_processor(), threads, torch.__version__, rates, copied, fresh)
+    fresh = _COPIED / _shortest(lambda: torch.ones(_COPIED // 4, device=device)) / 1e9
+    return Machine(_processor(device), threads, torch.__version__, rates, copied, fresh)
 
 
 def floor(case: Case, needed: Work, atoms: int, channels: int) -> Floor:
@@ -84,9 +84,9 @@ def floor(case: Case, needed: Work, atoms: int, channels: int) -> Floor:
     times: dict[Product, float] = {}
     for product in needed.floor_products:
         if product not in times:
-            times[product] = time_product(product, dtype)
+            times[product] = time_product(product, dtype, case.device)
     row_bytes = channels * dtype.itemsize
-    rate = _gather_rate(atoms, channels, dtype)
+    rate = _gather_rate(atoms, channels, dtype, case.device)
     return Floor(
         system=case.system,
         network=case.network,
@@ -99,21 +99,21 @@ def floor(case: Case, needed: Work, atoms: int, channels: int) -> Floor:
     )
 
 
-def time_product(product: Product, dtype: torch.dtype) -> float:
+def time_product(product: Product, dtype: torch.dtype, device: str = "cpu") -> float:
     """Seconds of the product, and of that for its input's gradient; fastest of a few."""
-    x = torch.rand(product.rows, product.inputs, dtype=dtype)
-    weight = torch.rand(product.outputs, product.inputs, dtype=dtype)
-    y = torch.rand(product.rows, product.outputs, dtype=dtype)
+    x = torch.rand(product.rows, product.inputs, dtype=dtype, device=device)
+    weight = torch.rand(product.outputs, product.inputs, dtype=dtype, device=device)
+    y = torch.rand(product.rows, product.outputs, dtype=dtype, device=device)
     seconds = _shortest(lambda: torch.mm(x, weight.T, out=y))
     return seconds + (_shortest(lambda: torch.mm(y, weight, out=x)) if product.backward else 0.0)
 
 
-def _gather_rate(atoms: int, channels: int, dtype: torch.dtype) -> float:
+def _gather_rate(atoms: int, channels: int, dtype: torch.dtype, device: str) -> float:
     """Bytes per second read by index from rows of 4 x channels numbers of neighboring atoms."""
-    table = torch.rand(atoms, 4 * channels, dtype=dtype)
+    table = torch.rand(atoms, 4 * channels, dtype=dtype, device=device)
     taken = max(2048, min(16384, 16 * atoms))
-    index = (torch.arange(taken) // 16 + torch.randint(-64, 64, (taken,))) % atoms
-    rows = torch.empty(taken, 4 * channels, dtype=dtype)
+    index = ((torch.arange(taken) // 16 + torch.randint(-64, 64, (taken,))) % atoms).to(device)
+    rows = torch.empty(taken, 4 * channels, dtype=dtype, device=device)
     return rows.nbytes / _shortest(lambda: torch.index_select(table, 0, index, out=rows))
 
 
@@ -121,13 +121,22 @@ def _shortest(act: Callable[[], object]) -> float:
     act()
     times = []
     for _ in range(_TRIALS):
+        _wait()
         start = time.perf_counter()
         act()
+        _wait()
         times.append(time.perf_counter() - start)
     return min(times)
 
 
-def _processor() -> str:
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _processor(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -135,7 +144,7 @@ def _processor() -> str:
 
 
 def main() -> None:
-    """Answer {"threads": n, "cases": [...]} with {"machine": ..., "floors": [...]}."""
+    """Answer {"threads": n, "device": name, "cases": [...]} with {"machine": ..., "floors": [...]}."""
     asked: dict[str, Any] = json.loads(sys.stdin.read())
     floors = []
     for values in asked["cases"]:
@@ -145,7 +154,7 @@ def main() -> None:
         edges = sum(atoms_to_graph(atoms, network.cutoff).edges.shape[1] for atoms in structures)
         atoms = sum(map(len, structures))
         floors.append(asdict(floor(case, work(network, atoms, edges), atoms, network.config.hidden_channels)))
-    print(json.dumps({"machine": asdict(machine(asked["threads"])), "floors": floors}))
+    print(json.dumps({"machine": asdict(machine(asked["threads"], asked["device"])), "floors": floors}))
 
 
 if __name__ == "__main__":

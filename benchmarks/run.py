@@ -34,6 +34,7 @@ class Run:
     threads: int
     repeats: int
     memory_gib: float  # of each process
+    device: str
     patience_s: float
     pythons: dict[str, str] = field(default_factory=dict)  # interpreters of codes that need their own
     structures: dict[str, list[Atoms]] = field(default_factory=dict)  # written so far
@@ -49,7 +50,7 @@ class Run:
                     bar.update()
             bar.set_postfix_str("machine, floors, neighbor lists, overheads")
             cases = [asdict(r.case) for r in measurements if r.case.peer == "mlcalc" and r.status == FITS]
-            limits = self._ask("benchmarks.roofline", {"threads": self.threads, "cases": cases})
+            limits = self._ask("benchmarks.roofline", {"threads": self.threads, "device": self.device, "cases": cases})
             paths = {name: str(self._file(name)) for name in self.structures}
             rest = self._ask("benchmarks.overhead", {"threads": self.threads, "structures": paths})
         for path, _ in self.references.values():
@@ -117,6 +118,7 @@ class Run:
             dtype=dtype,
             threads=self.threads,
             memory_gib=self.memory_gib,
+            device=self.device,
             results=str(path.absolute()),
         )
 

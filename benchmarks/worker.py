@@ -42,8 +42,9 @@ def main() -> None:
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     case = Case(**json.loads(sys.stdin.readline()))
-    limit = int(case.memory_gib * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if case.device == "cpu":  # a GPU has its own memory, and its driver maps a lot of the computer's
+        limit = int(case.memory_gib * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
         call = _first_calls(case, channel)
         _repeat(call, channel)
@@ -64,9 +65,9 @@ def _first_calls(case: Case, channel: TextIO) -> Call:
     first_call_s = time.perf_counter() - start
     del small
     call, edges = peer.prepare(structures)
-    before = _reset_peak()
+    before = _reset_peak(case.device)
     energies, forces = call()
-    peak = max(0, _peak() - before)
+    peak = max(0, _peak(case.device) - before)
     if case.results:
         np.savez(case.results, energies=energies, forces=forces)
     _tell(
@@ -119,9 +120,14 @@ def neighborhood(atoms: Atoms, size: int = 12) -> Atoms:
     return Atoms(atoms.symbols[sorted(chosen)], positions=atoms.positions[sorted(chosen)])
 
 
-def _reset_peak() -> int:
+def _reset_peak(device: str) -> int:
     """Memory of the process now, bytes, from which on the peak is counted."""
     gc.collect()
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
     with contextlib.suppress(AttributeError, OSError):  # elsewhere than in glibc
         ctypes.CDLL(None).malloc_trim(0)  # or what the small call left behind would be used again, and not be counted
     try:
@@ -131,7 +137,11 @@ def _reset_peak() -> int:
     return _memory("VmRSS")
 
 
-def _peak() -> int:
+def _peak(device: str) -> int:
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     return _memory("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -126,7 +126,7 @@ def _visnet(peer: str, model: Model) -> Differentiated:
     if peer == "pyg":
         return PyG(model, torch.float64, create_graph=False)
     naive = NaiveViSNet(model.state, model.network.config, torch.float64)
-    return Differentiated(naive, model.network.cutoff, torch.float64, "")
+    return Differentiated(naive, model.network.cutoff, torch.float64)
 
 
 @pytest.mark.parametrize("sub_network", ["painn", "rmconv"])
@@ -135,7 +135,7 @@ def test_naive_hvnet_agrees(system: str, sub_network: str, monkeypatch: pytest.M
     monkeypatch.setitem(RECIPES["hvnet-tiny"].settings, "sub_network", sub_network)
     structures, model = _graph_and_model("hvnet-tiny", system)
     naive = NaiveHVNet(model.network, torch.float64)
-    peer = Differentiated(naive, model.network.cutoff, torch.float64, "")
+    peer = Differentiated(naive, model.network.cutoff, torch.float64)
     assert max(_largest_difference(peer, model.network, structures)) < 1e-9
     name = next(name for name in naive.state if name.endswith(("us2.weight", "update2.weight")))
     naive.state[name] = naive.state[name] * (1 + 1e-3)
