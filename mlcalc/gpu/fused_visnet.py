@@ -1,5 +1,6 @@
 """ViSNet's message passing by Triton kernels, as functions with derivatives, put into a copy of a network."""
 # mypy: allow-untyped-calls
+# ruff: noqa: PLR0917  # autograd functions are called by position
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from mlcalc.gpu import triton_visnet as kernels
-from mlcalc.gpu.triton_rows import EDGES, channel_tile, components_tile, row_starts
+from mlcalc.gpu.triton_rows import EDGES, VECTOR_EDGES, channel_tile, components_tile, row_starts
 from mlcalc.models import Graph, ViSNet
 from mlcalc.models.visnet_layers import Block, Edges
 
@@ -127,7 +128,7 @@ class _EdgeUpdate(torch.autograd.Function):
 
 def _sizes(components: int, channels: int) -> dict[str, int]:
     tile = channel_tile(channels)
-    return {"H": channels, "S": components, "SP": components_tile(components), "C": tile, "E": EDGES}
+    return {"H": channels, "S": components, "SP": components_tile(components), "C": tile, "E": VECTOR_EDGES}
 
 
 def _grid(atoms: int, sizes: dict[str, int]) -> tuple[int, int]:
@@ -146,7 +147,7 @@ def fuse(network: ViSNet) -> None:
 
     network._edges = row_edges  # type: ignore[method-assign]
     for block in network.blocks:
-        block.forward = MethodType(_block, block)  # type: ignore[method-assign,assignment]
+        block.forward = MethodType(_block, block)
 
 
 def _block(self: Block, x: Tensor, vec: Tensor | None, f: Tensor, edges: RowEdges) -> tuple[Tensor, Tensor, Tensor]:

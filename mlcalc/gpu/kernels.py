@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from mlcalc.models import Potential, ViSNet
+from mlcalc.models import HVNet, Potential, ViSNet
 
 KERNELS = ("torch", "compile", "triton")
 
@@ -17,11 +17,13 @@ def fusion_obstacle(potential: Potential, kernels: str) -> str:
         return ""
     if find_spec("triton") is None:
         return "the fused kernels need the package triton, which comes with torch for CUDA on Linux"
-    if not isinstance(potential, ViSNet):
-        return f"{type(potential).__name__} has no Triton kernels"
-    from mlcalc.gpu import fused_visnet
+    from mlcalc.gpu import fused_hvnet, fused_visnet
 
-    return fused_visnet.obstacle(potential)
+    if isinstance(potential, ViSNet):
+        return fused_visnet.obstacle(potential)
+    if isinstance(potential, HVNet):
+        return fused_hvnet.obstacle(potential)
+    return f"{type(potential).__name__} has no Triton kernels"
 
 
 def prepare_kernels(network: nn.Module, kernels: str) -> None:
@@ -29,10 +31,13 @@ def prepare_kernels(network: nn.Module, kernels: str) -> None:
     if kernels == "compile":
         for layer in _layers(network):
             layer.compile(dynamic=False)  # sizes are padded: few of them, and each compiled for itself
-    elif kernels == "triton" and isinstance(network, ViSNet):
-        from mlcalc.gpu import fused_visnet
+    elif kernels == "triton":
+        from mlcalc.gpu import fused_hvnet, fused_visnet
 
-        fused_visnet.fuse(network)
+        if isinstance(network, ViSNet):
+            fused_visnet.fuse(network)
+        elif isinstance(network, HVNet):
+            fused_hvnet.fuse(network)
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:

@@ -3,7 +3,7 @@
 A program handles one atom and some of its channels, and walks through the atom's edges a tile at a time.  Sums over
 the edges of the atom stay in registers; what belongs to the neighbors is added atomically.
 """
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import triton  # type: ignore[import-not-found,unused-ignore]
 import triton.language as tl  # type: ignore[import-not-found,unused-ignore]
 from torch import Tensor
 
-EDGES = 16  # of a tile
+EDGES = 8  # of a tile of scalars
+VECTOR_EDGES = 4  # of a tile of vectors: with more, the backward kernels run out of registers (255 on sm_90)
 _CHANNELS = 64  # of a tile at most
 
 

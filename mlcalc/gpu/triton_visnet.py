@@ -2,7 +2,8 @@
 
 Real edges come first, sorted by center; the self loop of atom i is edge `loops` + i.
 """
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# ruff: noqa: PLR0917  # kernels take their arrays by position
 
 from __future__ import annotations
 
