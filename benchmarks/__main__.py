@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,37 +12,32 @@ from benchmarks.cases import PEERS
 from benchmarks.networks import RECIPES
 from benchmarks.plans import PRESETS, pairs
 from benchmarks.plot import plot
-from benchmarks.report import disagrees
+from benchmarks.report import disagrees, insert
 from benchmarks.run import Run
 from benchmarks.systems import SYSTEMS
 
 _DEFAULT_PEERS = "mlcalc,mlcalc-torch,pyg,naive"
 
 
-class Names(click.ParamType):
-    """Names separated by commas."""
+def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Reads names separated by commas, each of them known."""
 
-    name = "NAMES"
-
-    def __init__(self, known: Sequence[str]) -> None:
-        self.known = known
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:
-        if isinstance(value, list):
-            return value
+    def read(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
         names = [name for name in value.split(",") if name]
-        unknown = [name for name in names if name not in self.known]
+        unknown = [name for name in names if name not in known]
         if unknown:
-            self.fail(f"{unknown[0]!r} is unknown: choose from {', '.join(self.known)}", param, ctx)
+            raise click.BadParameter(f"{unknown[0]!r} is unknown: choose from {', '.join(known)}")
         return names
+
+    return read
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--preset", type=click.Choice([*PRESETS, "full"]), default="targets", help="What to measure.")
-@click.option("--systems", type=Names(list(SYSTEMS)), default="", help="Instead: these, " + ", ".join(SYSTEMS) + ".")
-@click.option("--networks", type=Names(list(RECIPES)), default="", help="Instead: these, " + ", ".join(RECIPES) + ".")
-@click.option("--peers", type=Names(list(PEERS)), default=_DEFAULT_PEERS, help="Codes: " + ", ".join(PEERS) + ".")
-@click.option("--dtypes", type=Names(["float32", "float64"]), default="float32", help="Precisions.")
+@click.option("--systems", callback=_names(SYSTEMS), default="", help="Instead: these, " + ", ".join(SYSTEMS) + ".")
+@click.option("--networks", callback=_names(RECIPES), default="", help="Instead: these, " + ", ".join(RECIPES) + ".")
+@click.option("--peers", callback=_names(PEERS), default=_DEFAULT_PEERS, help="Codes: " + ", ".join(PEERS) + ".")
+@click.option("--dtypes", callback=_names(("float32", "float64")), default="float32", help="Precisions.")
 @click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(1), help="Threads of every code.")
 @click.option("--repeats", default=7, type=click.IntRange(2), help="Samples of each time, taken in turns.")
 @click.option("--memory-gib", type=float, help="Limit of each process.  [default: 90 % of the memory]")
@@ -51,6 +45,7 @@ class Names(click.ParamType):
 @click.option("--patience-s", default=600.0, help="A call that takes longer is given up.")
 @click.option("--mlip-python", type=click.Path(dir_okay=False), help="Interpreter that has InstaDeep's mlip.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default="benchmark_output", help="Folder.")
+@click.option("--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Document for the tables.")
 def main(
     *,
     preset: str,
@@ -65,6 +60,7 @@ def main(
     patience_s: float,
     mlip_python: str | None,
     output: Path,
+    into: Path | None,
 ) -> None:
     """Time, memory and errors of energy-and-force calls, ours and others', written to a folder.
 
@@ -92,6 +88,9 @@ def main(
     report.save(output / "benchmarks.json")
     (output / "benchmarks.md").write_text(report.markdown(), encoding="utf-8")
     plot(report, output / "benchmarks.png")
+    if into is not None:
+        insert(report.markdown() + f"\n![the same as a picture](benchmarks-{device}.png)\n", into, device)
+        plot(report, into.parent / f"benchmarks-{device}.png")
     click.echo(report.markdown())
     wrong = [result.case.label for result in report.measurements if disagrees(result)]
     if wrong:

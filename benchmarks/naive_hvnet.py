@@ -50,7 +50,7 @@ class NaiveHVNet:
             v = v + sum(mask[:, :, None] * dv for mask, (_, dv) in zip(own, changes, strict=True))
         w = self._weights("readout.")
         y = linear(silu(linear(s, w["0.weight"], w["0.bias"])), w["2.weight"], w["2.bias"])[:, 0]
-        energies = config.energy_scale * y + s.new_tensor(config.energy_shift)[element]
+        energies: Tensor = config.energy_scale * y + s.new_tensor(config.energy_shift)[element]
         return energies.new_zeros(graph.n_structures).index_add(0, graph.batch, energies)
 
     def _weights(self, prefix: str) -> dict[str, Tensor]:

@@ -116,7 +116,8 @@ def _rejected(w: Tensor, d: Tensor) -> Tensor:
 
 
 def _norm_of(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v, dim=1)
+    length: Tensor = torch.linalg.vector_norm(v, dim=1)
+    return length
 
 
 def _harmonics(u: Tensor, lmax: int) -> Tensor:

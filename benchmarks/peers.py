@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class Ours:
     """This package's engine; many structures go through `evaluate`, neighbor lists included."""
 
     def __init__(self, built: Model, dtype: str, kernels: str, device: str = "cpu") -> None:
-        self.network, self.choice = built.network, {"dtype": dtype, "kernels": kernels, "device": device}
+        self.network = built.network
+        self.choice: dict[str, Any] = {"dtype": dtype, "kernels": kernels, "device": device}
         self.engine = Engine(built.network, **self.choice)
         self.path = self.engine.path
 
@@ -153,10 +155,10 @@ class PyG(Differentiated):
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)  # from which it takes the dtype of some of its edges
         try:
-            energy, _ = self.network(graph.numbers, positions, graph.batch)
+            energy: Tensor = self.network(graph.numbers, positions, graph.batch)[0].view(-1)
         finally:
             torch.set_default_dtype(before)
-        return energy.view(-1)
+        return energy
 
 
 class _GivenEdges(nn.Module):

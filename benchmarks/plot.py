@@ -21,13 +21,12 @@ def plot(report: Report, path: Path) -> None:
     copper = [r for r in report.measurements if r.case.system.startswith("cu-") and r.status == FITS]
     figure = Figure(figsize=(9, 1.2 + 0.75 * len(groups) + (4 if copper else 0)), layout="constrained")
     if copper:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[max(1.0, 0.75 * len(groups)), 4])
-        left, right = bottom.subplots(1, 2)
-        _scaling(left, copper, "seconds per call", lambda r: r.wall)
-        _scaling(right, copper, "peak memory, MiB", lambda r: r.peak_bytes / 2**20)
+        grid = figure.add_gridspec(2, 2, height_ratios=[max(1.0, 0.75 * len(groups)), 4])
+        _bars(figure.add_subplot(grid[0, :]), groups)
+        _scaling(figure.add_subplot(grid[1, 0]), copper, "seconds per call", lambda r: r.wall)
+        _scaling(figure.add_subplot(grid[1, 1]), copper, "peak memory, MiB", lambda r: r.peak_bytes / 2**20)
     else:
-        top = figure
-    _bars(top.subplots(), groups)
+        _bars(figure.add_subplot(), groups)
     figure.savefig(path, dpi=130)
 
 

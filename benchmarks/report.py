@@ -72,9 +72,14 @@ class Report:
             ours = next((r for r in results if r.case.peer == "mlcalc" and r.status == FITS), None)
             for k, result in enumerate(results):
                 where = [f"{system}, {result.edges} edges", f"{network}, {dtype}"] if k == 0 else ["", ""]
-                rows.append([*where, result.case.peer, *_numbers(result, ours)])
+                code = (
+                    f"{result.case.peer} ({result.path})"
+                    if result.case.peer in OURS and result.path
+                    else result.case.peer
+                )
+                rows.append([*where, code, *_numbers(result, ours)])
         header = "system | network | code | wall ms | spread | CPU ms | times ours (wall, CPU) | peak MiB | dE meV/atom"
-        return "## Energy and forces per call\n\n" + table([*header.split(" | "), "dF eV/Å"], rows)
+        return "### Energy and forces per call\n\n" + table([*header.split(" | "), "dF eV/Å"], rows)
 
     def _floors(self) -> str:
         rows = []
@@ -92,7 +97,7 @@ class Report:
             )
         header = "system | network | dtype | path | GFLOP in all | GFLOP, floor | their GFLOP/s | products ms"
         columns = [*header.split(" | "), "gathered MB", "gather ms", "measured ms", "floor / measured"]
-        return "## Distance from the floor\n\n" + table(columns, rows) if rows else ""
+        return "### Distance from the floor\n\n" + table(columns, rows) if rows else ""
 
     def _scaling(self) -> str:
         rows = []
@@ -105,7 +110,7 @@ class Report:
                 + [f"{results[-1].wall / atoms[-1] * 1e6:.1f}", f"{results[-1].peak_bytes / 2**20:.0f}"]
             )
         header = "network | dtype | code | atoms | time ~ N^ | memory ~ N^ | µs/atom, largest | peak MiB, largest"
-        return "## Scaling, bulk copper\n\n" + table(header.split(" | "), rows) if rows else ""
+        return "### Scaling, bulk copper\n\n" + table(header.split(" | "), rows) if rows else ""
 
     def _copper(self) -> dict[tuple[str, str, str], list[Measurement]]:
         found: dict[tuple[str, str, str], list[Measurement]] = {}
@@ -123,7 +128,7 @@ class Report:
         ]
         backends = list(self.lists[0].search_ms) if self.lists else []
         columns = ["system", "atoms", "edges", *backends, "new with skin 1 Å", "within the skin"]
-        return "## Neighbor lists, CPU ms\n\n" + table(columns, rows) if rows else ""
+        return "### Neighbor lists, CPU ms\n\n" + table(columns, rows) if rows else ""
 
     def _overhead(self) -> str:
         o = self.overhead
@@ -134,7 +139,17 @@ class Report:
             f"{o.ase_us:.0f}",
         ]
         columns = ["MLCalculator, empty network", "its engine alone", "difference (of the fastest)", "ASE's base class"]
-        return "## The calculator's own cost per force call, 21 atoms, CPU µs\n\n" + table(columns, [row])
+        return "### The calculator's own cost per force call, 21 atoms, CPU µs\n\n" + table(columns, [row])
+
+
+def insert(text: str, into: Path, section: str) -> None:
+    """Put the text between the lines `<!-- section: begin -->` and `<!-- section: end -->` of a markdown file."""
+    begin, end = f"<!-- {section}: begin -->\n", f"<!-- {section}: end -->"
+    document = into.read_text(encoding="utf-8")
+    if document.count(begin) != 1 or document.count(end) != 1:
+        raise ValueError(f"{into} has no section between {begin.strip()} and {end}: add these two lines")
+    before, rest = document.split(begin)
+    into.write_text(before + begin + text + end + rest.split(end)[1], encoding="utf-8")
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:

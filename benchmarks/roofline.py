@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase.io import read
+from ase.io import iread
 
 from benchmarks.cases import Case
 from benchmarks.peers import built_model
@@ -149,7 +149,7 @@ def main() -> None:
     floors = []
     for values in asked["cases"]:
         case = Case(**values)
-        structures = read(case.structures, ":")
+        structures = list(iread(case.structures))
         network = built_model(case, structures).network
         edges = sum(atoms_to_graph(atoms, network.cutoff).edges.shape[1] for atoms in structures)
         atoms = sum(map(len, structures))

@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.io import write
 from tqdm import tqdm
 
-from benchmarks.cases import FITS, Case, Measurement
+from benchmarks.cases import ABSENT, FITS, Case, Measurement
 from benchmarks.measure import ROOT, compare_numbers, measure_together
 from benchmarks.overhead import ListTimes, Overhead
 from benchmarks.plans import Pair, peers_of
@@ -39,6 +39,7 @@ class Run:
     pythons: dict[str, str] = field(default_factory=dict)  # interpreters of codes that need their own
     structures: dict[str, list[Atoms]] = field(default_factory=dict)  # written so far
     references: dict[Pair, tuple[Path, str]] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)  # codes that are not installed
 
     def report(self, chosen: Sequence[Pair], peers: Sequence[str], dtypes: Sequence[str]) -> Report:
         """Everything measured."""
@@ -73,7 +74,9 @@ class Run:
             self.structures[system] = SYSTEMS[system].build()
             write(self._file(system), self.structures[system], format="extxyz")
         reference, name = self._reference(system, network, bar)
-        cases = [self._case(system, network, peer, dtype) for peer in peers_of(network, peers)]
+        cases = [
+            self._case(system, network, peer, dtype) for peer in peers_of(network, peers) if peer not in self.absent
+        ]
         results = measure_together(
             cases,
             self.output,
@@ -87,7 +90,8 @@ class Run:
             Path(result.case.results).unlink(missing_ok=True)
             if result.status != FITS:
                 bar.write(f"{result.case.label}: {result.status} ({result.reason})")
-        return results
+        self.absent |= {result.case.peer for result in results if result.status == ABSENT}
+        return [result for result in results if result.status != ABSENT]
 
     def _reference(self, system: str, network: str, bar: Any) -> tuple[Path, str]:
         """Energies and forces in float64 by autograd; where that does not fit, by the engine's own path."""

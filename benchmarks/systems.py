@@ -70,14 +70,14 @@ def _distances(a: NDArray[np.float64], b: NDArray[np.float64], edge: float) -> N
 
 def copper(cells: int) -> Atoms:
     """Bulk copper, 4 cells^3 atoms, each displaced by 0.05 Å (rms per component)."""
-    atoms = bulk("Cu", a=3.615, cubic=True) * cells
+    atoms: Atoms = bulk("Cu", a=3.615, cubic=True) * cells
     atoms.rattle(0.05, seed=cells)
     return atoms
 
 
 def molybdenum_diselenide() -> Atoms:
     """A periodic 1H monolayer of 288 atoms, displaced by 0.03 Å."""
-    atoms = mx2("MoSe2", a=3.3, thickness=3.34, size=(12, 8, 1), vacuum=12.0)
+    atoms: Atoms = mx2("MoSe2", a=3.3, thickness=3.34, size=(12, 8, 1), vacuum=12.0)
     atoms.pbc = True
     atoms.rattle(0.03, seed=1)
     return atoms

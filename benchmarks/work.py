@@ -87,7 +87,7 @@ def _visnet_products(network: ViSNet, N: int, E: int) -> Iterator[Product]:
 
 def _visnet_rows(network: ViSNet, E: int) -> int:
     """k, v and vec of the neighbor, and its w: forward, again backward, and their gradients."""
-    S, layers = (3, 8)[network.config.lmax - 1], network.config.num_layers
+    S, layers = (3, 8)[network.config.lmax - 1], int(network.config.num_layers)
     return 3 * E * (2 * layers + S * (layers - 1) + S * max(0, layers - 2))
 
 
@@ -110,6 +110,6 @@ def _hvnet_rows(network: HVNet, E: int) -> int:
 
     The weighted means of the angular message, six more rows, are linear: forward, and gradients.
     """
-    layers = network.config.num_layers
+    layers = int(network.config.num_layers)
     means = 2 * 6 * layers if network.config.sub_network == "rmconv" else 0
     return E * (3 * (6 * layers - 3) + means)

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
+from ase.io import iread
 from numpy.typing import NDArray
 
 from benchmarks.cases import ABSENT, FAILED, FITS, TOO_LARGE, Case
@@ -57,7 +57,7 @@ def main() -> None:
 
 def _first_calls(case: Case, channel: TextIO) -> Call:
     """The call on the whole system, after it ran once: results stored, memory measured."""
-    structures = read(case.structures, ":")
+    structures = list(iread(case.structures))
     peer = _load(case, structures)
     small = peer.prepare([neighborhood(structures[0], 4)])[0]
     start = time.perf_counter()

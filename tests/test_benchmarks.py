@@ -231,8 +231,11 @@ def test_wrong_forces_are_noticed(tmp_path: Path, error: float, noticed: bool) -
 
 def test_one_command_writes_tables_numbers_and_a_picture(tmp_path: Path) -> None:
     words = ["--systems", "ethanol-9", "--networks", "visnet-tiny", "--peers", "mlcalc,naive", "--repeats", "2"]
+    document = tmp_path / "document.md"
+    document.write_text("above\n<!-- cpu: begin -->\nold\n<!-- cpu: end -->\nbelow\n")
+    words += ["--threads", "1", "--memory-gib", "4", "--output", str(tmp_path), "--into", str(document)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words, "--threads", "1", "--memory-gib", "4", "--output", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", *words],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -244,6 +247,10 @@ def test_one_command_writes_tables_numbers_and_a_picture(tmp_path: Path) -> None
     for title in ("Energy and forces per call", "Distance from the floor", "Neighbor lists", "own cost"):
         assert title in text
     assert "wrong" not in text
+    written = document.read_text(encoding="utf-8")
+    assert written.startswith(f"above\n<!-- cpu: begin -->\n{text}")
+    assert written.endswith("<!-- cpu: end -->\nbelow\n")
+    assert "old" not in written
     numbers = json.loads((tmp_path / "benchmarks.json").read_text())
     ours, naive = numbers["measurements"]
     assert [ours["case"]["peer"], naive["case"]["peer"]] == ["mlcalc", "naive"]
