@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -15,11 +14,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from mlcalc.cautions import Cautions
 from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
-from mlcalc.graphs import graph_from_pairs
+from mlcalc.graphs import GraphSeries
 from mlcalc.model_file import load_model
 from mlcalc.models import Potential, Prediction
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
-from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
+from mlcalc.snapshot import Snapshot
+from mlcalc.validation import MIN_DISTANCE, validate_structure
 
 
 class MLCalculator(Calculator):
@@ -59,16 +59,35 @@ class MLCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]  # no **kwargs: ASE would take a mistyped one for a parameter
         potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
         check_distance(min_distance)
+        self._structure: Snapshot | None = None
         self.engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
         self.implemented_properties = self.engine.scope.properties
         self.cautions = Cautions.of(self.engine.potential)
         self.info = getattr(potential, "info", None)
         self.model_name = str(getattr(self.info, "name", "") or type(potential).__name__)
-        self.neighbors = NeighborList(
-            self.engine.scope.cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges
-        )
-        self.min_distance = min_distance
+        cutoff = self.engine.scope.cutoff
+        neighbors = NeighborList(cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges)
+        self._graphs = GraphSeries(self.engine.scope, neighbors, min_distance=min_distance)
         self._lock = threading.RLock()
+
+    @property
+    def atoms(self) -> Atoms | None:
+        """A copy of the structure that the results belong to, made when asked for."""
+        return None if self._structure is None else self._structure.atoms()
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:
+        self._structure = None if atoms is None else Snapshot(atoms)
+
+    @property
+    def neighbors(self) -> NeighborList:
+        """The neighbor list, with the number of its rebuilds."""
+        return self._graphs.neighbors
+
+    @property
+    def min_distance(self) -> float:
+        """Closer atoms (Å) are an error."""
+        return self._graphs.min_distance
 
     @property
     def energy_jumps(self) -> bool:
@@ -101,12 +120,20 @@ class MLCalculator(Calculator):
                 "there is no structure to calculate: pass Atoms, or attach the calculator to some"
             )
         try:
-            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+            self._structure = Snapshot(atoms)
             results = self._evaluate(atoms, properties)
         except BaseException:
             self.reset()  # type: ignore[no-untyped-call]  # or ASE would take the failed structure for an already calculated one
             raise
         self.results = results
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """ASE's check_state, exact and without its copies: what has changed since the results were computed."""
+        if self._structure is None:
+            return list(all_changes)
+        if tol > 1e-15 or self.ignored_changes:
+            return list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
+        return self._structure.changes(atoms)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """ASE's get_property, one thread at a time; UnavailablePropertyError for what the model does not predict."""
@@ -117,17 +144,11 @@ class MLCalculator(Calculator):
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         scope = self.engine.scope
-        validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
-        stress = bool(atoms.pbc.all()) and scope.is_potential
+        stress = scope.is_potential and bool(atoms.pbc.all())
         if "stress" in properties and not stress:
+            validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")
-        cell, pbc = resolve_cell(atoms)
-        scope.check_pbc(pbc)
-        positions = np.asarray(atoms.positions, dtype=np.float64)
-        pairs = self.neighbors.pairs(positions, cell, pbc, atoms.numbers)
-        check_overlap(pairs, positions, cell, min_distance=self.min_distance)
-        graph = graph_from_pairs(atoms.numbers, positions, cell, pairs)
-        scope.check_images(graph)
+        graph = self._graphs.graph(atoms)
         self.cautions.tell(atoms, graph)
         # all of it at once: scripts ask for the energy first and for the forces of the same structure next
         return self._results(self.engine.evaluate(graph, forces=True, stress=stress))

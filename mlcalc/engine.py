@@ -19,6 +19,7 @@ from mlcalc.pieces import Memory, evaluate_pieces, receptive_layers, split_graph
 from mlcalc.scope import Scope
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_PREDICTED = tuple(field.name for field in fields(Prediction))
 _FEW, _LITTLE = 300, 2**28  # atoms and edges, bytes: not worth looking how much memory there is
 _SHARE = 0.8  # of the memory available that a piece is planned for
 
@@ -113,7 +114,7 @@ class Engine:
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
         result = self._bounded(graph, forces=forces, stress=stress)
-        values = {field.name: _to_cpu(getattr(result, field.name)) for field in fields(Prediction)}
+        values = {name: _to_cpu(getattr(result, name)) for name in _PREDICTED}
         _check_finite(values, graph)
         return Prediction(**values)
 
@@ -200,7 +201,8 @@ def _to_cpu(value: Tensor | None) -> Tensor | None:
 
 def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:
     for name, value in values.items():
-        if value is None or bool(torch.isfinite(value).all()):
+        # a sum is finite only where all its terms are; a sum of huge numbers may be infinite though they are not
+        if value is None or math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all()):
             continue
         raise NonFiniteResultError(
             f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms"

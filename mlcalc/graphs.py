@@ -2,15 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlcalc.models import Graph
-from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborPairs, neighbor_pairs
+from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList, NeighborPairs, neighbor_pairs
 from mlcalc.scope import Scope
-from mlcalc.validation import MIN_DISTANCE, check_overlap, resolve_cell, validate_structure
+from mlcalc.validation import MIN_DISTANCE, check_moved, check_overlap, resolve_cell, validate_structure
+
+
+class GraphSeries:
+    """Graphs of structures that resemble each other, such as the steps of a run.
+
+    Only what has changed since the structure before is checked and made again; the graphs and the errors are those of
+    `validated_graph`, whatever came before.  One instance serves one thread; copies are independent.
+    """
+
+    def __init__(self, scope: Scope, neighbors: NeighborList, *, min_distance: float = MIN_DISTANCE) -> None:
+        self.scope, self.neighbors, self.min_distance = scope, neighbors, min_distance
+        self._frame: _Frame | None = None
+
+    def graph(self, atoms: Atoms) -> Graph:
+        """Graph of one structure on which a model of this scope is defined; else the StructureError that says why."""
+        frame, scope = self._frame, self.scope
+        if frame is not None and frame.holds(atoms):
+            check_moved(atoms)
+        else:
+            self._frame = None  # an error below must not leave an outdated one
+            validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
+            scope.check_pbc(atoms.pbc)
+            frame = self._frame = _Frame.of(atoms)
+        positions = np.array(atoms.positions, dtype=np.float64, order="C")
+        edges = self.neighbors.edges(positions, frame.cell, frame.pbc, frame.numbers)
+        if edges.shortest < self.min_distance:
+            check_overlap(edges.pairs(), positions, frame.cell, min_distance=self.min_distance)
+        graph = Graph(
+            numbers=frame.number_tensor,
+            positions=torch.from_numpy(positions),
+            cell=frame.cell_tensor,
+            edges=edges.edges,
+            shifts=edges.shifts,
+            batch=frame.batch,
+        )
+        if not scope.periodic:
+            scope.check_images(graph)
+        return graph
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What seldom changes along a run, checked, as arrays and as tensors."""
+
+    numbers: NDArray[np.integer]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    number_tensor: Tensor
+    cell_tensor: Tensor
+    batch: Tensor
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> _Frame:
+        cell, pbc = resolve_cell(atoms)
+        numbers = atoms.numbers.copy()
+        return cls(
+            numbers,
+            cell,
+            pbc,
+            torch.tensor(numbers, dtype=torch.int64),
+            torch.tensor(cell, dtype=torch.float64)[None],
+            torch.zeros(len(numbers), dtype=torch.int64),
+        )
+
+    def holds(self, atoms: Atoms) -> bool:
+        """Whether the structure differs by positions and velocities at most."""
+        numbers = atoms.numbers
+        return (
+            numbers.shape == self.numbers.shape
+            and bool((numbers == self.numbers).all())
+            and bool((atoms.cell.array == self.cell).all())
+            and bool((atoms.pbc == self.pbc).all())
+        )
 
 
 def validated_graph(
@@ -22,15 +98,8 @@ def validated_graph(
     max_edges: int | None = DEFAULT_MAX_EDGES,
 ) -> Graph:
     """Graph of one structure on which a model of this scope is defined; else the StructureError that says why not."""
-    validate_structure(atoms, elements=scope.elements, min_distance=min_distance)
-    cell, pbc = resolve_cell(atoms)
-    scope.check_pbc(pbc)
-    positions = np.asarray(atoms.positions, dtype=np.float64)
-    pairs = neighbor_pairs(positions, cell, pbc, scope.cutoff, backend=backend, max_edges=max_edges)
-    check_overlap(pairs, positions, cell, min_distance=min_distance)
-    graph = graph_from_pairs(atoms.numbers, positions, cell, pairs)
-    scope.check_images(graph)
-    return graph
+    neighbors = NeighborList(scope.cutoff, backend=backend, max_edges=max_edges)
+    return GraphSeries(scope, neighbors, min_distance=min_distance).graph(atoms)
 
 
 def atoms_to_graph(

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from mlcalc.errors import CellError, ConfigError, StructureError
 from mlcalc.neighbor_search import (
     BACKENDS,
     Bools,
     Floats,
-    Ints,
     Triple,
     check_backend,
     check_edges,
@@ -28,28 +29,16 @@ from mlcalc.neighbor_search import (
     squared_distances,
     squared_threshold,
 )
+from mlcalc.pair_list import EdgeTensors, NeighborPairs
 from mlcalc.validation import check_cell, check_positions
 
-__all__ = ["BACKENDS", "DEFAULT_MAX_EDGES", "NeighborList", "NeighborPairs", "neighbor_pairs"]
+__all__ = ["BACKENDS", "DEFAULT_MAX_EDGES", "EdgeTensors", "NeighborList", "NeighborPairs", "neighbor_pairs"]
 
 DEFAULT_MAX_EDGES = 20_000_000  # 450,000 Cu atoms at 5 Å; the list alone takes 0.8 GB
 ALWAYS_COUNTED = 1_000_000  # edges; an estimate may be far off for few edges, and these few are no danger
 ROUNDING = 1e-8  # Å; more than float64 loses in sums of coordinates up to MAX_COORDINATE
 FARTHEST_DRIFT = 1e3  # Å
 WORST_CONDITION = 1e5  # of a cell's vectors, for a strain computed from them to hold to ROUNDING
-
-
-@dataclass(frozen=True, eq=False)
-class NeighborPairs:
-    """The full list: with i -> j comes j -> i, all periodic images and self images, sorted by (i, j, shift).
-
-    r_ij = x_j + shift @ cell - x_i of the atoms' own positions, wrapped or not, and |r_ij| < cutoff.
-    """
-
-    i: Ints  # (E,) central atoms
-    j: Ints  # (E,) neighbors
-    shifts: Ints  # (E, 3) whole cell vectors; zero along non-periodic directions
-    shortest: float = math.nan  # Å, smallest distance in the list; infinity in an empty one, NaN when not known
 
 
 def neighbor_pairs(
@@ -129,6 +118,17 @@ class NeighborList:
         if self.skin == 0.0:
             self.rebuilds += 1
             return neighbor_pairs(positions, cell, pbc, self.cutoff, backend=self.backend, max_edges=self.max_edges)
+        return self._current(positions, cell, pbc, numbers).pairs()
+
+    def edges(
+        self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, numbers: ArrayLike | None = None
+    ) -> EdgeTensors:
+        """The same list as tensors for a Graph; they may be those of the list before and are not to be written to."""
+        if self.skin == 0.0:
+            return EdgeTensors.of(self.pairs(positions, cell, pbc, numbers))
+        return self._current(positions, cell, pbc, numbers)
+
+    def _current(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, numbers: ArrayLike | None) -> EdgeTensors:
         x, h, periodic = _as_arrays(positions, cell, pbc)
         z = None if numbers is None else np.array(numbers)
         reference = self._reference
@@ -143,7 +143,7 @@ class NeighborList:
             self.rebuilds += 1
         full = reference.filtered(x, h, self.cutoff)
         if self.max_edges is not None:
-            check_edges(len(full.i), self.max_edges, cutoff=self.cutoff, n_atoms=len(x), estimated=False)
+            check_edges(full.edges.shape[1], self.max_edges, cutoff=self.cutoff, n_atoms=len(x), estimated=False)
         return full
 
 
@@ -166,8 +166,12 @@ class _Reference:
         self.offsets = (structure.cell, offsets(self.half[2], structure.cell))
         order = full_order(*self.half, n_atoms=len(structure.positions))
         i, j, shifts = mirrored(*self.half)
-        self.i, self.j, self.shifts = i.take(order), j.take(order), shifts.take(order, axis=0)
+        self.edges, self.shifts = (
+            np.stack([i.take(order), j.take(order)]),
+            shifts.take(order, axis=0).astype(np.float64),
+        )
         self.half_index = order % max(len(kept), 1)  # both directions of a pair share one distance
+        self.last: tuple[Bools, Tensor, Tensor] | None = None  # which pairs were within the cutoff, and their edges
 
     def same_atoms(self, x: Floats, pbc: Bools, numbers: NDArray[Any] | None) -> bool:
         """Whether number, elements and periodicity are those of the search."""
@@ -203,15 +207,19 @@ class _Reference:
         displacement -= displacement.mean(axis=0)  # a drift of the whole structure brings no pair closer
         return _largest_square(displacement) <= limit**2
 
-    def filtered(self, x: Floats, h: Floats, cutoff: float) -> NeighborPairs:
+    def filtered(self, x: Floats, h: Floats, cutoff: float) -> EdgeTensors:
         """The candidates closer than the cutoff, in order."""
         if not np.array_equal(h, self.offsets[0]):
             self.offsets = (h.copy(), offsets(self.half[2], h))
         squared = squared_distances(x, self.half[0], self.half[1], self.offsets[1])
         inside = squared < squared_threshold(cutoff)
-        kept = np.flatnonzero(inside.take(self.half_index)) if len(squared) else self.half_index
-        shortest = math.sqrt(squared.min()) if len(kept) else math.inf
-        return NeighborPairs(self.i.take(kept), self.j.take(kept), self.shifts.take(kept, axis=0), shortest)
+        if self.last is None or not (inside == self.last[0]).all():
+            kept = np.flatnonzero(inside.take(self.half_index)) if len(squared) else self.half_index
+            edges, shifts = self.edges.take(kept, axis=1), self.shifts.take(kept, axis=0)
+            self.last = (inside, torch.from_numpy(edges), torch.from_numpy(shifts))
+        _, edge_tensor, shift_tensor = self.last
+        shortest = math.sqrt(squared.min()) if edge_tensor.shape[1] else math.inf
+        return EdgeTensors(edge_tensor, shift_tensor, shortest)
 
 
 def _half_list(

@@ -22,7 +22,10 @@ _NUMBA = ("numba", "llvmlite", "mlcalc.kernels")
 class EvaluationPath(Protocol):
     """One way to evaluate one model; holds nothing of a call once it has returned, so that threads may share it."""
 
-    name: str  # for people
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
 
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """What `predict` gives for the graph, in float64, on any device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_COORDINATE",
     "MIN_DISTANCE",
     "check_cell",
+    "check_moved",
     "check_overlap",
     "check_positions",
     "resolve_cell",
@@ -65,14 +67,20 @@ def validate_structure(
             "The structure has no atoms, so there is no energy to compute. Check the file it was read from, "
             "or the selection it was made with."
         )
-    check_positions(atoms.positions, max_coordinate=max_coordinate)
-    momenta = atoms.arrays.get("momenta")
-    if momenta is not None:
-        _check_finite("momenta", momenta, "Draw new velocities, or read an earlier frame of the run.")
+    check_moved(atoms, max_coordinate=max_coordinate)
     cell, pbc = resolve_cell(atoms)
     if elements is not None:
         _check_elements(atoms.numbers, tuple(elements))
     _check_own_images(cell, pbc, min_distance)
+
+
+def check_moved(atoms: Atoms, *, max_coordinate: float = MAX_COORDINATE) -> None:
+    """The part of `validate_structure` that a structure passes or not by its positions and momenta alone."""
+    check_positions(atoms.positions, max_coordinate=max_coordinate)
+    momenta = atoms.arrays.get("momenta")
+    # a sum is finite only where all its terms are
+    if momenta is not None and not math.isfinite(np.add.reduce(momenta, axis=None)):
+        _check_finite("momenta", momenta, "Draw new velocities, or read an earlier frame of the run.")
 
 
 def resolve_cell(atoms: Atoms) -> tuple[Floats, Bools]:
@@ -92,7 +100,7 @@ def check_positions(positions: NDArray[Any], *, max_coordinate: float = MAX_COOR
     """Nothing, or NonFiniteError, or StructureError for coordinates (N, 3) Å too large for float64 sums."""
     if len(positions) == 0:
         return
-    largest = float(np.abs(positions).max())
+    largest = max(float(np.max(positions)), -float(np.min(positions)))  # NaN if there is one
     if largest <= max_coordinate:  # false for NaN too
         return
     _check_finite("positions", positions, "Check the input file, or the step before: a too long time step does this.")
