@@ -31,15 +31,15 @@ def arrange(edges, shifts, positions, cell, batch, looped, first_edges, center, 
 
 
 @kernel
-def spread(center, neighbor, vectors, g_vectors, batch, gradient, strain_gradient):  # type: ignore[no-untyped-def]
-    """Derivatives by positions (N, 3) and symmetric strains (S, 3, 3), added to them, of those by edge vectors."""
-    for e in range(len(center)):
+def spread(edges, center, neighbor, vectors, g_vectors, batch, gradient, strain_gradient):  # type: ignore[no-untyped-def]
+    """Derivatives by positions (N, 3) and symmetric strains (S, 3, 3), added to them, of those by the edge vectors."""
+    for e in range(edges):
         i, j = center[e], neighbor[e]
         for a in range(3):
             gradient[i, a] -= g_vectors[e, a]
             gradient[j, a] += g_vectors[e, a]
     if strain_gradient.shape[0] > 0:
-        for e in range(len(center)):
+        for e in range(edges):
             s = batch[center[e]]
             for a in range(3):
                 for b in range(3):

@@ -1,4 +1,4 @@
-"""One call of the fused ViSNet: its arrays, and the order of its kernels."""
+"""One call of the fused ViSNet: the order of its kernels."""
 
 from __future__ import annotations
 
@@ -6,259 +6,169 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mlcalc.kernels.arrangement import arrange
 from mlcalc.kernels.threads import even_shares, run_shares
 from mlcalc.kernels.visnet_edges import TILE, backward_edges, forward_edges
 from mlcalc.kernels.visnet_embedding import embed_atoms, embed_atoms_back, embed_edges, embed_edges_back
 from mlcalc.kernels.visnet_geometry import describe_edges, describe_edges_back
-from mlcalc.kernels.visnet_nodes import TILE as ATOMS
 from mlcalc.kernels.visnet_nodes import project_atoms, project_atoms_back, update_atoms, update_atoms_back
 from mlcalc.kernels.visnet_readout import read_out
+from mlcalc.kernels.visnet_space import Space, widths
 from mlcalc.kernels.visnet_weights import Weights
-from mlcalc.kernels.workspace import Workspace
-from mlcalc.models import Graph, ViSNetConfig
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Edges sorted by center, self loops among them."""
+@dataclass(frozen=True)
+class Constants:
+    """Settings that kernels ask for."""
 
-    first_edges: Array  # (N + 1,)
-    center: Array  # (E,) int64
-    neighbor: Array  # (E,) int64
-    is_loop: Array  # (E,) bool
-    vectors: Array  # (E, 3) Å, in the precision of the network
-    element: Array  # (N,) int64
-
-
-def arranged(graph: Graph, loops: Tensor, element: Tensor, space: Workspace, kind: np.dtype[Any]) -> Geometry:
-    """The edges of a graph and the self loops of so many of its atoms."""
-    atoms, edges = len(graph.numbers), graph.edges.shape[1] + len(loops)
-    looped = np.zeros(atoms, dtype=np.bool_)
-    looped[loops.numpy()] = True
-    near = Geometry(
-        first_edges=space.array("first_edges", (atoms + 1,), np.dtype(np.int64)),
-        center=space.array("center", (edges,), np.dtype(np.int64)),
-        neighbor=space.array("neighbor", (edges,), np.dtype(np.int64)),
-        is_loop=space.array("is_loop", (edges,), np.dtype(np.bool_)),
-        vectors=space.array("vectors", (edges, 3), kind),
-        element=element.numpy(),
-    )
-    sorted_ = arrange(
-        graph.edges.numpy(), graph.shifts.to(torch.float64).numpy(), graph.positions.numpy(), graph.cell.numpy(),
-        graph.batch.numpy(), looped, near.first_edges, near.center, near.neighbor, near.is_loop, near.vectors,
-    )  # fmt: skip
-    if not sorted_:
-        raise ValueError("the edges of the graph are not sorted by their central atoms")
-    return near
+    heads: int
+    smooth: bool
+    rejects: bool  # lmax 1: inner products of rejections are formed on the edges
+    scale: Any  # 1 / neighbor_norm
+    epsilon: Any  # of the LayerNorms
 
 
 class Call:
-    """Energies y (N,) and their derivatives by the edge vectors (E, 3)."""
+    """Atomic energies of the edges in a workspace, and their derivatives by the edge vectors."""
 
-    def __init__(
-        self, weights: Weights, config: ViSNetConfig, space: Workspace, geometry: Geometry, *, shares: int, kept: int
-    ) -> None:
-        self.weights, self.config, self.space, self.geometry, self.shares = weights, config, space, geometry, shares
-        self.kind = weights.readout[0].dtype
-        self.F, self.S, self.L = config.hidden_channels, 8 if config.lmax == 2 else 3, config.num_layers
-        self.N, self.E = len(geometry.element), len(geometry.center)
-        self.scale = self.kind.type(1 / config.neighbor_norm)
-        self.epsilon = self.kind.type(1e-5)  # of torch's LayerNorm
-        self.smooth = config.variant == "smooth"
-        bounds = even_shares(geometry.first_edges, shares)
-        self.atoms = [(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
-        self.bounds = [(int(geometry.first_edges[a]), int(geometry.first_edges[b])) for a, b in self.atoms]
-        self._allocate(kept)
+    def __init__(self, weights: Weights, constants: Constants, space: Space, element: Array, seeds: Array | None) -> None:
+        """seeds: dE/dy (N,), for derivatives; None for energies alone."""
+        self.weights, self.constants, self.space, self.element = weights, constants, space, element
+        atoms = len(element)
+        self.y = np.empty(atoms, space.kind)
+        self.back, self.seeds = seeds is not None, self.y if seeds is None else seeds
+        bounds = even_shares(space.first_edges[: atoms + 1], space.threads).tolist()
+        self.atoms = list(zip(bounds, bounds[1:], strict=False))
+        self.bounds = [(int(space.first_edges[a]), int(space.first_edges[b])) for a, b in self.atoms]
+        self.edges = (space.center, space.neighbor, space.envelope, space.harmonics)
+        self.described = (space.center, space.neighbor, space.envelope, space.basis, space.is_loop)
 
-    def run(self, seeds: Array, y: Array, g_vectors: Array | None) -> None:
-        """Fills y, and g_vectors with the derivatives of sum_i seed_i y_i."""
-        self.back = g_vectors is not None
-        run_shares(self._embed, self.shares)
-        for k in range(self.L):
-            run_shares(lambda share, k=k: self._block(share, k), self.shares)  # type: ignore[misc]
-        run_shares(lambda share: self._read_out(share, seeds, y), self.shares)
-        if g_vectors is None:
-            return
-        for k in reversed(range(self.L)):
-            run_shares(lambda share, k=k: self._block_back(share, k), self.shares)  # type: ignore[misc]
-            run_shares(lambda share, k=k: self._atoms_back(share, k), self.shares)  # type: ignore[misc]
-        run_shares(self._embed_edges_back, self.shares)
-        run_shares(lambda share: self._geometry_back(share, g_vectors), self.shares)
+    def run(self) -> Array:
+        """y (N,); the derivatives of sum_i seed_i y_i are left in the workspace as g_vectors."""
+        self._each(self._embed)
+        for k in range(len(self.weights.blocks)):
+            self._each(self._block, k)
+        self._each(self._read_out)
+        if self.back:
+            for k in reversed(range(len(self.weights.blocks))):
+                self._each(self._block_back, k)
+                self._each(self._atoms_back, k)
+            self._each(self._embed_edges_back)
+            self._each(self._geometry_back)
+        return self.y
 
-    def _array(self, name: str, *shape: int, zero: bool = False) -> Array:
-        return self.space.array(name, shape, self.kind, zero=zero)
-
-    def _allocate(self, kept: int) -> None:
-        N, E, F, S, K, T = self.N, self.E, self.F, self.S, self.config.num_rbf, self.shares
-        self.distance, self.envelope = self._array("distance", E), self._array("envelope", E)
-        self.harmonics, self.basis = self._array("harmonics", E, S), self._array("basis", E, K)
-        self.around = self._array("around", N, F)
-        self.x = [self._array(f"x{k}", N, F) for k in range(self.L + 1)]
-        self.vec = [self._array(f"vec{k}", N, S, F) for k in range(self.L + 1)]
-        self.qkv = [self._array(f"qkv{k}", N, 3 * F) for k in range(self.L)]
-        self.X, self.V = self._array("X", N, F), self._array("V", N, S, F)
-        self.v, self.pq, self.tt, self.o, self.f, self.kept = [], [], [], [], [], []
-        last_f = -1
-        for k, block in enumerate(self.weights.blocks):
-            width = block.atoms[4].shape[1], block.atoms[5].shape[1], block.atoms[6].shape[1]
-            self.v.append(self._array(f"v{k}", N, S, width[0]))
-            self.pq.append(self._array(f"pq{k}", N, S, width[1]))
-            self.tt.append(self._array(f"tt{k}", N, S, width[2]))
-            self.o.append(self._array(f"o{k}", N, block.update[0].shape[1]))
-            if k == 0 or self.weights.blocks[k - 1].parts > 2:
-                last_f = k
-            self.f.append(self._array(f"f{last_f}", E, F))
-        for k in reversed(range(self.L)):
-            widths = self._widths(k)
-            kept -= E * sum(widths) * self.kind.itemsize
-            if kept >= 0:
-                self.kept.append(tuple(self._array(f"kept{k}-{w}", E, width) for w, width in enumerate(widths)))
-            else:
-                self.kept.append(())
-        self.kept.reverse()
-        self.g_envelope, self.g_harmonics = self._array("g_envelope", E), self._array("g_harmonics", E, S)
-        self.g_basis, self.gf = self._array("g_basis", E, K), self._array("gf", E, F)
-        self.gx, self.g_vec = self._array("gx", N, F), self._array("g_vec", N, S, F)
-        self.g_qkv = self._array("g_qkv", N, 3 * F)
-        self.g_pq, self.g_tt = self._array("g_pq", N, S, 2 * F), self._array("g_tt", N, S, 2 * F)
-        self.any_kv = self._array("any_kv", T, N, 2 * F, zero=True)
-        self.any_vec = self._array("any_vec", T, N, S, F, zero=True)
-        self.any_q = self._array("any_q", T, N, S, F, zero=True)
-        parts = max(block.parts for block in self.weights.blocks)
-        self.tile_P, self.tile_gP = self._array("P", T, TILE * parts * F), self._array("gP", T, TILE * parts * F)
-        self.tile_Z, self.tile_gZ = self._array("Z", T, TILE * 2 * F), self._array("gZ", T, TILE * 2 * F)
-        self.messages, self.gm = self._array("messages", T, TILE, F), self._array("gm", T, TILE, F)
-        self.rows = self._array("rows", T, 8, F)
-        self.per_head = self._array("per_head", T, self.config.num_heads)
-        self.tile_x, self.tile_o = self._array("tile_x", T, ATOMS, F), self._array("tile_o", T, ATOMS, 3 * F)
-        self.tile_v = self._array("tile_v", T, ATOMS * S, 3 * F)
-
-    def _edges(self) -> tuple[Array, ...]:
-        return self.geometry.center, self.geometry.neighbor, self.envelope, self.harmonics
-
-    def _described(self) -> tuple[Array, ...]:
-        return self.geometry.center, self.geometry.neighbor, self.envelope, self.basis, self.geometry.is_loop
+    def _each(self, task: Any, *arguments: int) -> None:
+        run_shares(lambda share: task(share, *arguments), self.space.threads)
 
     def _embed(self, share: int) -> None:
-        near = self.geometry
+        space, weights = self.space, self.weights
         describe_edges(
-            self.bounds[share], self.weights.radial, near.is_loop, near.vectors, self.distance, self.envelope,
-            self.harmonics, self.basis,
+            self.bounds[share], weights.radial, space.is_loop, space.vectors, space.distance, space.envelope,
+            space.harmonics, space.basis,
         )  # fmt: skip
         embed_atoms(
-            self.atoms[share], near.first_edges, self._described(), self.weights.embed_atoms, near.element, self.scale,
-            self.around, self.x[0], self.messages[share],
+            self.atoms[share], space.first_edges, self.described, weights.embed_atoms, self.element,
+            self.constants.scale, space.around, space.x[0], space.messages[share],
         )  # fmt: skip
         self._project(share, 0)
 
     def _project(self, share: int, k: int) -> None:
+        space = self.space
         project_atoms(
-            self.atoms[share], self.epsilon, self.weights.blocks[k].atoms, (self.x[k], self.vec[k]),
-            (self.qkv[k], self.v[k], self.pq[k], self.tt[k]), self.tile_x[share],
+            self.atoms[share], self.constants.epsilon, self.weights.blocks[k].atoms, (space.x[k], space.vec[k]),
+            (space.qkv[k], space.v[k], space.pq[k], space.tt[k]), space.tile_x[share],
         )  # fmt: skip
 
     def _shape(self, k: int) -> tuple[int, bool, bool, bool, bool]:
-        keeps = self.back and bool(self.kept[k])
-        return self.config.num_heads, k == 0, self.smooth, self.config.lmax == 1, keeps
+        keeps = self.back and self.space.kept[k] is not None
+        return self.constants.heads, k == 0, self.constants.smooth, self.constants.rejects, keeps
 
     def _room(self, share: int, k: int) -> tuple[Array, Array]:
         """Where the projections of the edges are kept, or put for a moment."""
-        if self.back and self.kept[k]:
-            return self.kept[k]  # type: ignore[no-any-return]
-        return self._tile(self.tile_P, share, k, 0), self._tile(self.tile_Z, share, k, 1)
+        kept = self.space.kept[k] if self.back else None
+        return (self._tile(self.space.P, share, k, 0), self._tile(self.space.Z, share, k, 1)) if kept is None else kept
 
     def _tile(self, tiles: Array, share: int, k: int, which: int) -> Array:
-        width = self._widths(k)[which]
+        width = widths(self.weights.blocks[k])[which]
         return tiles[share, : TILE * width].reshape(TILE, width)
 
-    def _widths(self, k: int) -> tuple[int, int]:
-        """Columns of the projections of edges, and of those of messages."""
-        block = self.weights.blocks[k]
-        return block.parts * self.F, block.edges[2].shape[1]
-
     def _block(self, share: int, k: int) -> None:
-        block, rows = self.weights.blocks[k], self.rows[share]
-        first, last = self.atoms[share]
+        space, block = self.space, self.weights.blocks[k]
+        atoms, bounds = self.atoms[share], self.bounds[share]
         if k == 0:
             embed_edges(
-                self.bounds[share], self._described(), self.weights.embed_edges, self.x[0], self.f[0],
-                self.messages[share],
-            )  # fmt: skip
-        self.X[first:last] = 0
-        self.V[first:last] = 0
-        f_next = self.f[min(k + 1, self.L - 1)]
+                bounds, self.described, self.weights.embed_edges, space.x[0], space.f[0], space.messages[share]
+            )
+        space.X[atoms[0] : atoms[1]] = 0
+        space.V[atoms[0] : atoms[1]] = 0
+        f_next = space.f[min(k + 1, len(space.f) - 1)]
         forward_edges(
-            self._shape(k), self.bounds[share], self._edges(), block.edges,
-            (self.qkv[k], self.vec[k], self.pq[k], self.tt[k], self.f[k], f_next), self._room(share, k),
-            (self.X, self.V), (self.messages[share], rows),
+            self._shape(k), bounds, self.edges, block.edges,
+            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k], f_next), self._room(share, k),
+            (space.X, space.V), (space.messages[share], space.rows[share]),
         )  # fmt: skip
         update_atoms(
-            self.atoms[share], self.scale, block.update, (self.x[k], self.vec[k]), (self.X, self.V), self.v[k],
-            self.o[k], (self.x[k + 1], self.vec[k + 1]),
+            atoms, self.constants.scale, block.update, (space.x[k], space.vec[k]), (space.X, space.V), space.v[k],
+            space.o[k], (space.x[k + 1], space.vec[k + 1]),
         )  # fmt: skip
-        if k + 1 < self.L:
+        if k + 1 < len(self.weights.blocks):
             self._project(share, k + 1)
 
-    def _read_out(self, share: int, seeds: Array, y: Array) -> None:
-        nothing = (self.gx[:0], self.g_vec[:0])
+    def _read_out(self, share: int) -> None:
+        space, (first, last) = self.space, self.bounds[share]
+        gradients = (space.gx, space.g_vec) if self.back else (space.gx[:0], space.g_vec[:0])
         read_out(
-            self.atoms[share], self.epsilon, self.smooth, self.weights.readout, self.weights.readout_rows,
-            (self.x[self.L], self.vec[self.L]), seeds, y, (self.gx, self.g_vec) if self.back else nothing,
+            self.atoms[share], self.constants.epsilon, self.constants.smooth, self.weights.readout,
+            self.weights.readout_rows, (space.x[-1], space.vec[-1]), self.seeds, self.y, gradients,
         )  # fmt: skip
-        first, last = self.bounds[share]
         if self.back:
-            self.gf[first:last] = 0
-            self.g_envelope[first:last] = 0
-            self.g_harmonics[first:last] = 0
+            for array in (space.gf, space.g_envelope, space.g_harmonics):
+                array[first:last] = 0
 
     def _block_back(self, share: int, k: int) -> None:
-        block, (first, last) = self.weights.blocks[k], self.atoms[share]
+        space, block, (first, last) = self.space, self.weights.blocks[k], self.atoms[share]
         update_atoms_back(
-            self.atoms[share], self.scale, block.update_back, self.v[k], self.o[k], self.gx, self.g_vec,
-            (self.X, self.V), (self.tile_o[share], self.tile_v[share]),
+            (first, last), self.constants.scale, block.update_back, space.v[k], space.o[k], space.gx, space.g_vec,
+            (space.X, space.V), (space.tile_o[share], space.tile_v[share]),
         )  # fmt: skip
-        for array in (self.g_qkv, self.g_pq, self.g_tt):
+        for array in (space.g_qkv, space.g_pq, space.g_tt):
             array[first:last] = 0
-        tile = (
-            self.messages[share], self._tile(self.tile_gP, share, k, 0), self._tile(self.tile_gZ, share, k, 1),
-            self.gm[share], self.rows[share], self.per_head[share],
-        )  # fmt: skip
         backward_edges(
-            self._shape(k), self.bounds[share], self._edges(), block.edges_back,
-            (self.qkv[k], self.vec[k], self.pq[k], self.tt[k], self.f[k]), self._room(share, k),
-            (self.X, self.V, self.g_qkv, self.g_pq, self.g_tt, self.any_kv[share], self.any_vec[share],
-             self.any_q[share]),
-            (self.g_envelope, self.g_harmonics, self.gf), tile,
+            self._shape(k), self.bounds[share], self.edges, block.edges_back,
+            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k]), self._room(share, k),
+            (space.X, space.V, space.g_qkv, space.g_pq, space.g_tt, space.any_kv[share], space.any_vec[share],
+             space.any_q[share]),
+            (space.g_envelope, space.g_harmonics, space.gf),
+            (space.messages[share], self._tile(space.gP, share, k, 0), self._tile(space.gZ, share, k, 1),
+             space.g_messages[share], space.rows[share], space.per_head[share]),
         )  # fmt: skip
 
     def _atoms_back(self, share: int, k: int) -> None:
+        space = self.space
         project_atoms_back(
-            self.atoms[share], self.epsilon, self.weights.blocks[k].atoms_back, self.x[k],
-            (self.g_qkv, self.g_pq, self.g_tt, self.gx, self.g_vec), (self.any_kv, self.any_vec, self.any_q),
-            self.tile_x[share],
+            self.atoms[share], self.constants.epsilon, self.weights.blocks[k].atoms_back, space.x[k],
+            (space.g_qkv, space.g_pq, space.g_tt, space.gx, space.g_vec), (space.any_kv, space.any_vec, space.any_q),
+            space.tile_x[share],
         )  # fmt: skip
 
     def _embed_edges_back(self, share: int) -> None:
+        space = self.space
         embed_edges_back(
-            self.bounds[share], self._described(), self.weights.embed_edges_back, self.x[0], self.gf, self.gx,
-            self.any_kv[share], self.g_basis, self.messages[share],
+            self.bounds[share], self.described, self.weights.embed_edges_back, space.x[0], space.gf, space.gx,
+            space.any_kv[share], space.g_basis, space.messages[share],
         )  # fmt: skip
 
-    def _geometry_back(self, share: int, g_vectors: Array) -> None:
-        near = self.geometry
+    def _geometry_back(self, share: int) -> None:
+        space, weights = self.space, self.weights
         embed_atoms_back(
-            self.atoms[share], near.first_edges, self._described(), self.weights.embed_atoms_back, near.element,
-            self.scale, self.any_kv, self.gx, self.around, self.g_envelope, self.g_basis, self.messages[share],
-            self.rows[share, 0],
+            self.atoms[share], space.first_edges, self.described, weights.embed_atoms_back, self.element,
+            self.constants.scale, space.any_kv, space.gx, space.around, space.g_envelope, space.g_basis,
+            space.messages[share], space.rows[share, 0],
         )  # fmt: skip
         describe_edges_back(
-            self.bounds[share], self.weights.radial, near.is_loop, near.vectors, self.distance, self.envelope,
-            self.harmonics, self.basis, self.g_envelope, self.g_harmonics, self.g_basis, g_vectors,
+            self.bounds[share], weights.radial, space.is_loop, space.vectors, space.distance, space.envelope,
+            space.harmonics, space.basis, space.g_envelope, space.g_harmonics, space.g_basis, space.g_vectors,
         )  # fmt: skip

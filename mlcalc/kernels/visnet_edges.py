@@ -118,8 +118,9 @@ def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_
             if first:
                 add_directions_back(gV[i], harmonics[e], rows[0], rows[4], g_harmonics[e])
             else:
-                add_vectors_back(gV[i], vec[j], rows[0], rows[4], any_vec[j])
-                add_directions_back(gV[i], harmonics[e], rows[1], rows[5], g_harmonics[e])
+                add_vectors_back(
+                    gV[i], vec[j], rows[0], harmonics[e], rows[1], rows[4], rows[5], any_vec[j], g_harmonics[e]
+                )
             for part in range(gZ.shape[1] // F):
                 if smooth:
                     g_envelope[e] += dot(rows[4 + part], rows[2 + part])
@@ -239,11 +240,12 @@ def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, P, gf, gP,
     """Derivatives of silu(P) w by P and, through w, by the projections p and q of two atoms."""
     gate, slope, w, gw = rows[0], rows[1], rows[2], rows[3]
     silu_slopes(P, gate, slope)
-    products(ps, qs, direction, rejects, rows[4:6], w)
     for c in range(gP.shape[0]):
-        gP[c] = gf[c] * w[c] * slope[c]
         gw[c] = gf[c] * gate[c]
     if rejects:
+        products(ps, qs, direction, rejects, rows[4:6], w)
         rejections_back(gw, ps, qs, rows[4], rows[5], direction, g_ps, g_qs, g_direction)
     else:
-        inner_products_back(gw, ps, qs, g_ps, g_qs)
+        inner_products_back(gw, ps, qs, w, g_ps, g_qs)
+    for c in range(gP.shape[0]):
+        gP[c] = gf[c] * w[c] * slope[c]

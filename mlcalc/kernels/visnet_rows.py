@@ -101,11 +101,15 @@ def add_directions_back(gV, direction, gate, g_gate, g_direction):  # type: igno
 
 
 @kernel
-def add_vectors_back(gV, vec, gate, g_gate, g_vec):  # type: ignore[no-untyped-def]
+def add_vectors_back(gV, vec, gate, direction, direction_gate, g_gate, g_direction_gate, g_vec, g_direction):  # type: ignore[no-untyped-def]
     for s in range(gV.shape[0]):
-        for c in range(gV.shape[1]):
-            g_gate[c] += gV[s, c] * vec[s, c]
-            g_vec[s, c] += gV[s, c] * gate[c]
+        d, total, g, x, gx = direction[s], gV.dtype.type(0), gV[s], vec[s], g_vec[s]
+        for c in range(g.shape[0]):
+            g_gate[c] += g[c] * x[c]
+            gx[c] += g[c] * gate[c]
+            g_direction_gate[c] += g[c] * d
+            total += g[c] * direction_gate[c]
+        g_direction[s] += total
 
 
 @kernel
@@ -133,12 +137,16 @@ def components_along(x, first, direction, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def inner_products_back(gw, pq, qs, g_pq, g_qs):  # type: ignore[no-untyped-def]
+def inner_products_back(gw, pq, qs, w, g_pq, g_qs):  # type: ignore[no-untyped-def]
+    """Derivatives of w = sum_s p_s q_s, and w itself."""
     channels = gw.shape[0]
+    for c in range(channels):
+        w[c] = 0
     for s in range(pq.shape[0]):
         p, q = pq[s, :channels], qs[s, channels:]
         gp, gq = g_pq[s, :channels], g_qs[s]
         for c in range(channels):
+            w[c] += p[c] * q[c]
             gp[c] += gw[c] * q[c]
             gq[c] += gw[c] * p[c]
 

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-class Workspace:
-    """Arrays by name, which grow where a call needs larger ones; their content is that of the last call."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], kind: np.dtype[Any], *, zero: bool = False) -> NDArray[Any]:
-        """An array of this shape, zero at its first use where so asked."""
-        size = int(np.prod(shape))
-        held = self._arrays.get(name)
-        if held is None or held.size < size or held.dtype != kind or held.size > 4 * size + 4096:
-            self._arrays.pop(name, None)  # the old memory is free before the new one is taken
-            held = self._arrays[name] = (np.zeros if zero else np.empty)(size + size // 16, kind)
-        return held[:size].reshape(shape)
+_Space = TypeVar("_Space")
 
 
-class Workspaces:
+class Workspaces(Generic[_Space]):
     """One workspace for each of the calls that run at the same time."""
 
     def __init__(self) -> None:
-        self._free: list[Workspace] = []
+        self._free: list[_Space] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def taken(self) -> Iterator[Workspace]:
-        """A workspace for one call; after an error it is dropped, its arrays being in an unknown state."""
+    def taken(self, fits: Callable[[_Space], bool], make: Callable[[], _Space]) -> Iterator[_Space]:
+        """A workspace for one call, the last one or a new one; after an error it is dropped, in whatever state it is."""
         with self._lock:
-            space = self._free.pop() if self._free else Workspace()
+            space = self._free.pop() if self._free else None
+        if space is not None and not fits(space):
+            space = None  # the old memory is free before the new one is taken
+        if space is None:
+            space = make()
         yield space
         with self._lock:
             self._free.append(space)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Workspaces:
-        return Workspaces()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Workspaces[_Space]:
+        return type(self)()
 
-    def __reduce__(self) -> tuple[type[Workspaces], tuple[()]]:
-        return Workspaces, ()
+    def __reduce__(self) -> tuple[type[Workspaces[_Space]], tuple[()]]:
+        return type(self), ()
