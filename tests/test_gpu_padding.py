@@ -13,12 +13,14 @@ from small_networks import named_settings, random_network
 from structures import cluster, crystal, graph_of, samples
 
 from mlcalc.errors import ConfigError
+from mlcalc.gpu import static
 from mlcalc.gpu.capture import CapturedPath, cuda_path
 from mlcalc.gpu.gradients import energy_gradients
 from mlcalc.gpu.obstacles import capture_obstacle
 from mlcalc.gpu.padding import Sizes, bucket, pad, padded_sizes
 from mlcalc.gpu.precision import matmul_precision
 from mlcalc.models import Graph, Prediction, predict
+from mlcalc.models.elements import atomic_number
 
 CPU = torch.device("cpu")
 NETWORKS = {name: (kind, settings) for name, kind, settings in named_settings()}
@@ -78,14 +80,14 @@ def test_dummy_edges_of_real_atoms_would_be_noticed() -> None:
 @pytest.mark.parametrize("name", CAPTURED)
 def test_path_equals_predict(name: str) -> None:
     network = random_network(*NETWORKS[name])
-    path = CapturedPath(network, CPU, torch.float64)
+    path = CapturedPath(network, CPU, torch.float64, kernels="torch")
     structures = defined(network, samples(network.elements))
     for members in [*([atoms] for atoms in structures), structures]:
         graph = graph_of(members, network.cutoff)
         stress = bool((torch.linalg.det(graph.cell) != 0).all())
         ours, reference = path.evaluate(graph, forces=True, stress=stress), predict(network, graph, stress=stress)
         assert largest_difference(ours, reference) < 1e-12
-    assert path.why == ""
+    assert path.kernels == "torch"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -97,7 +99,7 @@ def test_obstacles_name_their_place(name: str) -> None:
 
 def test_results_of_one_call_outlive_the_next() -> None:
     network = random_network(*NETWORKS["visnet lmax 2 Cu"])
-    path = CapturedPath(network, CPU, torch.float64)
+    path = CapturedPath(network, CPU, torch.float64, kernels="torch")
     first, second = (graph_of(crystal(("Cu",), seed=seed), network.cutoff) for seed in (2, 3))
     found = path.evaluate(first, forces=True, stress=True)
     path.evaluate(second, forces=True, stress=True)
@@ -106,7 +108,7 @@ def test_results_of_one_call_outlive_the_next() -> None:
 
 def test_few_sizes_are_recorded_for_many_numbers_of_edges() -> None:
     network = random_network(*NETWORKS["hvnet HCO"])
-    path = CapturedPath(network, CPU, torch.float64)
+    path = CapturedPath(network, CPU, torch.float64, kernels="torch")
     atoms = cluster(network.elements, atoms=16)
     counts = set()
     for step in range(30):
@@ -141,10 +143,37 @@ def test_precision_is_local() -> None:
     assert matmul.fp32_precision == before
 
 
+def test_kernels_that_give_wrong_numbers_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network(*NETWORKS["visnet lmax 1 HCO"])
+
+    def spoil(layers: torch.nn.Module, kernels: str) -> None:
+        layers.embedding.atom.weight.mul_(1.001)
+
+    monkeypatch.setattr(static, "prepare_kernels", spoil)
+    path = CapturedPath(network, CPU, torch.float64)
+    assert path.kernels == ""
+    assert path.name == "torch autograd"
+    assert "not by torch kernels: their forces differ" in path.why
+    graph = graph_of(cluster(network.elements), network.cutoff)
+    assert largest_difference(path.evaluate(graph, forces=True, stress=False), predict(network, graph)) < 1e-12
+
+
+def test_trial_structure_looks_like_a_crystal() -> None:
+    for name in CAPTURED:
+        network = random_network(*NETWORKS[name])
+        graph = static.trial_graph(network, CPU)
+        distances = graph.edge_vectors().norm(dim=1)
+        assert set(graph.numbers.tolist()) == {atomic_number(element) for element in network.elements}
+        assert 15 < graph.edges.shape[1] / 8 < 40
+        assert float(distances.min()) > 0.25 * network.cutoff
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     network = random_network(*NETWORKS["hvnet Cu"])
     with pytest.raises(ConfigError, match="tf32.*float64"):
         CapturedPath(network, CPU, torch.float64, matmul="tf32")
+    with pytest.raises(ConfigError, match="cannot be used: (HTNet has no|.*need the package) [Tt]riton"):
+        CapturedPath(random_network(*NETWORKS["htnet Cu"]), CPU, torch.float64, kernels="triton")
     with pytest.raises(ConfigError, match="choose one of"):
         CapturedPath(network, CPU, torch.float64, kernels="fast")
     assert "CUDA device" in str(cuda_path(network, CPU, torch.float64))

@@ -26,7 +26,9 @@ RESIDENT = [
 def resident(network: torch.nn.Module, atoms: Atoms, *, stress: bool = False, skin: float = 0.6) -> ResidentPotential:
     a, b, c = (bool(flag) for flag in atoms.pbc)
     numbers = torch.tensor(atoms.numbers, dtype=torch.int64)
-    return ResidentPotential(network, numbers, (a, b, c), device=CPU, dtype=torch.float64, skin=skin, stress=stress)
+    return ResidentPotential(
+        network, numbers, (a, b, c), device=CPU, dtype=torch.float64, skin=skin, stress=stress, kernels="torch"
+    )
 
 
 def difference(step: ResidentPotential, network: torch.nn.Module, atoms: Atoms, *, stress: bool = False) -> float:

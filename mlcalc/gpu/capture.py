@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,37 +11,39 @@ from typing import cast
 import torch
 from torch import nn
 
-from mlcalc.errors import ConfigError
-from mlcalc.gpu.gradients import Gradients, energy_gradients, stress_of
-from mlcalc.gpu.kernels import KERNELS, fusion_obstacle, prepare_kernels
+from mlcalc.gpu.gradients import Gradients, stress_of
 from mlcalc.gpu.obstacles import capture_obstacle
 from mlcalc.gpu.padding import Sizes, pad, padded_sizes
-from mlcalc.gpu.partition import PartitionedHVNet, Parts, needs_parts, part_sizes, parts_of
+from mlcalc.gpu.partition import Parts
 from mlcalc.gpu.precision import check_matmul, matmul_precision
 from mlcalc.gpu.recording import Recorder
-from mlcalc.models import Graph, HVNet, Potential, Prediction, predict
+from mlcalc.gpu.static import StaticNetwork, choose, placed
+from mlcalc.models import Graph, Potential, Prediction, predict
 
+_PLAIN = "torch autograd"
+_NAMES = {"torch": "", "triton": ", Triton kernels", "compile": ", torch.compile"}
 _BUCKETS = 16  # captured sizes kept at a time
-_FLOATS_PER_EDGE = 60  # per layer and channel, kept for the backward pass of a ViSNet with lmax 2; others need less
+_FLOATS_PER_EDGE = {"triton": 15}  # per layer and channel, kept for the backward pass
+_MOST_FLOATS_PER_EDGE = 60  # with torch's own operations, of a ViSNet with lmax 2; others need less
 _LARGEST_EXCESS = 1.3  # edges of a captured size over those of the best one
 _Key = tuple[Sizes, tuple[int, ...], bool]
 
 
 def cuda_path(
-    network: Potential, device: torch.device, dtype: torch.dtype, *, matmul: str = "ieee", kernels: str = "torch"
+    network: Potential, device: torch.device, dtype: torch.dtype, *, matmul: str = "ieee", kernels: str = "auto"
 ) -> CapturedPath | str:
     """The path that evaluates the network on this GPU by captured graphs, or the reason why there is none.
 
-    `matmul` is "ieee" or, for float32 only, "tf32"; `kernels` is "torch", "compile" (layers go through torch.compile,
-    whose first call takes minutes) or "triton" (fused message passing, for the networks that have it).
+    `matmul` is "ieee" or, for float32 only, "tf32"; `kernels` is "torch", "triton" (fused message passing, for the
+    networks that have it), "compile" (layers go through torch.compile, whose first call takes minutes), or "auto": the
+    faster of the first two that gives the right numbers in a trial.  ConfigError for settings that do not fit.
     """
     if device.type != "cuda":
         return f"CUDA graphs need a CUDA device, and this is {device}"
     if obstacle := capture_obstacle(network):
         return f"{type(network).__name__} has no captured graph: {obstacle}"
-    if obstacle := fusion_obstacle(network, kernels):
-        return obstacle
-    return CapturedPath(network, device, dtype, matmul=matmul, kernels=kernels)
+    path = CapturedPath(network, device, dtype, matmul=matmul, kernels=kernels)
+    return path if path.kernels else path.why
 
 
 class CapturedPath:
@@ -59,16 +60,16 @@ class CapturedPath:
         dtype: torch.dtype,
         *,
         matmul: str = "ieee",
-        kernels: str = "torch",
+        kernels: str = "auto",
     ) -> None:
         check_matmul(matmul, dtype)
-        if kernels not in KERNELS:
-            raise ConfigError(f"kernels = {kernels!r} is not known on a GPU: choose one of {', '.join(KERNELS)}")
-        self.name = "CUDA graphs" + ("" if kernels == "torch" else f", {kernels}")
-        self.why = ""  # why nothing is captured any more, once a capture has failed
+        choice = choose(network, device, dtype, matmul=matmul, kernels=kernels)
+        self.kernels, self.why = choice.kernels, choice.why
         self._device, self._matmul = device, matmul
-        self._plain = placed(network, device, dtype)
-        self._network = StaticNetwork(placed(network, device, dtype), kernels)
+        self._plain, self._network = placed(network, device, dtype), choice.network
+        self.name = _PLAIN  # for people, as the other two
+        if choice.network is not None:
+            self.name = "CUDA graphs" + _NAMES[self.kernels]
         self._recorder = Recorder(device)
         self._captured: OrderedDict[_Key, _Captured] = OrderedDict()
         self._lock = threading.RLock()
@@ -76,7 +77,7 @@ class CapturedPath:
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """Predictions in float64 on the path's device, as those of `predict`."""
         with self._lock, matmul_precision(self._matmul):
-            captured = self._of_size(graph, stress) if (forces or stress) and not self.why else None
+            captured = self._of_size(graph, stress) if forces or stress else None
             if captured is None:
                 return predict(self._plain, graph.to(self._device), forces=forces, stress=stress)
             return self._completed(captured.replay(graph), graph, forces)
@@ -89,9 +90,11 @@ class CapturedPath:
         sizes = padded_sizes(atoms, edges, 1)
         itemsize = next(cast("nn.Module", self._plain).parameters()).element_size()
         width = config.hidden_channels * config.num_layers * itemsize
-        return int(_FLOATS_PER_EDGE * width * (sizes.edges + sizes.atoms))
+        return int(_FLOATS_PER_EDGE.get(self.kernels, _MOST_FLOATS_PER_EDGE) * width * (sizes.edges + sizes.atoms))
 
     def _of_size(self, graph: Graph, stress: bool) -> _Captured | None:
+        if self._network is None:
+            return None
         needed = (*self._network.sizes(graph), stress)
         key = next((known for known in reversed(self._captured) if _holds(known, needed)), needed)
         if key not in self._captured:
@@ -101,7 +104,8 @@ class CapturedPath:
                 self._captured.clear()  # what other sizes hold may be all that is missing
                 raise
             except RuntimeError as error:
-                self.why = f"the capture failed ({str(error).splitlines()[0]}), so that it runs step by step"
+                self.why, self.name = f"a capture failed: {str(error).splitlines()[0]}", _PLAIN
+                self._network = None
                 return None
             while len(self._captured) > _BUCKETS:
                 self._captured.popitem(last=False)
@@ -121,34 +125,6 @@ class CapturedPath:
             forces=found.forces[:atoms].clone() if forces else None,
             stress=None if found.strain is None else stress_of(found.strain[:structures], graph.cell),
         )
-
-
-class StaticNetwork:
-    """A network that runs on padded graphs of fixed sizes without looking at a number."""
-
-    def __init__(self, potential: Potential, kernels: str = "torch") -> None:
-        self.potential = potential
-        self.partition = PartitionedHVNet(potential) if needs_parts(potential) else None
-        prepare_kernels(cast("nn.Module", potential), kernels)
-
-    def sizes(self, graph: Graph) -> tuple[Sizes, tuple[int, ...]]:
-        """Padded sizes of the graph, and of its parts by element where the network needs these."""
-        whole = padded_sizes(len(graph.numbers), graph.edges.shape[1], graph.n_structures)
-        return whole, part_sizes(graph, self._elements) if self.partition is not None else ()
-
-    def parts(self, graph: Graph, sizes: tuple[int, ...], padded: Sizes) -> Parts | None:
-        """The graph's parts by element on the graph's device, where the network needs them."""
-        return parts_of(graph, self._elements, sizes, padded) if self.partition is not None else None
-
-    def gradients(self, graph: Graph, parts: Parts | None, *, strain: bool) -> Gradients:
-        """Energies and gradients of a padded graph."""
-        if self.partition is not None:
-            self.partition.parts = parts
-        return energy_gradients(self.potential, graph, strain=strain)
-
-    @property
-    def _elements(self) -> HVNet:
-        return cast("HVNet", self.potential)
 
 
 class _Captured:
@@ -183,9 +159,3 @@ def _holds(known: _Key, needed: _Key) -> bool:
     mine, wanted = ((sizes.atoms, sizes.edges, *parts) for sizes, parts, _ in (known, needed))
     room = all(a >= b for a, b in zip(mine, wanted, strict=True))
     return room and known[0].edges <= _LARGEST_EXCESS * needed[0].edges
-
-
-def placed(potential: Potential, device: torch.device, dtype: torch.dtype) -> Potential:
-    """A copy of the potential on the device, in the precision, that nothing is learned by."""
-    network = copy.deepcopy(cast("nn.Module", potential)).to(device, dtype).eval().requires_grad_(False)
-    return cast("Potential", network)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mlcalc.errors import ConfigError, NonFiniteError, NonFiniteResultError
-from mlcalc.gpu.capture import StaticNetwork, placed
 from mlcalc.gpu.cells import DevicePairs, squared_lengths
 from mlcalc.gpu.gradients import stress_of
 from mlcalc.gpu.neighbors import DeviceNeighborList, Periodicity
@@ -20,6 +19,7 @@ from mlcalc.gpu.padding import Sizes, bucket
 from mlcalc.gpu.partition import Parts, element_of, filled
 from mlcalc.gpu.precision import check_matmul, matmul_precision
 from mlcalc.gpu.recording import Recorder
+from mlcalc.gpu.static import choose
 from mlcalc.gpu.step_buffers import StepBuffers
 from mlcalc.models import HVNet, Potential
 from mlcalc.neighbor_search import squared_threshold
@@ -59,12 +59,15 @@ class ResidentPotential:
         skin: float = 1.0,
         stress: bool = False,
         matmul: str = "ieee",
-        kernels: str = "torch",
+        kernels: str = "auto",
     ) -> None:
         check_matmul(matmul, dtype)
         if obstacle := capture_obstacle(potential):
             raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {obstacle}")
-        self._network = StaticNetwork(placed(potential, device, dtype), kernels)
+        choice = choose(potential, device, dtype, matmul=matmul, kernels=kernels)
+        if choice.network is None:
+            raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {choice.why}")
+        self._network, self.kernels, self.why = choice.network, choice.kernels, choice.why
         self._shift = float(getattr(potential, "structure_shift", 0.0))
         self._numbers, self._pbc, self._stress = numbers.to(device), pbc, stress
         self._device, self._matmul = device, matmul
