@@ -118,6 +118,14 @@ class Engine:
         _check_finite(values, graph)
         return Prediction(**values)
 
+    def memory(self, atoms: int, edges: int) -> int:
+        """About how many bytes energies and forces of so many atoms and edges take; 0 where nothing is known."""
+        return self._path.memory(atoms, edges)
+
+    def available_memory(self) -> int:
+        """Bytes that an evaluation may still take on the device."""
+        return available_memory(self.device)
+
     def node_features(self, graph: Graph) -> NodeFeatures:
         """State of the atoms after the last layer, on the CPU in float64 and finite; errors as those of `evaluate`."""
         network = cast("Network", self.potential)
@@ -168,16 +176,16 @@ class Engine:
         atoms, edges = len(graph.numbers), graph.edges.shape[1]
         if atoms + edges < _FEW:
             return None
-        need = self._path.memory(atoms, edges)
+        need = self.memory(atoms, edges)
         if need < _LITTLE:
             return None
-        available = available_memory(self.device)
+        available = self.available_memory()
         return available if need > available else None
 
     def _shortage(self, graph: Graph, why_whole: str) -> OutOfMemoryError:
         atoms, edges = len(graph.numbers), graph.edges.shape[1]
-        need, available = self._path.memory(atoms, edges), available_memory(self.device)
-        fitting = largest_system(self._path.memory, edges / atoms, available)
+        need, available = self.memory(atoms, edges), self.available_memory()
+        fitting = largest_system(self.memory, edges / atoms, available)
         estimate = (
             f": they need about {need / 2**30:.3g} GiB, {available / 2**30:.3g} GiB are available, "
             f"about {fitting} atoms of this density would fit"

@@ -45,7 +45,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     dtype: str = "float64",
     kernels: str = "auto",
-    edges_per_batch: int = 20_000,
+    edges_per_batch: int | None = None,
     neighbor_backend: str = "matscipy",
     min_distance: float = MIN_DISTANCE,
     max_edges: int = DEFAULT_MAX_EDGES,
@@ -54,10 +54,10 @@ def evaluate(
 ) -> list[Evaluation]:
     """One Evaluation per structure, in order, computed in batches of about `edges_per_batch` edges.
 
-    Batches only save time: no structure sees another one, and one that does not fit into memory is computed structure
-    by structure.  Errors and warnings are those of MLCalculator, beginning with the structure's name (by default its
-    place in the list); only stress of a structure that is not periodic is a StructureError here.  Models of another
-    quantity than the energy have no forces, asked for or not, and refuse to give stress.
+    Batches only save time: no structure sees another one, a batch that does not fit into memory is halved, and None
+    leaves their size to the engine.  Errors and warnings are those of MLCalculator, beginning with the structure's
+    name (by default its place in the list); only stress of a structure that is not periodic is a StructureError here.
+    Models of another quantity than the energy have no forces, asked for or not, and refuse to give stress.
     """
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
     engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)

@@ -25,7 +25,7 @@ def atom_representations(
     *,
     device: str | torch.device = "cpu",
     dtype: str = "float64",
-    edges_per_batch: int = 20_000,
+    edges_per_batch: int | None = None,
     neighbor_backend: str = "matscipy",
     min_distance: float = MIN_DISTANCE,
     max_edges: int = DEFAULT_MAX_EDGES,
