@@ -38,7 +38,8 @@ class Recorder:
                 results = work()
 
         def replay() -> _Result:
-            graph.replay()
+            with torch.cuda.device(self._device):
+                graph.replay()
             return results
 
         return replay

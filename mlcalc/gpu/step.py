@@ -13,7 +13,7 @@ from torch import Tensor
 from mlcalc.errors import ConfigError, NonFiniteError, NonFiniteResultError
 from mlcalc.gpu.cells import DevicePairs, squared_lengths
 from mlcalc.gpu.gradients import stress_of
-from mlcalc.gpu.neighbors import DeviceNeighborList, Periodicity
+from mlcalc.gpu.neighbors import DeviceNeighborList, Motion, Periodicity
 from mlcalc.gpu.obstacles import capture_obstacle
 from mlcalc.gpu.padding import Sizes, bucket
 from mlcalc.gpu.partition import Parts, element_of, filled
@@ -80,6 +80,8 @@ class ResidentPotential:
             self._region = element_of(self._numbers, cast("HVNet", self._network.potential))
             self._room *= len(cast("HVNet", self._network.potential).elements)
         self._buffers: StepBuffers | None = None
+        self._motion: Motion | None = None  # in the cell of the last call; None after a search
+        self._cell = torch.zeros(3, 3, dtype=torch.float64)
         self._run: Callable[[], Tensor] | None = None
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Step:
@@ -90,8 +92,8 @@ class ResidentPotential:
         there = positions.to(self._device, torch.float64)
         for _ in range(_ATTEMPTS):
             run, buffers = self._recorded(there, cell)
-            motion = self.neighbors.allowed_motion(cell)
-            buffers.move(there, cell, motion.deformation)
+            motion = self._followed(cell, buffers)
+            buffers.positions.copy_(there)
             row = run()
             energy, moved, *edges = row[: 2 + len(self._room)].tolist()  # the one wait
             if not (motion.limit > 0 and moved <= motion.limit**2):  # true for NaN
@@ -107,6 +109,13 @@ class ResidentPotential:
             "moved without end: the structure lies outside what the model can describe. Look at the last good frame"
         )
 
+    def _followed(self, cell: Tensor, buffers: StepBuffers) -> Motion:
+        """The motion allowed in this cell, which is copied to the device where it has changed."""
+        if self._motion is None or not torch.equal(cell, self._cell):
+            self._motion, self._cell = self.neighbors.allowed_motion(cell), cell.clone()
+            buffers.deform(cell, self._motion.deformation)
+        return self._motion
+
     def _step(self, energy: float, row: Tensor, cell: Tensor) -> Step:
         numbers, atoms = row[2 + len(self._room) :].clone(), len(self._numbers)
         stress = stress_of(numbers[3 * atoms :].view(1, 3, 3), cell[None])[0] if self._stress else None
@@ -115,7 +124,7 @@ class ResidentPotential:
     def _search(self, positions: Tensor, cell: Tensor) -> DevicePairs:
         if not bool(torch.isfinite(positions).all()):
             raise NonFiniteError("positions hold NaN or infinity: the trajectory has broken down, or was read wrongly")
-        found = self.neighbors.search(positions, cell, self._pbc)
+        found, self._motion = self.neighbors.search(positions, cell, self._pbc), None
         if self._buffers is None or not self._buffers.load(found, positions):
             self._run = None
         return found
@@ -130,7 +139,9 @@ class ResidentPotential:
         self._room = [max(room, _roomy(count)) for room, count in zip(self._room, edges, strict=True)]
         buffers = StepBuffers(self._numbers, self._region, self._room, self.neighbors.cutoff, len(found.i))
         buffers.load(found, self.neighbors.positions)
-        buffers.move(positions, cell, torch.eye(3, dtype=torch.float64))
+        buffers.positions.copy_(positions)
+        buffers.deform(cell, torch.eye(3, dtype=torch.float64))
+        self._motion = None
         parts = self._parts(buffers.sizes)
         with matmul_precision(self._matmul):
             self._run = self._recorder.record(lambda: self._row(buffers, parts))

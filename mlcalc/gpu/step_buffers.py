@@ -56,15 +56,19 @@ class StepBuffers:
         self._reference.copy_(reference)
         return True
 
-    def move(self, positions: Tensor, cell: Tensor, deformation: Tensor) -> None:
-        """Positions (N, 3) and cell (3, 3) of the next step, and F from the cell of the reference to it."""
-        self._blank.positions[: self._atoms].copy_(positions)
+    @property
+    def positions(self) -> Tensor:
+        """Where the positions (N, 3) of the next step are written to."""
+        return self._blank.positions[: self._atoms]
+
+    def deform(self, cell: Tensor, deformation: Tensor) -> None:
+        """Take the cell (3, 3) of the next steps, and F from the cell of the search to it."""
         self._blank.cell[0].copy_(cell)
         self._deformation.copy_(deformation)
 
     def motion(self) -> Tensor:
         """Square of the largest motion since the search, Å^2, without dimensions."""
-        return largest_motion(self._blank.positions[: self._atoms], self._reference, self._deformation)
+        return largest_motion(self.positions, self._reference, self._deformation)
 
     def graph(self) -> tuple[Graph, Tensor]:
         """The padded graph of all candidates within the cutoff, and how many there are in each region (float64).
