@@ -34,7 +34,16 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 def kernel(function: _Function) -> _Function:
     """The function, compiled at its first call for the types of its arguments."""
-    dispatcher = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
+    return _compiled(function, _FAST)
+
+
+def kernel_in_order(function: _Function) -> _Function:
+    """The same for arithmetic whose order matters."""
+    return _compiled(function, {"contract"})
+
+
+def _compiled(function: _Function, fastmath: set[str]) -> _Function:
+    dispatcher = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:  # no folder to write to: compiled anew in every process

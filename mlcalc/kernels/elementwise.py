@@ -6,27 +6,27 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mlcalc.kernels.compile import kernel
+from mlcalc.kernels.compile import kernel, kernel_in_order
 
 
 def exponential(x):  # type: ignore[no-untyped-def]
     """exp(x) within one unit in the last place or two, for |x| up to 87 (float32) or 708 (float64), and constant beyond.
 
-    2^n times the Taylor polynomial of the rest |r| < ln(2)/2; NaN comes out as some number, for the caller's x to make
-    NaN of again.
+    2^n times the Taylor polynomial of the rest |r| < ln(2)/2; NaN stays NaN.
     """
     raise NotImplementedError  # compiled code only
 
 
 @overload(exponential)  # type: ignore[untyped-decorator]
 def _exponential(x):  # type: ignore[no-untyped-def]
-    return _exp_single if x == types.float32 else _exp_double
+    return (lambda x: _exp_single(x)) if x == types.float32 else (lambda x: _exp_double(x))
 
 
+@kernel_in_order
 def _exp_single(x):  # type: ignore[no-untyped-def]
-    x = min(max(x, np.float32(-87.0)), np.float32(87.0))
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    y = min(max(x, np.float32(-87.0)), np.float32(87.0))
+    n = np.floor(y * np.float32(1.44269504) + np.float32(0.5))
+    r = y - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
     p = np.float32(1 / 5040)
     p = p * r + np.float32(1 / 720)
     p = p * r + np.float32(1 / 120)
@@ -34,13 +34,15 @@ def _exp_single(x):  # type: ignore[no-untyped-def]
     p = p * r + np.float32(1 / 6)
     p = p * r + np.float32(0.5)
     p = p * r * r + r + np.float32(1)
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    p *= np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return p if x == x else x  # noqa: PLR0124 - not so for NaN
 
 
+@kernel_in_order
 def _exp_double(x):  # type: ignore[no-untyped-def]
-    x = min(max(x, -708.0), 708.0)
-    n = np.floor(x * 1.4426950408889634 + 0.5)
-    r = x - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6
+    y = min(max(x, -708.0), 708.0)
+    n = np.floor(y * 1.4426950408889634 + 0.5)
+    r = y - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6
     p = 1 / 6227020800
     p = p * r + 1 / 479001600
     p = p * r + 1 / 39916800
@@ -54,7 +56,8 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
     p = p * r + 1 / 6
     p = p * r + 0.5
     p = p * r * r + r + 1.0
-    return p * np.int64((np.int64(n) + np.int64(1023)) << np.int64(52)).view(np.float64)
+    p *= np.int64((np.int64(n) + np.int64(1023)) << np.int64(52)).view(np.float64)
+    return p if x == x else x  # noqa: PLR0124 - not so for NaN
 
 
 @kernel

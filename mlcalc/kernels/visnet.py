@@ -14,7 +14,7 @@ from mlcalc.kernels.visnet_call import Call, Constants
 from mlcalc.kernels.visnet_space import Sizes, Space
 from mlcalc.kernels.visnet_weights import packed
 from mlcalc.kernels.workspace import Workspaces
-from mlcalc.models import Graph, Prediction, ViSNet
+from mlcalc.models import Graph, ModelError, Prediction, ViSNet
 from mlcalc.models.prediction import assembled
 
 KEPT_BYTES = 2**30  # of edge projections that are kept for the way back; those of other blocks are computed again
@@ -112,7 +112,7 @@ class FusedViSNet:
             graph.batch.numpy(), looped, space.first_edges, space.center, space.neighbor, space.is_loop, space.vectors,
         )  # fmt: skip
         if not is_sorted:
-            raise ValueError("the edges of a graph must be sorted by their central atoms")
+            raise ModelError("the edges of the graph are not sorted by their central atoms, edges[0]: sort them")
 
     def _seeds(self, graph: Graph) -> NDArray[Any]:
         """Derivatives of the structures' energies by y, (N,)."""

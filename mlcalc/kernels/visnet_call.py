@@ -34,7 +34,9 @@ class Constants:
 class Call:
     """Atomic energies of the edges in a workspace, and their derivatives by the edge vectors."""
 
-    def __init__(self, weights: Weights, constants: Constants, space: Space, element: Array, seeds: Array | None) -> None:
+    def __init__(
+        self, weights: Weights, constants: Constants, space: Space, element: Array, seeds: Array | None
+    ) -> None:
         """seeds: dE/dy (N,), for derivatives; None for energies alone."""
         self.weights, self.constants, self.space, self.element = weights, constants, space, element
         atoms = len(element)
@@ -99,9 +101,7 @@ class Call:
         space, block = self.space, self.weights.blocks[k]
         atoms, bounds = self.atoms[share], self.bounds[share]
         if k == 0:
-            embed_edges(
-                bounds, self.described, self.weights.embed_edges, space.x[0], space.f[0], space.messages[share]
-            )
+            embed_edges(bounds, self.described, self.weights.embed_edges, space.x[0], space.f[0], space.messages[share])
         space.X[atoms[0] : atoms[1]] = 0
         space.V[atoms[0] : atoms[1]] = 0
         f_next = space.f[min(k + 1, len(space.f) - 1)]

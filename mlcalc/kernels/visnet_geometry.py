@@ -31,7 +31,7 @@ def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmoni
         factor = envelope[e] if folded else envelope.dtype.type(1)
         for k in range(centers.shape[0]):
             plain = exponential(-widths[k] * (t - centers[k]) ** 2)
-            basis[e, k] = factor * plain if plain > _NOTHING else 0
+            basis[e, k] = 0 if plain < _NOTHING else factor * plain
         if is_loop[e]:
             harmonics[e] = 0
         else:

@@ -22,10 +22,20 @@ def read_out(bounds, epsilon, smooth, weights, rows, states, seeds, y, gradients
     gx, g_vec = gradients
     S, F, H = vec.shape[1], vec.shape[2], V2.shape[0]
     kind = x.dtype
-    both, hidden, slope, t1 = np.empty((TILE, 2 * F), kind), np.empty((TILE, F), kind), np.empty((TILE, F), kind), np.empty((TILE, F), kind)
+    both, hidden, slope, t1 = (
+        np.empty((TILE, 2 * F), kind),
+        np.empty((TILE, F), kind),
+        np.empty((TILE, F), kind),
+        np.empty((TILE, F), kind),
+    )
     A1, B1, W1 = np.empty((TILE * S, F), kind), np.empty((TILE * S, H), kind), np.empty((TILE * S, H), kind)
     d1 = np.empty((TILE, F), kind)
-    both2, hidden2, slope2, x_slope = np.empty((TILE, 2 * H), kind), np.empty((TILE, H), kind), np.empty((TILE, H), kind), np.empty((TILE, H), kind)
+    both2, hidden2, slope2, x_slope = (
+        np.empty((TILE, 2 * H), kind),
+        np.empty((TILE, H), kind),
+        np.empty((TILE, H), kind),
+        np.empty((TILE, H), kind),
+    )
     A2, d2, out = np.empty((TILE * S, H), kind), np.empty((TILE, H), kind), np.empty((TILE, 1), kind)
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
