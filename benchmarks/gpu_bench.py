@@ -132,8 +132,8 @@ def table(rows: list[Row], device: str) -> str:
     """Markdown."""
     machine = torch.cuda.get_device_name() if device == "cuda" else "CPU, where nothing is captured"
     lines = [
-        f"{machine}, torch {torch.__version__}. Energy and forces of a step, positions in and energy out; 'floor' are the "
-        "network's products of matrices and gathered rows alone.",
+        f"{machine}, torch {torch.__version__}. Energy and forces of a step, positions in and energy out; 'floor' are "
+        "the network's products of matrices and gathered rows alone.",
         "",
         "| system | network | dtype | kernels | ms/step | quartiles apart | floor | ratio | first call s | list ms "
         "| GiB | force error | |",

@@ -14,6 +14,7 @@ from structures import cluster, crystal, graph_of, slab
 from mlcalc.errors import ConfigError, NonFiniteError
 from mlcalc.gpu import ResidentPotential
 from mlcalc.gpu.neighbors import DeviceNeighborList
+from mlcalc.gpu.step_buffers import StepBuffers
 from mlcalc.models import predict
 
 CPU = torch.device("cpu")
@@ -102,6 +103,16 @@ def test_an_outdated_list_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(DeviceNeighborList, "search", lambda self, *_: self.candidates)
     step.neighbors.reach = 1e3  # so that any motion is allowed
     assert max(difference(step, network, now) for now in motion(atoms, 10, scale=0.2)) > 1e-3
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_graphs_of_a_step_are_made_without_looking_at_a_number(kinds: int) -> None:
+    numbers = torch.ones(10, dtype=torch.int64, device="meta")
+    buffers = StepBuffers(numbers, numbers, [64] * kinds, 4.0, 100)
+    graph, counts = buffers.graph()
+    assert (graph.edges.shape, counts.shape, buffers.motion().shape) == ((2, 64 * kinds), (kinds,), ())
+    with pytest.raises(RuntimeError, match="meta"):
+        float(counts.sum())
 
 
 def test_results_outlive_the_next_step() -> None:

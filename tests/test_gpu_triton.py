@@ -22,7 +22,7 @@ if find_spec("triton") is None:
 from small_networks import named_settings, random_network
 from structures import cluster, graph_of, primitive
 
-from mlcalc.gpu.capture import CapturedPath
+from mlcalc.gpu import CapturedPath, ResidentPotential
 from mlcalc.gpu.gradients import Gradients
 from mlcalc.gpu.kernels import fusion_obstacle
 from mlcalc.gpu.padding import pad
@@ -94,6 +94,20 @@ def test_edges_in_another_order_would_be_noticed() -> None:
     assert float((found - predict(network, graph).forces).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["hvnet Cu", "visnet lmax 1 HCO"])
+def test_steps_that_stay_on_the_device(name: str) -> None:
+    network = random_network(*NETWORKS[name])
+    atoms = cluster(network.elements, atoms=4)
+    step = ResidentPotential(
+        network, torch.tensor(atoms.numbers), (False,) * 3, device=DEVICE, dtype=torch.float64, kernels="triton"
+    )
+    for move in (0.0, 0.1):
+        atoms.positions[1] += move
+        found = step(torch.tensor(atoms.positions), torch.zeros(3, 3, dtype=torch.float64))
+        reference = predict(network, graph_of(atoms, network.cutoff)).forces
+        assert float((found.forces.cpu() - reference).abs().max()) < 1e-10
+
+
 def test_path_takes_them() -> None:
     network = random_network(*NETWORKS["hvnet Cu"])
     path = CapturedPath(network, DEVICE, torch.float64)
@@ -112,7 +126,7 @@ def test_kernels_compile_for_hopper_without_spilling() -> None:
     )
     assert done.returncode == 0, done.stderr
     stacks = [int(line.split()[-1]) for line in done.stdout.splitlines()]
-    assert len(stacks) == 20
+    assert len(stacks) == 22
     assert max(stacks) == 0, done.stdout
 
 

@@ -26,9 +26,12 @@ KERNELS: list[tuple[Any, dict[str, Any]]] = [
     (triton_visnet.edge_update, VECTORS | {"REJECT": True}),
     (triton_visnet.edge_update_backward, VECTORS | {"REJECT": True}),
     (triton_hvnet.message_sums, {"H": 128, "C": 64, "E": VECTOR_EDGES, "HAS_V": True}),
-    (triton_hvnet.message_sums_backward, {"H": 128, "C": 64, "E": VECTOR_EDGES, "HAS_V": True}),
+    *(
+        (triton_hvnet.message_sums_backward, {"H": 128, "C": 64, "E": VECTOR_EDGES, "HAS_V": True, "SYMMETRIC": both})
+        for both in (True, False)
+    ),
     (triton_hvnet.weighted_sum, {"H": 768, "C": 64, "E": EDGES}),
-    (triton_hvnet.weighted_sum_backward, {"H": 768, "C": 64, "E": EDGES}),
+    (triton_hvnet.weighted_sum_backward, {"H": 768, "C": 64, "E": EDGES, "SYMMETRIC": True}),
 ]
 
 

@@ -24,6 +24,11 @@ class RowNeighborhood(Neighborhood):
 
     rows: Tensor  # (N + 1,) where the edges of each atom begin
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether it holds the reverse of every edge: the edges into all atoms do, those of one element do not."""
+        return self.atoms is None
+
     def weighted_sum(self, values: Tensor) -> Tensor:
         """sum_j c_ij X_j of values (N, C)."""
         if self.weights is not None:
@@ -59,6 +64,7 @@ class _MessageSums(torch.autograd.Function):
         kernels.message_sums_backward[(len(phi), sizes["H"] // sizes["C"])](
             phi, filters, phi if v is None else v, direction, near.neighbor, near.rows, d_ds.contiguous(),
             d_dv.contiguous(), d_phi, d_filters, d_phi if d_v is None else d_v, d_direction, **sizes,
+            SYMMETRIC=near.symmetric,
         )  # fmt: skip
         return d_phi, d_filters, d_v, d_direction, None
 
@@ -81,10 +87,15 @@ class _WeightedSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_sums: Tensor) -> Any:
         (weight, values), near, sizes = ctx.saved_tensors, ctx.near, ctx.sizes
+        d_sums = d_sums.contiguous()
         d_weight, d_values = torch.zeros_like(weight), torch.zeros_like(values)
-        kernels.weighted_sum_backward[(len(values), sizes["H"] // sizes["C"])](
-            weight, values, near.neighbor, near.rows, d_sums.contiguous(), d_weight, d_values, **sizes
+        kernels.weighted_sum_backward[(len(values),)](
+            weight, values, near.neighbor, near.rows, d_sums, d_weight, d_values, **sizes, SYMMETRIC=near.symmetric
         )
+        if near.symmetric:
+            kernels.weighted_sum[(len(values), sizes["H"] // sizes["C"])](
+                weight, d_sums, near.neighbor, near.rows, d_values, **sizes
+            )
         return d_weight, d_values, None
 
 
