@@ -82,7 +82,7 @@ def main(
         memory_gib=memory,
         device=device,
         patience_s=patience_s,
-        pythons={"mlip": mlip_python} if mlip_python else {},
+        pythons={"mlip": str(Path(mlip_python).absolute())} if mlip_python else {},
     )
     report = run.report(chosen, peers, dtypes)
     report.save(output / "benchmarks.json")

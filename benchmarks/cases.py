@@ -50,7 +50,7 @@ class Measurement:
     path: str = ""  # which of the engine's paths ran
     atoms: int = 0
     edges: int = 0
-    first_call_s: float = 0.0  # first call of all, on a dozen atoms: compilation and loading
+    first_call_s: float = 0.0  # first call of all, on a few atoms: compilation and loading
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     peak_bytes: int = 0  # of one call, beyond the process before it

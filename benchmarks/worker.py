@@ -59,8 +59,8 @@ def _first_calls(case: Case, channel: TextIO) -> Call:
     """The call on the whole system, after it ran once: results stored, memory measured."""
     structures = list(iread(case.structures))
     peer = _load(case, structures)
-    small = peer.prepare([neighborhood(structures[0], 4)])[0]
     start = time.perf_counter()
+    small = peer.prepare([neighborhood(structures[0], 4)])[0]
     small()
     first_call_s = time.perf_counter() - start
     del small
