@@ -6,7 +6,7 @@ from mlcalc.kernels.compile import kernel
 
 
 @kernel
-def arrange(edges, shifts, positions, cell, batch, looped, first_edges, center, neighbor, is_loop, vectors):  # type: ignore[no-untyped-def]
+def arrange(edges, shifts, positions, cell, batch, looped, first_edges, center, neighbor, is_loop, vectors):
     """Fills edges by center, the self loop of each looped atom last, and vectors r_ij = x_j + s h - x_i in float64.
 
     edges (2, E) are sorted by center; False where they are not, and nothing is to be used.
@@ -31,7 +31,7 @@ def arrange(edges, shifts, positions, cell, batch, looped, first_edges, center, 
 
 
 @kernel
-def spread(edges, center, neighbor, vectors, g_vectors, batch, gradient, strain_gradient):  # type: ignore[no-untyped-def]
+def spread(edges, center, neighbor, vectors, g_vectors, batch, gradient, strain_gradient):
     """Derivatives by positions (N, 3) and symmetric strains (S, 3, 3), added to them, of those by the edge vectors."""
     for e in range(edges):
         i, j = center[e], neighbor[e]

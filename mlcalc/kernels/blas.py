@@ -36,7 +36,7 @@ PROVIDER = "SciPy" if _MKL is None else "MKL of torch"
 def _register() -> None:
     for name in _NAMES.values():
         if _MKL is None:
-            address = get_cython_function_address("scipy.linalg.cython_blas", name)
+            address: Any = get_cython_function_address("scipy.linalg.cython_blas", name)
         else:
             address = ctypes.cast(getattr(_MKL, f"{name}_"), ctypes.c_void_p).value
         llvmlite.binding.add_symbol(f"mlcalc_{name}", address)
@@ -53,7 +53,7 @@ def limit_threads(threads: int) -> int:
     return 0 if _MKL is None else int(_MKL.MKL_Set_Num_Threads_Local(threads))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _gemm(typing: Any, a: Any, b: Any, c: Any, sizes: Any, alpha: Any, beta: Any) -> Any:
     """Fortran's gemm on row-major matrices: c^T = b^T a^T; sizes = (m, n, k, lda, ldb, ldc), int32."""
     number = c.dtype
@@ -80,7 +80,7 @@ def _gemm(typing: Any, a: Any, b: Any, c: Any, sizes: Any, alpha: Any, beta: Any
 
 
 @kernel
-def multiply(a, b, c, beta):  # type: ignore[no-untyped-def]
+def multiply(a, b, c, beta):
     """c = a b + beta c for matrices of one type whose rows are contiguous."""
     size = a.itemsize
     if a.shape[0] > 0:
@@ -92,4 +92,4 @@ def multiply(a, b, c, beta):  # type: ignore[no-untyped-def]
             np.int32(b.strides[0] // size),
             np.int32(c.strides[0] // size),
         )
-        _gemm(a, b, c, sizes, c.dtype.type(1), c.dtype.type(beta))
+        _gemm(a, b, c, sizes, c.dtype.type(1), c.dtype.type(beta))  # type: ignore[call-arg]

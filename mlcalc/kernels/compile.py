@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import FunctionCache
@@ -25,7 +26,7 @@ def _sources() -> str:
 _DIGEST = _sources()
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Compiled code on disk; numba alone would not see that a function of another file, inlined here, has changed."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
@@ -43,9 +44,7 @@ def kernel_in_order(function: _Function) -> _Function:
 
 
 def _compiled(function: _Function, fastmath: set[str]) -> _Function:
-    dispatcher = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
-    try:
+    dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # no folder to write to: compiled anew in every process
         dispatcher._cache = _Cache(function)
-    except RuntimeError:  # no folder to write to: compiled anew in every process
-        pass
-    return dispatcher  # type: ignore[no-any-return]
+    return cast("_Function", dispatcher)

@@ -9,21 +9,27 @@ from numba.extending import overload
 from mlcalc.kernels.compile import kernel, kernel_in_order
 
 
-def exponential(x):  # type: ignore[no-untyped-def]
-    """exp(x) within one unit in the last place or two, for |x| up to 87 (float32) or 708 (float64), and constant beyond.
+def exponential(x):
+    """exp(x) within two units in the last place, for |x| up to 87 (float32) or 708 (float64), and constant beyond.
 
     2^n times the Taylor polynomial of the rest |r| < ln(2)/2; NaN stays NaN.
     """
     raise NotImplementedError  # compiled code only
 
 
-@overload(exponential)  # type: ignore[untyped-decorator]
-def _exponential(x):  # type: ignore[no-untyped-def]
-    return (lambda x: _exp_single(x)) if x == types.float32 else (lambda x: _exp_double(x))
+@overload(exponential)
+def _exponential(x):
+    def single(x):
+        return _exp_single(x)
+
+    def double(x):
+        return _exp_double(x)
+
+    return single if x == types.float32 else double
 
 
 @kernel_in_order
-def _exp_single(x):  # type: ignore[no-untyped-def]
+def _exp_single(x):
     y = min(max(x, np.float32(-87.0)), np.float32(87.0))
     n = np.floor(y * np.float32(1.44269504) + np.float32(0.5))
     r = y - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
@@ -39,7 +45,7 @@ def _exp_single(x):  # type: ignore[no-untyped-def]
 
 
 @kernel_in_order
-def _exp_double(x):  # type: ignore[no-untyped-def]
+def _exp_double(x):
     y = min(max(x, -708.0), 708.0)
     n = np.floor(y * 1.4426950408889634 + 0.5)
     r = y - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6
@@ -61,7 +67,7 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """1 / (1 + exp(-x))."""
     one = type(x)(1)
     return one / (one + exponential(-x))

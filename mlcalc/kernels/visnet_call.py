@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Call:
         self.y = np.empty(atoms, space.kind)
         self.back, self.seeds = seeds is not None, self.y if seeds is None else seeds
         bounds = even_shares(space.first_edges[: atoms + 1], space.threads).tolist()
-        self.atoms = list(zip(bounds, bounds[1:], strict=False))
+        self.atoms = list(pairwise(bounds))
         self.bounds = [(int(space.first_edges[a]), int(space.first_edges[b])) for a, b in self.atoms]
         self.edges = (space.center, space.neighbor, space.envelope, space.harmonics)
         self.described = (space.center, space.neighbor, space.envelope, space.basis, space.is_loop)
@@ -123,6 +124,7 @@ class Call:
         read_out(
             self.atoms[share], self.constants.epsilon, self.constants.smooth, self.weights.readout,
             self.weights.readout_rows, (space.x[-1], space.vec[-1]), self.seeds, self.y, gradients,
+            space.read_out[share],
         )  # fmt: skip
         if self.back:
             for array in (space.gf, space.g_envelope, space.g_harmonics):

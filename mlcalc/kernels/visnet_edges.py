@@ -30,7 +30,7 @@ TILE = 64  # edges
 
 
 @kernel
-def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):  # type: ignore[no-untyped-def]
+def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):
     """Messages and updates of the edges bounds[0] to bounds[1].
 
     shape: (heads, first, smooth, rejects, keeps); edges: (center, neighbor, envelope, harmonics); weights: (We, be,
@@ -78,12 +78,12 @@ def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):  # t
 
 
 @kernel
-def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_gradients, tile):  # type: ignore[no-untyped-def]
+def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_gradients, tile):
     """Derivatives by what `forward_edges` was given, added to them.
 
     weights: (We, be, Ws, bs) transposed, then We and Ws as they are; gradients: by (X, V) and, added to, by own rows of
-    (qkv, pq, tt), by any rows of (k and v (N, 2F), vec, q (N, S, F)); edge_gradients: by (envelope (E,), harmonics (E, S), f (E, F)), the
-    last of f' when it comes in.
+    (qkv, pq, tt), by any rows of (k and v (N, 2F), vec, q (N, S, F)); edge_gradients: by (envelope (E,), harmonics
+    (E, S), f (E, F)), the last one being that by f' when it comes in.
     """
     heads, first, smooth, rejects, keeps = shape
     center, neighbor, envelope, harmonics = edges
@@ -146,7 +146,7 @@ def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_
 
 
 @kernel
-def gates(z, factor, out):  # type: ignore[no-untyped-def]
+def gates(z, factor, out):
     F = out.shape[1]
     for part in range(z.shape[0] // F):
         silu_rows(z[part * F : (part + 1) * F], out[part])
@@ -154,7 +154,7 @@ def gates(z, factor, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gates_slopes(z, factor, out, slopes, plain):  # type: ignore[no-untyped-def]
+def gates_slopes(z, factor, out, slopes, plain):
     """Gates, their slopes without the factor, and the gates without it."""
     F = out.shape[1]
     for part in range(z.shape[0] // F):
@@ -164,26 +164,26 @@ def gates_slopes(z, factor, out, slopes, plain):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def scale(x, factor, out):  # type: ignore[no-untyped-def]
+def scale(x, factor, out):
     """out *= factor x."""
     for c in range(out.shape[0]):
         out[c] *= x[c] * factor
 
 
 @kernel
-def scale_own(x, factor):  # type: ignore[no-untyped-def]
+def scale_own(x, factor):
     for c in range(x.shape[0]):
         x[c] *= factor
 
 
 @kernel
-def update(f, gate, w, out):  # type: ignore[no-untyped-def]
+def update(f, gate, w, out):
     for c in range(out.shape[0]):
         out[c] = f[c] + gate[c] * w[c]
 
 
 @kernel
-def products(ps, qs, direction, rejects, rows, w):  # type: ignore[no-untyped-def]
+def products(ps, qs, direction, rejects, rows, w):
     """Inner products of the rejections from the direction, of projections p and q."""
     inner_products(ps, qs, w)
     if rejects:
@@ -194,7 +194,7 @@ def products(ps, qs, direction, rejects, rows, w):  # type: ignore[no-untyped-de
 
 
 @kernel
-def message_back(heads, envelope, own, other, P, gm, gP, g_own, g_other, rows, per_head):  # type: ignore[no-untyped-def]
+def message_back(heads, envelope, own, other, P, gm, gP, g_own, g_other, rows, per_head):
     """Derivatives of a message by P and by the projections of both atoms; returned is that by the envelope."""
     F, width = gm.shape[0], gm.shape[0] // heads
     q, k, v = own[:F], other[F : 2 * F], other[2 * F :]
@@ -220,7 +220,7 @@ def message_back(heads, envelope, own, other, P, gm, gP, g_own, g_other, rows, p
 
 
 @kernel
-def values_back(gm, a, v, dv, slope, gP, gv):  # type: ignore[no-untyped-def]
+def values_back(gm, a, v, dv, slope, gP, gv):
     for c in range(gP.shape[0]):
         t = gm[c] * a[c]
         gP[c] = t * v[c] * slope[c]
@@ -228,7 +228,7 @@ def values_back(gm, a, v, dv, slope, gP, gv):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def logits_back(gl, q, k, dk, gq, gk):  # type: ignore[no-untyped-def]
+def logits_back(gl, q, k, dk, gq, gk):
     for c in range(gq.shape[0]):
         t = gl[c] * dk[c]
         gq[c] += t * k[c]
@@ -236,7 +236,7 @@ def logits_back(gl, q, k, dk, gq, gk):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, P, gf, gP, rows):  # type: ignore[no-untyped-def]
+def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, P, gf, gP, rows):
     """Derivatives of silu(P) w by P and, through w, by the projections p and q of two atoms."""
     gate, slope, w, gw = rows[0], rows[1], rows[2], rows[3]
     silu_slopes(P, gate, slope)

@@ -9,7 +9,7 @@ from mlcalc.kernels.visnet_rows import multiply_rows, project
 
 
 @kernel
-def embed_atoms(atoms, first_edges, edges, weights, element, scale, around, x, tile):  # type: ignore[no-untyped-def]
+def embed_atoms(atoms, first_edges, edges, weights, element, scale, around, x, tile):
     """x (N, F) of the atoms atoms[0] to atoms[1], from their element and the elements around them.
 
     edges: (center, neighbor, envelope, basis (E, K), is_loop); weights: (W_d, b_d, table of neighbors (elements, F),
@@ -32,7 +32,7 @@ def embed_atoms(atoms, first_edges, edges, weights, element, scale, around, x, t
 
 
 @kernel
-def embed_edges(bounds, edges, weights, x, f, tile):  # type: ignore[no-untyped-def]
+def embed_edges(bounds, edges, weights, x, f, tile):
     """f (E, F) = (x_i + x_j) (W_f e + b_f)."""
     center, neighbor, _, basis, _ = edges
     W_f, b_f = weights
@@ -44,7 +44,7 @@ def embed_edges(bounds, edges, weights, x, f, tile):  # type: ignore[no-untyped-
 
 
 @kernel
-def embed_edges_back(bounds, edges, weights, x, gf, gx, any_x, g_basis, tile):  # type: ignore[no-untyped-def]
+def embed_edges_back(bounds, edges, weights, x, gf, gx, any_x, g_basis, tile):
     """Derivatives by x of the center, by x of the neighbor (any_x, (N, 2F)) and by the basis, from that by f."""
     center, neighbor, _, basis, _ = edges
     W_f, b_f, W_rows = weights
@@ -61,7 +61,7 @@ def embed_edges_back(bounds, edges, weights, x, gf, gx, any_x, g_basis, tile):  
 
 
 @kernel
-def embed_atoms_back(  # type: ignore[no-untyped-def]
+def embed_atoms_back(
     atoms, first_edges, edges, weights, element, scale, any_x, gx, g_around, g_envelope, g_basis, tile, row
 ):
     """Derivatives by envelope and basis, added to them, from that by x, whose shares (T, N, 2F) are summed first."""
@@ -90,31 +90,31 @@ def embed_atoms_back(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add_scaled(x, y, factor, out):  # type: ignore[no-untyped-def]
+def add_scaled(x, y, factor, out):
     for c in range(out.shape[0]):
         out[c] += x[c] * y[c] * factor
 
 
 @kernel
-def add_scaled_to(x, y, factor, out):  # type: ignore[no-untyped-def]
+def add_scaled_to(x, y, factor, out):
     for c in range(out.shape[0]):
         out[c] = x[c] * y[c] * factor
 
 
 @kernel
-def add_product(x, y, out):  # type: ignore[no-untyped-def]
+def add_product(x, y, out):
     for c in range(out.shape[0]):
         out[c] += x[c] * y[c]
 
 
 @kernel
-def multiply_sum(x, y, z, out):  # type: ignore[no-untyped-def]
+def multiply_sum(x, y, z, out):
     for c in range(out.shape[0]):
         out[c] = (x[c] + y[c]) * z[c]
 
 
 @kernel
-def total(x):  # type: ignore[no-untyped-def]
+def total(x):
     sum_ = x.dtype.type(0)
     for c in range(x.shape[0]):
         sum_ += x[c]

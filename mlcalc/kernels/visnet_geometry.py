@@ -14,7 +14,7 @@ _NOTHING = 1e-30  # products with smaller numbers leave the normal range of floa
 
 
 @kernel
-def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmonics, basis):  # type: ignore[no-untyped-def]
+def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmonics, basis):
     """Fills distance (E,), envelope (E,), harmonics (E, S) and basis (E, K) of vectors (E, 3), in their precision.
 
     radial: (cutoff, exponent or 0 for the cosine cutoff, gaussian, folded, alpha, (a_k), (b_k)); the basis is
@@ -46,7 +46,7 @@ def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmoni
 
 
 @kernel
-def describe_edges_back(  # type: ignore[no-untyped-def]
+def describe_edges_back(
     bounds, radial, is_loop, vectors, distance, envelope, harmonics, basis, g_envelope, g_harmonics, g_basis, g_vectors
 ):
     """Derivatives by the vectors, (E, 3); zero for self loops, which have a direction of zero."""
@@ -57,7 +57,7 @@ def describe_edges_back(  # type: ignore[no-untyped-def]
             g_vectors[e] = 0
             continue
         r = distance[e]
-        value, slope = fade(r, cutoff, exponent)
+        _, slope = fade(r, cutoff, exponent)
         t = r if gaussian else exponential(-alpha * r)
         factor = envelope[e] if folded else envelope.dtype.type(1)
         inner, outer = envelope.dtype.type(0), envelope.dtype.type(0)
@@ -88,7 +88,7 @@ def describe_edges_back(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fade(r, cutoff, exponent):  # type: ignore[no-untyped-def]
+def fade(r, cutoff, exponent):
     """Envelope and its derivative: the polynomial one, or for exponent 0 the cosine cutoff."""
     if not r < cutoff:
         return (r - r) * r, (r - r) * r  # zero; NaN for NaN
@@ -104,7 +104,7 @@ def fade(r, cutoff, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def spread_forces(center, neighbor, g_vectors, forces):  # type: ignore[no-untyped-def]
+def spread_forces(center, neighbor, g_vectors, forces):
     """forces (N, 3) -= dE/dx from the derivatives by edge vectors r_ij = x_j - x_i."""
     for e in range(len(center)):
         i, j = center[e], neighbor[e]

@@ -12,7 +12,7 @@ TILE = 16  # atoms; with their 8 components, 128 rows of a matrix
 
 
 @kernel
-def project_atoms(bounds, epsilon, weights, states, projections, tile):  # type: ignore[no-untyped-def]
+def project_atoms(bounds, epsilon, weights, states, projections, tile):
     """What a block needs of the atoms bounds[0] to bounds[1].
 
     weights: (norm weight, norm bias, W_qkv, b_qkv, W_v, W_w, W_t), transposed; states: (x (N, F), vec (N, S, F));
@@ -36,7 +36,7 @@ def project_atoms(bounds, epsilon, weights, states, projections, tile):  # type:
 
 
 @kernel
-def project_atoms_back(bounds, epsilon, weights, x, gradients, shared, tile):  # type: ignore[no-untyped-def]
+def project_atoms_back(bounds, epsilon, weights, x, gradients, shared, tile):
     """Derivatives by x and vec, added to them; the shares of all threads (T, N, ...) are summed and cleared.
 
     weights: (norm weight, W_qkv, W_w, W_t) as they are; gradients: by (qkv, pq, tt) of the own thread, and, added to,
@@ -70,7 +70,7 @@ def project_atoms_back(bounds, epsilon, weights, x, gradients, shared, tile):  #
 
 
 @kernel
-def update_atoms(bounds, scale, weights, states, sums, v, o, results):  # type: ignore[no-untyped-def]
+def update_atoms(bounds, scale, weights, states, sums, v, o, results):
     """The new (x, vec) of the atoms from the old ones, the sums (X, V) over neighbors and v = (v1, v2, v3).
 
     weights: (W_o, b_o), transposed; scale: 1 / neighbor_norm; o (N, 3F), or (N, F) in the first block, is kept.
@@ -105,7 +105,7 @@ def update_atoms(bounds, scale, weights, states, sums, v, o, results):  # type: 
 
 
 @kernel
-def update_atoms_back(bounds, scale, weights, v, o, gx, g_vec, sums, tile):  # type: ignore[no-untyped-def]
+def update_atoms_back(bounds, scale, weights, v, o, gx, g_vec, sums, tile):
     """Derivatives by the sums (X, V) from those by the new (x, vec), which become derivatives by the old ones.
 
     weights: (W_o, W_v) as they are; tile: (rows of o (TILE, 3F), rows of v (TILE S, 3F)).
@@ -134,7 +134,7 @@ def update_atoms_back(bounds, scale, weights, v, o, gx, g_vec, sums, tile):  # t
 
 
 @kernel
-def gate_back(v, o, gx, g_vec, go, gv):  # type: ignore[no-untyped-def]
+def gate_back(v, o, gx, g_vec, go, gv):
     F = gx.shape[0]
     o1, o2 = o[:F], o[F : 2 * F]
     go1, go2, go3 = go[:F], go[F : 2 * F], go[2 * F :]
@@ -156,7 +156,7 @@ def gate_back(v, o, gx, g_vec, go, gv):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def moments(x, epsilon):  # type: ignore[no-untyped-def]
+def moments(x, epsilon):
     """Mean and inverse deviation of the channels, as in torch's LayerNorm."""
     total = x.dtype.type(0)
     for c in range(x.shape[0]):
@@ -168,7 +168,7 @@ def moments(x, epsilon):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def norm_back(x, epsilon, norm, g, gx):  # type: ignore[no-untyped-def]
+def norm_back(x, epsilon, norm, g, gx):
     """Adds the derivative through the LayerNorm to gx."""
     mean, inverse = moments(x, epsilon)
     F = x.shape[0]
@@ -182,7 +182,7 @@ def norm_back(x, epsilon, norm, g, gx):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def move_row(x, out):  # type: ignore[no-untyped-def]
+def move_row(x, out):
     """out += x, x = 0."""
     for c in range(out.shape[0]):
         out[c] += x[c]
@@ -190,18 +190,18 @@ def move_row(x, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def copy_row(x, out):  # type: ignore[no-untyped-def]
+def copy_row(x, out):
     for c in range(out.shape[0]):
         out[c] = x[c]
 
 
 @kernel
-def sum_rows(x, y, out):  # type: ignore[no-untyped-def]
+def sum_rows(x, y, out):
     for c in range(out.shape[0]):
         out[c] = x[c] + y[c]
 
 
 @kernel
-def scale_row(x, factor):  # type: ignore[no-untyped-def]
+def scale_row(x, factor):
     for c in range(x.shape[0]):
         x[c] *= factor

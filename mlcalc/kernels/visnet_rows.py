@@ -11,14 +11,14 @@ from mlcalc.kernels.elementwise import sigmoid
 
 
 @kernel
-def silu_rows(x, y):  # type: ignore[no-untyped-def]
+def silu_rows(x, y):
     """y = silu(x)."""
     for c in range(x.shape[0]):
         y[c] = x[c] * sigmoid(x[c])
 
 
 @kernel
-def silu_slopes(x, y, slope):  # type: ignore[no-untyped-def]
+def silu_slopes(x, y, slope):
     """y = silu(x) and its derivative."""
     one = x.dtype.type(1)
     for c in range(x.shape[0]):
@@ -28,7 +28,7 @@ def silu_slopes(x, y, slope):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def attention(q, k, dk, heads, envelope, a):  # type: ignore[no-untyped-def]
+def attention(q, k, dk, heads, envelope, a):
     """a = silu(<q, k dk>) C, the same number in all channels of a head."""
     width = q.shape[0] // heads
     for c in range(q.shape[0]):
@@ -43,7 +43,7 @@ def attention(q, k, dk, heads, envelope, a):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):  # type: ignore[no-untyped-def]
+def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):
     """What `attention` gives, its derivative by the logit, and it without envelope (heads,)."""
     width, one = q.shape[0] // heads, a.dtype.type(1)
     for c in range(q.shape[0]):
@@ -61,19 +61,19 @@ def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):  # type: ignore
 
 
 @kernel
-def multiply_rows(x, y, z, out):  # type: ignore[no-untyped-def]
+def multiply_rows(x, y, z, out):
     for c in range(out.shape[0]):
         out[c] = x[c] * y[c] * z[c]
 
 
 @kernel
-def add_row(x, out):  # type: ignore[no-untyped-def]
+def add_row(x, out):
     for c in range(out.shape[0]):
         out[c] += x[c]
 
 
 @kernel
-def add_directions(direction, gate, V):  # type: ignore[no-untyped-def]
+def add_directions(direction, gate, V):
     """V_s += d_s s2."""
     for s in range(V.shape[0]):
         d = direction[s]
@@ -82,7 +82,7 @@ def add_directions(direction, gate, V):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add_vectors(vec, gate, direction, direction_gate, V):  # type: ignore[no-untyped-def]
+def add_vectors(vec, gate, direction, direction_gate, V):
     """V_s += vec_s s1 + d_s s2."""
     for s in range(V.shape[0]):
         d = direction[s]
@@ -91,7 +91,7 @@ def add_vectors(vec, gate, direction, direction_gate, V):  # type: ignore[no-unt
 
 
 @kernel
-def add_directions_back(gV, direction, gate, g_gate, g_direction):  # type: ignore[no-untyped-def]
+def add_directions_back(gV, direction, gate, g_gate, g_direction):
     for s in range(gV.shape[0]):
         d, total = direction[s], gV.dtype.type(0)
         for c in range(gV.shape[1]):
@@ -101,7 +101,7 @@ def add_directions_back(gV, direction, gate, g_gate, g_direction):  # type: igno
 
 
 @kernel
-def add_vectors_back(gV, vec, gate, direction, direction_gate, g_gate, g_direction_gate, g_vec, g_direction):  # type: ignore[no-untyped-def]
+def add_vectors_back(gV, vec, gate, direction, direction_gate, g_gate, g_direction_gate, g_vec, g_direction):
     for s in range(gV.shape[0]):
         d, total, g, x, gx = direction[s], gV.dtype.type(0), gV[s], vec[s], g_vec[s]
         for c in range(g.shape[0]):
@@ -113,7 +113,7 @@ def add_vectors_back(gV, vec, gate, direction, direction_gate, g_gate, g_directi
 
 
 @kernel
-def inner_products(pq, qs, w):  # type: ignore[no-untyped-def]
+def inner_products(pq, qs, w):
     """w = sum_s p_s q_s, p being the first half of the channels of pq, q the second half of those of qs."""
     channels = w.shape[0]
     for c in range(channels):
@@ -125,7 +125,7 @@ def inner_products(pq, qs, w):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def components_along(x, first, direction, out):  # type: ignore[no-untyped-def]
+def components_along(x, first, direction, out):
     """out = sum_s d_s x_s of the F channels from `first` on."""
     channels = out.shape[0]
     for c in range(channels):
@@ -137,7 +137,7 @@ def components_along(x, first, direction, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def inner_products_back(gw, pq, qs, w, g_pq, g_qs):  # type: ignore[no-untyped-def]
+def inner_products_back(gw, pq, qs, w, g_pq, g_qs):
     """Derivatives of w = sum_s p_s q_s, and w itself."""
     channels = gw.shape[0]
     for c in range(channels):
@@ -152,7 +152,7 @@ def inner_products_back(gw, pq, qs, w, g_pq, g_qs):  # type: ignore[no-untyped-d
 
 
 @kernel
-def rejections_back(gw, pq, qs, along_p, along_q, direction, g_pq, g_qs, g_direction):  # type: ignore[no-untyped-def]
+def rejections_back(gw, pq, qs, along_p, along_q, direction, g_pq, g_qs, g_direction):
     """The same of w = sum_s p_s q_s - (p d)(q d), with the derivative by d."""
     channels = gw.shape[0]
     for s in range(pq.shape[0]):
@@ -168,7 +168,7 @@ def rejections_back(gw, pq, qs, along_p, along_q, direction, g_pq, g_qs, g_direc
 
 
 @kernel
-def dot(x, y):  # type: ignore[no-untyped-def]
+def dot(x, y):
     total = x.dtype.type(0)
     for c in range(x.shape[0]):
         total += x[c] * y[c]
@@ -176,13 +176,13 @@ def dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def clear(x):  # type: ignore[no-untyped-def]
+def clear(x):
     for c in range(x.shape[0]):
         x[c] = 0
 
 
 @kernel
-def project(x, weight, bias, y):  # type: ignore[no-untyped-def]
+def project(x, weight, bias, y):
     """y = x W + b."""
     for e in range(x.shape[0]):
         row = y[e]
@@ -192,7 +192,7 @@ def project(x, weight, bias, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def scale_slopes(slope, x):  # type: ignore[no-untyped-def]
+def scale_slopes(slope, x):
     """x *= slope."""
     for c in range(x.shape[0]):
         x[c] *= slope[c]

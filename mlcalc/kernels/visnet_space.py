@@ -95,3 +95,10 @@ class Space:
         self.rows, self.per_head = self._array(T, 8, F), self._array(T, sizes.heads)
         self.tile_x, self.tile_o = self._array(T, ATOMS, F), self._array(T, ATOMS, 3 * F)
         self.tile_v = self._array(T, ATOMS * S, 3 * F)
+        self.read_out = [self._read_out(F, F // 2, S) for _ in range(T)]
+
+    def _read_out(self, F: int, H: int, S: int) -> tuple[Array, ...]:
+        widths_of_atoms = (2 * F, F, F, F, F, 2 * H, H, H, H, H, 1)
+        widths_of_vectors = (F, H, H, H)
+        atoms = (self._array(ATOMS, width) for width in widths_of_atoms)
+        return *atoms, *(self._array(ATOMS * S, width) for width in widths_of_vectors)

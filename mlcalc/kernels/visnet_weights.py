@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -66,7 +66,8 @@ def packed(network: ViSNet) -> Weights:
 
 
 def _radial(network: ViSNet) -> tuple[Any, ...]:
-    config, basis = network.config, network.basis
+    config = network.config
+    basis: Any = network.basis
     gaussian = config.rbf_type == "gauss"
     kind = _array(network.out_norm.weight).dtype.type
     if gaussian:
@@ -103,7 +104,7 @@ def _block(block: Block) -> BlockWeights:
 
 
 def _readout(network: ViSNet) -> Matrices:
-    first, second = network.head  # type: ignore[misc]
+    first, second = cast("Any", network.head)
     result = [_array(network.out_norm.weight), _array(network.out_norm.bias)]
     for gated in (first, second):
         result += [_transposed(gated.vec1_proj)]
@@ -115,7 +116,7 @@ def _readout(network: ViSNet) -> Matrices:
 
 
 def _readout_rows(network: ViSNet) -> Matrices:
-    first, second = network.head  # type: ignore[misc]
+    first, second = cast("Any", network.head)
     layers = [first.vec1_proj, first.update_net[0], first.update_net[2], first.vec2_proj]
     layers += [second.vec1_proj, second.update_net[0], second.update_net[2]]
     return tuple(_array(layer.weight) for layer in layers)

@@ -19,7 +19,7 @@ class Workspaces(Generic[_Space]):
 
     @contextmanager
     def taken(self, fits: Callable[[_Space], bool], make: Callable[[], _Space]) -> Iterator[_Space]:
-        """A workspace for one call, the last one or a new one; after an error it is dropped, in whatever state it is."""
+        """A workspace for one call, the last one or a new one; after an error it is dropped, whatever its state."""
         with self._lock:
             space = self._free.pop() if self._free else None
         if space is not None and not fits(space):
