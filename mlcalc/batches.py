@@ -23,7 +23,7 @@ Batch = list[tuple[int, Graph]]  # places in the list of structures, graphs
 
 SKIN = 1.0  # Å, where structures differ by displacements
 _TRIED = 4  # structures after which lists that never serve twice are given up
-_LARGEST = {"cpu": 50_000, "cuda": 1_000_000}  # edges: more at once is no faster
+_LARGEST = {"cpu": 20_000, "cuda": 1_000_000}  # edges: more at once is no faster
 _CACHED = 2**27  # bytes that autograd on a CPU may keep: fresh pages beyond cost more than the calls saved
 _EDGES_PER_ATOM = 20.0
 
@@ -33,7 +33,7 @@ def edges_per_batch(engine: Engine) -> int:
     most = _LARGEST.get(engine.device.type, _LARGEST["cpu"])
     room = engine.available_memory() / 4
     if engine.path == "torch autograd" and engine.device.type == "cpu":
-        most, room = min(most, 20_000), min(room, _CACHED)
+        room = min(room, _CACHED)
     atoms = largest_system(engine.memory, _EDGES_PER_ATOM, room)
     return max(1, min(most, int(_EDGES_PER_ATOM * atoms))) if engine.memory(1000, 20_000) else most
 

@@ -60,6 +60,7 @@ class MLCalculator(Calculator):
         potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
         check_distance(min_distance)
         self._structure: Snapshot | None = None
+        self._edges = 0
         self.engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
         self.implemented_properties = self.engine.scope.properties
         self.cautions = Cautions.of(self.engine.potential)
@@ -83,6 +84,11 @@ class MLCalculator(Calculator):
     def neighbors(self) -> NeighborList:
         """The neighbor list, with the number of its rebuilds."""
         return self._graphs.neighbors
+
+    @property
+    def edges(self) -> int:
+        """Edges of the graph of the last structure; 0 before the first."""
+        return self._edges
 
     @property
     def min_distance(self) -> float:
@@ -149,6 +155,7 @@ class MLCalculator(Calculator):
             validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")
         graph = self._graphs.graph(atoms)
+        self._edges = graph.edges.shape[1]
         self.cautions.tell(atoms, graph)
         # all of it at once: scripts ask for the energy first and for the forces of the same structure next
         return self._results(self.engine.evaluate(graph, forces=True, stress=stress))

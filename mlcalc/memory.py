@@ -15,7 +15,7 @@ from torch import nn
 from mlcalc.models import Graph, Potential
 from mlcalc.models.elements import atomic_number
 
-__all__ = ["SavedBytes", "available_memory", "is_out_of_memory", "largest_system"]
+__all__ = ["SavedBytes", "available_memory", "is_out_of_memory", "largest_system", "memory_limit"]
 
 MEMORY_INFO, PROCESS_PAGES = Path("/proc/meminfo"), Path("/proc/self/statm")
 CONTROL_GROUPS = (  # (limit, use) of versions 2 and 1; "max" or a huge number where there is no limit
@@ -24,7 +24,7 @@ CONTROL_GROUPS = (  # (limit, use) of versions 2 and 1; "max" or a huge number w
 )
 _SIZES = ((8, 24), (8, 56), (16, 56))  # atoms and edges of the structures that are measured
 _ALLOCATION = ("allocate memory", "not enough memory", "could not create a memory")
-_BACKWARD = 1.6  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
+_BACKWARD = 2.0  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
 
 
 class SavedBytes:
@@ -102,6 +102,12 @@ def available_memory(device: torch.device) -> int:
     return min((limit for limit in limits if limit is not None), default=2**62) + _reusable()
 
 
+def memory_limit() -> int | None:
+    """Bytes that the control group of this process allows it; None where that is no limit."""
+    limits = [_number(limit) for limit, _ in CONTROL_GROUPS]
+    return min((limit for limit in limits if limit is not None and limit < 2**60), default=None)
+
+
 def largest_system(memory: Callable[[int, int], int], edges_per_atom: float, available: float) -> int:
     """How many atoms with so many edges each fit into the available bytes; 0 where their memory is not known."""
     if memory(1000, int(1000 * edges_per_atom)) <= 0:
@@ -160,7 +166,12 @@ def _reusable() -> int:
 
 def _left(limit: Path, used: Path) -> int | None:
     """What a control group still allows; None where it has no limit."""
+    allowed, taken = _number(limit), _number(used)
+    return None if allowed is None or taken is None else max(allowed - taken, 0)
+
+
+def _number(path: Path) -> int | None:
     try:
-        return max(int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")), 0)
+        return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):  # no such group, or "max"
         return None

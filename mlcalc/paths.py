@@ -127,13 +127,15 @@ def _fused(potential: Potential, device: torch.device, dtype: torch.dtype) -> Ev
         if device.type == "cuda":
             from mlcalc.gpu import cuda_path
 
-            return cuda_path(network, device, dtype)
-        from mlcalc.kernels import fused_path
+            found: EvaluationPath | str = cuda_path(network, device, dtype)
+        else:
+            from mlcalc.kernels import fused_path
 
-        return fused_path(network, dtype)
+            found = fused_path(network, dtype)
     except ImportError as error:
         if device.type == "cuda" and error.name == "mlcalc.gpu":
             return "no fused kernels: there are none for CUDA in this version"
         if error.name is None or error.name.startswith(_NUMBA):
             return f"no fused kernels: numba is not installed, or does not load ({error}). pip install numba"
         raise
+    return found

@@ -68,9 +68,9 @@ def test_without_numba_the_reference_runs_and_says_why() -> None:
         "from mlcalc.engine import Engine\n"
         "from mlcalc import load_model\n"
         "from mlcalc.errors import ConfigError\n"
-        "engine = Engine(load_model('cu-hvnet', verify=False))\n"
+        "engine = Engine(load_model('ethanol-visnet', verify=False))\n"
         "print(engine.path, '|', engine.why)\n"
-        "try: Engine(load_model('cu-hvnet', verify=False), kernels='fused')\n"
+        "try: Engine(load_model('ethanol-visnet', verify=False), kernels='fused')\n"
         "except ConfigError as error: print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -16,6 +16,7 @@ from types import FrameType
 import click
 
 from mlcalc import __version__
+from mlcalc.cli.doctor import doctor_command
 from mlcalc.cli.evaluate import eval_command
 from mlcalc.cli.import_ import import_command
 from mlcalc.cli.md import md_command
@@ -51,13 +52,14 @@ def commands() -> None:
     \b
     Examples:
       mlcalc models
+      mlcalc doctor ethanol-visnet
       mlcalc md ethanol.xyz --model ethanol-visnet --ensemble berendsen --temperature-K 300 --steps 2000 --output run
       mlcalc rdf run --output distances.png
       mlcalc eval cu-hvnet Cu_test.xyz --plot parity.png
     """
 
 
-for _command in (md_command, rdf_command, models_command, train_command, eval_command, import_command):
+for _command in (md_command, rdf_command, models_command, train_command, eval_command, import_command, doctor_command):
     commands.add_command(_command)
 
 
