@@ -24,7 +24,7 @@ def arrange(edges, shifts, positions, cell, batch, looped, first_edges, center, 
             e += 1
         if looped[i]:
             center[place], neighbor[place], is_loop[place] = i, i, True
-            vectors[place] = 0
+            vectors[place, 0], vectors[place, 1], vectors[place, 2] = 0, 0, 0
             place += 1
     first_edges[len(positions)] = place
     return e == count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlcalc.kernels.blas import multiply
 from mlcalc.kernels.compile import kernel
 from mlcalc.kernels.visnet_edges import TILE
-from mlcalc.kernels.visnet_rows import multiply_rows, project
+from mlcalc.kernels.visnet_rows import clear, copy_row, multiply_rows, project
 
 
 @kernel
@@ -18,7 +18,7 @@ def embed_atoms(atoms, first_edges, edges, weights, element, scale, around, x, t
     center, neighbor, envelope, basis, is_loop = edges
     W_d, b_d, others, own, W_c = weights
     for i in range(atoms[0], atoms[1]):
-        around[i] = 0
+        clear(around[i])
     last = first_edges[atoms[1]]
     for start in range(first_edges[atoms[0]], last, TILE):
         stop = min(start + TILE, last)
@@ -27,7 +27,7 @@ def embed_atoms(atoms, first_edges, edges, weights, element, scale, around, x, t
             if not is_loop[e]:
                 add_scaled(others[element[neighbor[e]]], tile[e - start], envelope[e] * scale, around[center[e]])
     for i in range(atoms[0], atoms[1]):
-        x[i] = own[element[i]]
+        copy_row(own[element[i]], x[i])
     multiply(around[atoms[0] : atoms[1]], W_c, x[atoms[0] : atoms[1]], 1)
 
 
@@ -81,7 +81,7 @@ def embed_atoms_back(
         for e in range(start, stop):
             filters = tile[e - start]
             if is_loop[e]:
-                filters[:] = 0
+                clear(filters)
                 continue
             multiply_rows(g_around[center[e]], others[element[neighbor[e]]], filters, row)
             g_envelope[e] += scale * total(row)

@@ -33,7 +33,8 @@ def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmoni
             plain = exponential(-widths[k] * (t - centers[k]) ** 2)
             basis[e, k] = 0 if plain < _NOTHING else factor * plain
         if is_loop[e]:
-            harmonics[e] = 0
+            for s in range(harmonics.shape[1]):
+                harmonics[e, s] = 0
         else:
             x, y, z = x / r, y / r, z / r
             harmonics[e, 0], harmonics[e, 1], harmonics[e, 2] = x, y, z
@@ -54,7 +55,7 @@ def describe_edges_back(
     two = envelope.dtype.type(2)
     for e in range(bounds[0], bounds[1]):
         if is_loop[e]:
-            g_vectors[e] = 0
+            g_vectors[e, 0], g_vectors[e, 1], g_vectors[e, 2] = 0, 0, 0
             continue
         r = distance[e]
         _, slope = fade(r, cutoff, exponent)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlcalc.kernels.blas import multiply
 from mlcalc.kernels.compile import kernel
-from mlcalc.kernels.visnet_rows import project
+from mlcalc.kernels.visnet_rows import copy_row, project
 
 TILE = 16  # atoms; with their 8 components, 128 rows of a matrix
 
@@ -187,12 +187,6 @@ def move_row(x, out):
     for c in range(out.shape[0]):
         out[c] += x[c]
         x[c] = 0
-
-
-@kernel
-def copy_row(x, out):
-    for c in range(out.shape[0]):
-        out[c] = x[c]
 
 
 @kernel

@@ -7,7 +7,7 @@ import numpy as np
 from mlcalc.kernels.blas import multiply
 from mlcalc.kernels.compile import kernel
 from mlcalc.kernels.visnet_nodes import TILE, moments, norm_back
-from mlcalc.kernels.visnet_rows import project, scale_slopes, silu_slopes
+from mlcalc.kernels.visnet_rows import clear, project, scale_slopes, silu_slopes
 
 
 @kernel
@@ -88,7 +88,7 @@ def _backward(start, stop, epsilon, rows, norm, x, seeds, gradients, tile):
         scale_slopes(slope[k], hidden[k])
     multiply(hidden[:n], rU1, both[:n], 0)
     for k in range(n):
-        gx[start + k] = 0
+        clear(gx[start + k])
         norm_back(x[start + k], epsilon, norm, both[k, :F], gx[start + k])
         scale_vectors(A1[k * S : (k + 1) * S], both[k, F:], d1[k])
     g_rows = g_vec[start:stop].reshape(m, F)
