@@ -12,7 +12,7 @@ from small_networks import ELEMENTS, SOUND, named_settings, random_network
 from structures import cluster, crystal, graph_of, slab
 
 from mlcalc.errors import ConfigError, NonFiniteError
-from mlcalc.gpu import ResidentPotential
+from mlcalc.gpu import DeviceTrajectory, ResidentPotential
 from mlcalc.gpu.neighbors import DeviceNeighborList
 from mlcalc.gpu.step_buffers import StepBuffers
 from mlcalc.models import predict
@@ -37,6 +37,10 @@ def difference(step: ResidentPotential, network: torch.nn.Module, atoms: Atoms, 
     found = step(torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell)))
     reference = predict(network, graph_of(atoms, network.cutoff), stress=stress)
     errors = [abs(found.energy - float(reference.energy)) / max(abs(found.energy), 1)]
+    errors.append(abs(found.energy - float(found.energies.sum())) / max(abs(found.energy), 1))
+    graph = graph_of(atoms, network.cutoff)
+    assert found.edges == graph.edges.shape[1], "edges"
+    assert found.edges == 0 or found.shortest == pytest.approx(float(graph.edge_vectors().norm(dim=1).min()))
     errors.append(float((found.forces - reference.forces).abs().max()))
     if stress:
         errors.append(float((found.stress - reference.stress[0]).abs().max()))
@@ -102,14 +106,16 @@ def test_an_outdated_list_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     difference(step, network, atoms)
     monkeypatch.setattr(DeviceNeighborList, "search", lambda self, *_: self.candidates)
     step.neighbors.reach = 1e3  # so that any motion is allowed
-    assert max(difference(step, network, now) for now in motion(atoms, 10, scale=0.2)) > 1e-3
+    with pytest.raises(AssertionError, match="edges"):
+        assert max(difference(step, network, now) for now in motion(atoms, 10, scale=0.2)) < 1e-10
 
 
 @pytest.mark.parametrize("kinds", [1, 3])
 def test_graphs_of_a_step_are_made_without_looking_at_a_number(kinds: int) -> None:
     numbers = torch.ones(10, dtype=torch.int64, device="meta")
     buffers = StepBuffers(numbers, numbers, [64] * kinds, 4.0, 100)
-    graph, counts = buffers.graph()
+    graph, shortest, counts = buffers.graph()
+    assert shortest.shape == ()
     assert (graph.edges.shape, counts.shape, buffers.motion().shape) == ((2, 64 * kinds), (kinds,), ())
     with pytest.raises(RuntimeError, match="meta"):
         float(counts.sum())
@@ -124,6 +130,24 @@ def test_results_outlive_the_next_step() -> None:
     kept = first.forces.clone()
     step(torch.tensor(atoms.positions) + 0.1 * torch.rand(len(atoms), 3, dtype=torch.float64), cell)
     assert torch.equal(first.forces, kept)
+
+
+def test_trajectory_of_the_calculator() -> None:
+    network = random_network(*NETWORKS["hvnet HCO"])
+    run = DeviceTrajectory(network, device=CPU, dtype=torch.float64, skin=1.0, kernels="torch")
+    molecule, solid = cluster(network.elements), crystal(network.elements)
+    first = solid.copy()
+    moved = solid.copy()
+    moved.positions += 0.01 * np.random.default_rng(0).normal(size=moved.positions.shape)
+    for atoms in (molecule, first, moved, molecule):
+        stress = bool(atoms.pbc.all())
+        found = run.step(atoms.numbers, atoms.positions, np.array(atoms.cell), atoms.pbc, stress=stress)
+        reference = predict(network, graph_of(atoms, network.cutoff), stress=stress)
+        assert float((found.forces - reference.forces).abs().max()) < 1e-10
+        assert (found.stress is None) == (not stress)
+        assert run.rebuilds == 1
+    with pytest.raises(ConfigError, match="HPNet cannot stay"):
+        DeviceTrajectory(random_network(*NETWORKS["hpnet Cu"]), device=CPU, dtype=torch.float64, skin=1.0)
 
 
 def test_what_cannot_be_done_is_refused() -> None:

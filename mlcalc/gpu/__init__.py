@@ -5,5 +5,6 @@ from __future__ import annotations
 from mlcalc.gpu.capture import CapturedPath, cuda_path
 from mlcalc.gpu.neighbors import DeviceNeighborList
 from mlcalc.gpu.step import ResidentPotential, Step
+from mlcalc.gpu.trajectory import DeviceTrajectory
 
-__all__ = ["CapturedPath", "DeviceNeighborList", "ResidentPotential", "Step", "cuda_path"]
+__all__ = ["CapturedPath", "DeviceNeighborList", "DeviceTrajectory", "ResidentPotential", "Step", "cuda_path"]

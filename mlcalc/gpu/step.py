@@ -19,7 +19,7 @@ from mlcalc.gpu.padding import Sizes, bucket
 from mlcalc.gpu.partition import Parts, element_of, filled
 from mlcalc.gpu.precision import check_matmul, matmul_precision
 from mlcalc.gpu.recording import Recorder
-from mlcalc.gpu.static import choose
+from mlcalc.gpu.static import Choice, StaticNetwork, choose
 from mlcalc.gpu.step_buffers import StepBuffers
 from mlcalc.models import HVNet, Potential
 from mlcalc.neighbor_search import squared_threshold
@@ -28,13 +28,19 @@ _MARGIN = 1.05  # room for this many times the edges of the moment, so that thei
 _ATTEMPTS = 4  # a new list, then more room for edges, with one to spare
 
 
+_HEAD = 3  # numbers of a row before the edges: energy, motion and shortest distance, both squared
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one call gives; the forces stay where they were computed."""
+    """What one call gives; tensors stay where they were computed."""
 
     energy: float  # eV
+    energies: Tensor  # (N,) eV, float64
     forces: Tensor  # (N, 3) eV/Å, float64
-    stress: Tensor | None  # (6,) eV/Å^3
+    stress: Tensor | None  # (6,) eV/Å^3, float64
+    edges: int  # pairs within the cutoff, both directions counted
+    shortest: float  # Å, smallest distance of two atoms; infinity where none are within cutoff and skin
 
 
 class ResidentPotential:
@@ -45,7 +51,8 @@ class ResidentPotential:
     of numbers: the energy, how far atoms have moved since the list was made, and how many edges there were.  Where the
     list was outdated, or the buffer too small, the result is thrown away and the call repeated with a new one.
 
-    On the CPU nothing is captured, but all else is the same.  One instance serves one thread and one trajectory.
+    On the CPU nothing is captured, but all else is the same.  One instance serves one thread and one trajectory; the
+    `choice` of another one with the same potential, device and precision saves the trial.
     """
 
     def __init__(
@@ -60,14 +67,10 @@ class ResidentPotential:
         stress: bool = False,
         matmul: str = "ieee",
         kernels: str = "auto",
+        choice: Choice | None = None,
     ) -> None:
-        check_matmul(matmul, dtype)
-        if obstacle := capture_obstacle(potential):
-            raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {obstacle}")
-        choice = choose(potential, device, dtype, matmul=matmul, kernels=kernels)
-        if choice.network is None:
-            raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {choice.why}")
-        self._network, self.kernels, self.why = choice.network, choice.kernels, choice.why
+        choice = choice or resident_choice(potential, device, dtype, matmul=matmul, kernels=kernels)
+        self._network, self.kernels, self.why = cast("StaticNetwork", choice.network), choice.kernels, choice.why
         self._shift = float(getattr(potential, "structure_shift", 0.0))
         self._numbers, self._pbc, self._stress = numbers.to(device), pbc, stress
         self._device, self._matmul = device, matmul
@@ -95,13 +98,13 @@ class ResidentPotential:
             motion = self._followed(cell, buffers)
             buffers.positions.copy_(there)
             row = run()
-            energy, moved, *edges = row[: 2 + len(self._room)].tolist()  # the one wait
+            energy, moved, shortest, *edges = row[: _HEAD + len(self._room)].tolist()  # the one wait
             if not (motion.limit > 0 and moved <= motion.limit**2):  # true for NaN
                 self._search(there, cell)
             elif any(found > room for found, room in zip(edges, self._room, strict=True)):
                 self._run = None
             elif math.isfinite(energy):
-                return self._step(energy, row, cell)
+                return self._step(row, cell, energy, math.sqrt(shortest), int(sum(edges)))
             else:
                 break
         raise NonFiniteResultError(
@@ -116,10 +119,18 @@ class ResidentPotential:
             buffers.deform(cell, self._motion.deformation)
         return self._motion
 
-    def _step(self, energy: float, row: Tensor, cell: Tensor) -> Step:
-        numbers, atoms = row[2 + len(self._room) :].clone(), len(self._numbers)
-        stress = stress_of(numbers[3 * atoms :].view(1, 3, 3), cell[None])[0] if self._stress else None
-        return Step(energy + self._shift, numbers[: 3 * atoms].view(atoms, 3), stress)
+    def _step(self, row: Tensor, cell: Tensor, energy: float, shortest: float, edges: int) -> Step:
+        atoms = len(self._numbers)
+        values = row[_HEAD + len(self._room) :].clone()  # the next replay writes over the row
+        energies, forces, strain = values.split([atoms, 3 * atoms, len(values) - 4 * atoms])
+        return Step(
+            energy + self._shift,
+            energies + self._shift / atoms,
+            forces.view(atoms, 3),
+            stress_of(strain.view(1, 3, 3), cell[None])[0] if self._stress else None,
+            edges,
+            shortest,
+        )
 
     def _search(self, positions: Tensor, cell: Tensor) -> DevicePairs:
         if not bool(torch.isfinite(positions).all()):
@@ -150,13 +161,12 @@ class ResidentPotential:
         return self._run, buffers
 
     def _row(self, buffers: StepBuffers, parts: Parts | None) -> Tensor:
-        """Everything a step gives, behind each other: energy, motion, edges, forces and strain gradient."""
-        graph, counts = buffers.graph()
-        found = self._network.gradients(graph, parts, strain=self._stress)
-        rows = [found.energy[:1], buffers.motion()[None], counts, found.forces[: len(self._numbers)].flatten()]
-        if found.strain is not None:
-            rows.append(found.strain[0].flatten())
-        return torch.cat(rows)
+        """Everything a step gives, behind each other: the head, edges by region, energies, forces, strain gradient."""
+        graph, shortest, counts = buffers.graph()
+        found, atoms = self._network.gradients(graph, parts, strain=self._stress), len(self._numbers)
+        head = [found.energy[:1], buffers.motion()[None], shortest[None], counts]
+        tail = [] if found.strain is None else [found.strain[0].flatten()]
+        return torch.cat([*head, found.energies[:atoms], found.forces[:atoms].flatten(), *tail])
 
     def _parts(self, sizes: Sizes) -> Parts | None:
         """Atoms by element, padded; edges by element as `StepBuffers` lays them out."""
@@ -165,6 +175,20 @@ class ResidentPotential:
         kinds = range(len(self._room))
         atoms = tuple(filled(self._region == kind, sizes.atoms, sizes.atoms - 1) for kind in kinds)
         return Parts(atoms, torch.arange(sum(self._room), device=self._device).split(self._room))
+
+
+def resident_choice(
+    potential: Potential, device: torch.device, dtype: torch.dtype, *, matmul: str = "ieee", kernels: str = "auto"
+) -> Choice:
+    """How a network runs that stays on the device; ConfigError where it cannot."""
+    check_matmul(matmul, dtype)
+    obstacle = capture_obstacle(potential)
+    if not obstacle:
+        choice = choose(potential, device, dtype, matmul=matmul, kernels=kernels)
+        if choice.network is not None:
+            return choice
+        obstacle = choice.why
+    raise ConfigError(f"{type(potential).__name__} cannot stay on the device: {obstacle}")
 
 
 def _roomy(edges: int) -> int:

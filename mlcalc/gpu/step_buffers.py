@@ -70,10 +70,10 @@ class StepBuffers:
         """Square of the largest motion since the search, Å^2, without dimensions."""
         return largest_motion(self.positions, self._reference, self._deformation)
 
-    def graph(self) -> tuple[Graph, Tensor]:
-        """The padded graph of all candidates within the cutoff, and how many there are in each region (float64).
+    def graph(self) -> tuple[Graph, Tensor, Tensor]:
+        """The padded graph of all candidates within the cutoff, their smallest squared distance, and their number.
 
-        Where there are more than a region has room for, the rest is missing: the counts tell.
+        The number is that of each region, (regions,) float64.  Where a region has less room, the rest is missing.
         """
         blank, i, j = self._blank, self._i, self._j
         squared = squared_lengths(blank.positions, blank.cell[0], i, j, self._shifts)
@@ -91,4 +91,5 @@ class StepBuffers:
         edges = torch.stack([centers.index_copy(0, slot, i), neighbors.index_copy(0, slot, j)])[:, :-1]
         shifts = blank.shifts.index_copy(0, slot, self._shifts)[:-1]
         graph = Graph(blank.numbers, blank.positions, blank.cell, edges, shifts, blank.batch)
-        return graph, torch.stack(counts).to(torch.float64)
+        shortest = torch.where(own < 0, torch.inf, squared).min()
+        return graph, shortest, torch.stack(counts).to(torch.float64)
