@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mlcalc.errors import CellError, ConfigError, StructureError
+from mlcalc.neighbor_filter import LONG, compiled_filter
 from mlcalc.neighbor_search import (
     BACKENDS,
     Bools,
     Floats,
+    Ints,
     Triple,
     check_backend,
     check_edges,
@@ -166,10 +168,8 @@ class _Reference:
         self.offsets = (structure.cell, offsets(self.half[2], structure.cell))
         order = full_order(*self.half, n_atoms=len(structure.positions))
         i, j, shifts = mirrored(*self.half)
-        self.edges, self.shifts = (
-            np.stack([i.take(order), j.take(order)]),
-            shifts.take(order, axis=0).astype(np.float64),
-        )
+        self.edges = np.stack([i.take(order), j.take(order)])
+        self.shifts = shifts.take(order, axis=0).astype(np.float64)
         self.half_index = order % max(len(kept), 1)  # both directions of a pair share one distance
         self.last: tuple[Bools, Tensor, Tensor] | None = None  # which pairs were within the cutoff, and their edges
 
@@ -211,15 +211,32 @@ class _Reference:
         """The candidates closer than the cutoff, in order."""
         if not np.array_equal(h, self.offsets[0]):
             self.offsets = (h.copy(), offsets(self.half[2], h))
-        squared = squared_distances(x, self.half[0], self.half[1], self.offsets[1])
-        inside = squared < squared_threshold(cutoff)
+        inside, smallest = self._inside(x, squared_threshold(cutoff))
         if self.last is None or not (inside == self.last[0]).all():
-            kept = np.flatnonzero(inside.take(self.half_index)) if len(squared) else self.half_index
-            edges, shifts = self.edges.take(kept, axis=1), self.shifts.take(kept, axis=0)
+            edges, shifts = self._gathered(inside)
             self.last = (inside, torch.from_numpy(edges), torch.from_numpy(shifts))
         _, edge_tensor, shift_tensor = self.last
-        shortest = math.sqrt(squared.min()) if edge_tensor.shape[1] else math.inf
-        return EdgeTensors(edge_tensor, shift_tensor, shortest)
+        return EdgeTensors(edge_tensor, shift_tensor, math.sqrt(smallest) if edge_tensor.shape[1] else math.inf)
+
+    def _inside(self, x: Floats, threshold: float) -> tuple[Bools, float]:
+        """Which pairs of the half list are within the cutoff, and the smallest square of a distance (Å^2)."""
+        i, j, offset = self.half[0], self.half[1], self.offsets[1]
+        if len(i) >= LONG and (compiled := compiled_filter()):
+            marked = np.empty(len(i), dtype=np.bool_)
+            crossing = np.empty((3, 0)) if offset is None else offset
+            return marked, compiled.mark(x, (i, j), crossing, threshold, marked)
+        squared = squared_distances(x, i, j, offset)
+        return squared < threshold, float(squared.min(initial=math.inf))
+
+    def _gathered(self, inside: Bools) -> tuple[Ints, Floats]:
+        """Edges and shifts of both directions of the pairs that are inside."""
+        if len(inside) >= LONG and (compiled := compiled_filter()):
+            count = 2 * int(np.count_nonzero(inside))
+            found = np.empty((2, count), dtype=np.int64), np.empty((count, 3))
+            compiled.gather(inside, self.half_index, (self.edges, self.shifts), found)
+            return found
+        kept = np.flatnonzero(inside.take(self.half_index)) if len(inside) else self.half_index
+        return self.edges.take(kept, axis=1), self.shifts.take(kept, axis=0)
 
 
 def _half_list(

@@ -21,7 +21,7 @@ from mlcalc import MLCalculator
 from mlcalc.errors import CellError, NonFiniteError, OverlapError, StructureError, UnknownElementError
 from mlcalc.graphs import GraphSeries, validated_graph
 from mlcalc.models import Graph
-from mlcalc.neighbors import NeighborList
+from mlcalc.neighbors import NeighborList, neighbor_pairs
 from mlcalc.scope import Scope
 from mlcalc.snapshot import Snapshot
 
@@ -121,6 +121,19 @@ def test_a_series_gives_the_graphs_of_single_structures() -> None:
         graphs = [series.graph(atoms) for atoms in frames]  # all of them kept: none may be written to later
         assert all(same(graph, validated_graph(atoms, SCOPE)) for graph, atoms in zip(graphs, frames, strict=True))
     assert series.neighbors.rebuilds < len(frames)
+
+
+@pytest.mark.parametrize("length", [0, 10**9], ids=["compiled", "numpy"])
+def test_compiled_filters_give_the_same_to_the_last_digit(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr("mlcalc.neighbors.LONG", length)
+    series = GraphSeries(SCOPE, NeighborList(4.0, skin=1.0))
+    frames = [*walk(20), Atoms("Cu2", [[0, 0, 0], [0, 0, 3.9]]), Atoms("Cu")]
+    for atoms in frames:
+        assert same(series.graph(atoms), validated_graph(atoms, SCOPE))
+        listed = NeighborList(4.0, skin=1.0)
+        found = [listed.pairs(atoms.positions + d, atoms.cell.array, atoms.pbc) for d in (0.0, 0.01)]
+        assert found[0].shortest == neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 4.0).shortest
 
 
 @pytest.mark.parametrize("blind", ["numbers", "cell", "pbc"])
