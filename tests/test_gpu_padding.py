@@ -153,7 +153,7 @@ def test_kernels_that_give_wrong_numbers_are_not_taken(monkeypatch: pytest.Monke
     path = CapturedPath(network, CPU, torch.float64)
     assert path.kernels == ""
     assert path.name == "torch autograd"
-    assert "not by torch kernels: their forces differ" in path.why
+    assert "not by torch kernels: their numbers differ" in path.why
     graph = graph_of(cluster(network.elements), network.cutoff)
     assert largest_difference(path.evaluate(graph, forces=True, stress=False), predict(network, graph)) < 1e-12
 

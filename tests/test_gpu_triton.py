@@ -28,7 +28,7 @@ from mlcalc.gpu.kernels import fusion_obstacle
 from mlcalc.gpu.padding import pad
 from mlcalc.gpu.static import StaticNetwork, placed
 from mlcalc.gpu.triton_rows import EDGES
-from mlcalc.models import Graph, hv_subnetworks, predict
+from mlcalc.models import Graph, predict
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NETWORKS = {name: (kind, settings) for name, kind, settings in named_settings()}
@@ -77,13 +77,6 @@ def test_periodic_images_and_more_edges_than_a_tile_holds() -> None:
     atoms.set_cell(0.8 * np.array(atoms.cell))
     assert graph_of(atoms, network.cutoff).edges.shape[1] > EDGES
     assert largest_error(network, atoms) < 1e-10
-
-
-def test_neighbor_means_of_many_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hv_subnetworks, "_LARGEST_MATRIX", 0)
-    for name in ("hvnet Cu", "hvnet HCO"):
-        network = random_network(*NETWORKS[name])
-        assert largest_error(network, cluster(network.elements, atoms=4)) < 1e-10
 
 
 def test_edges_in_another_order_would_be_noticed() -> None:

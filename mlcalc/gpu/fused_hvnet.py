@@ -30,9 +30,7 @@ class RowNeighborhood(Neighborhood):
         return self.atoms is None
 
     def weighted_sum(self, values: Tensor) -> Tensor:
-        """sum_j c_ij X_j of values (N, C)."""
-        if self.weights is not None:
-            return self.weights @ values
+        """sum_j c_ij X_j of values (N, C), for few atoms too: one way for all sizes is one that every trial covers."""
         sums: Tensor = _WeightedSum.apply(self.weight.contiguous(), values.contiguous(), self)
         return sums
 

@@ -21,7 +21,7 @@ from mlcalc.gpu.recording import Recorder
 from mlcalc.models import Graph, HVNet, Potential
 from mlcalc.models.elements import atomic_number
 
-_AGREEMENT = {"float64": 1e-8, "ieee": 1e-3, "tf32": 0.1}  # of the trial, relative to its largest force
+_AGREEMENT = {"float64": 1e-8, "ieee": 1e-3, "tf32": 0.1}  # of the trial, relative to its largest numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +90,12 @@ def _trial(network: StaticNetwork, plain: Potential, device: torch.device, dtype
     except Exception as failure:  # compilers of kernels raise errors of all kinds
         return f"{type(failure).__name__}: {str(failure).strip().splitlines()[0] if str(failure).strip() else ''}"
     limit = _AGREEMENT["float64" if dtype == torch.float64 else matmul]
-    return "" if error <= limit else f"their forces differ from those of the plain network by {error:.1e}"
+    return "" if error <= limit else f"their numbers differ from those of the plain network by {error:.1e}"
 
 
 def _largest_error(found: Gradients, reference: Gradients, atoms: int) -> float:
-    """Of forces and strain gradient, relative to the largest component of each or to one; NaN if any is NaN."""
-    pairs = [(found.forces[:atoms], reference.forces)]
+    """Of energy, forces and strain gradient, relative to the largest of each or to one; NaN if any is NaN."""
+    pairs = [(found.energy[:1], reference.energy), (found.forces[:atoms], reference.forces)]
     if found.strain is not None and reference.strain is not None:
         pairs.append((found.strain[:1], reference.strain))
     errors = [(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in pairs]
