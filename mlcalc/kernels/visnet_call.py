@@ -168,7 +168,7 @@ class Call:
         embed_atoms_back(
             self.atoms[share], space.first_edges, self.described, weights.embed_atoms_back, self.element,
             self.constants.scale, space.any_kv, space.gx, space.around, space.g_envelope, space.g_basis,
-            space.messages[share], space.rows[share, 0],
+            space.messages[share], space.rows[share, : space.gx.shape[1]],
         )  # fmt: skip
         describe_edges_back(
             self.bounds[share], weights.radial, space.is_loop, space.vectors, space.distance, space.envelope,

@@ -14,7 +14,6 @@ from mlcalc.kernels.visnet_rows import (
     add_vectors_back,
     attention,
     attention_slopes,
-    clear,
     components_along,
     dot,
     inner_products,
@@ -22,11 +21,13 @@ from mlcalc.kernels.visnet_rows import (
     multiply_rows,
     project,
     rejections_back,
+    scale_row,
     silu_rows,
     silu_slopes,
 )
 
 TILE = 64  # edges
+ROWS = 12  # of work space, with F channels each
 
 
 @kernel
@@ -43,10 +44,10 @@ def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):
     qkv, vec, pq, tt, f, f_next = states
     all_P, all_Z = kept
     X, V = sums
-    messages, rows = tile
-    F, parts = f.shape[1], edge_bias.shape[0] // f.shape[1]
-    one = f.dtype.type(1)
-    a, dk, dv, w = rows[0], rows[1], rows[2], rows[3]
+    messages, row = tile
+    F, width, gates = f.shape[1], edge_bias.shape[0], gate_bias.shape[0]
+    act, gate = row[:width], row[width : width + gates]
+    a, w, along = row[width + gates :][:F], row[width + gates + F :][:F], row[width + gates + 2 * F :][: 2 * F]
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
         offset = start if keeps else 0
@@ -54,27 +55,25 @@ def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):
         project(f[start:stop], edge_weight, edge_bias, P)
         for e in range(start, stop):
             i, j, k = center[e], neighbor[e], e - start
-            silu_rows(P[k, :F], dk)
-            silu_rows(P[k, F : 2 * F], dv)
-            attention(qkv[i, :F], qkv[j, F : 2 * F], dk, heads, envelope[e], a)
-            multiply_rows(qkv[j, 2 * F :], dv, a, messages[k])
+            silu_rows(P[k], act)
+            message(heads, envelope[e], qkv[i], qkv[j], act, a, messages[k])
             add_row(messages[k], X[i])
+            if width > 2 * F:
+                products(pq[i], pq[j], harmonics[e], rejects, along, w)
+                update(f[e], act[2 * F : 3 * F], w, f_next[e])
+            if width > 3 * F:
+                products(tt[i], tt[i], harmonics[e], rejects, along, w)
+                update(f_next[e], act[3 * F :], w, f_next[e])
         project(messages[: stop - start], gate_weight, gate_bias, Z)
         for e in range(start, stop):
             i, j, k = center[e], neighbor[e], e - start
-            gates(Z[k], envelope[e] if smooth else one, rows[4:6])
+            silu_rows(Z[k], gate)
+            if smooth:
+                scale_row(gate, envelope[e])
             if first:
-                add_directions(harmonics[e], rows[4], V[i])
+                add_directions(harmonics[e], gate, V[i])
             else:
-                add_vectors(vec[j], rows[4], harmonics[e], rows[5], V[i])
-            if parts > 2:
-                products(pq[i], pq[j], harmonics[e], rejects, rows[6:8], w)
-                silu_rows(P[k, 2 * F : 3 * F], dk)
-                update(f[e], dk, w, f_next[e])
-            if parts > 3:
-                products(tt[i], tt[i], harmonics[e], rejects, rows[6:8], w)
-                silu_rows(P[k, 3 * F :], dk)
-                update(f_next[e], dk, w, f_next[e])
+                add_vectors(vec[j], gate[:F], harmonics[e], gate[F:], V[i])
 
 
 @kernel
@@ -85,16 +84,16 @@ def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_
     (qkv, pq, tt), by any rows of (k and v (N, 2F), vec, q (N, S, F)); edge_gradients: by (envelope (E,), harmonics
     (E, S), f (E, F)), the last one being that by f' when it comes in.
     """
-    heads, first, smooth, rejects, keeps = shape
+    heads, _, _, rejects, keeps = shape
     center, neighbor, envelope, harmonics = edges
     edge_weight, edge_bias, gate_weight, gate_bias, edge_rows, gate_rows = weights
-    qkv, vec, pq, tt, f = states
+    qkv, _, pq, tt, f = states
     all_P, all_Z = kept
     gX, gV, own_qkv, own_pq, own_tt, any_kv, any_vec, any_q = gradients
     g_envelope, g_harmonics, gf = edge_gradients
-    messages, all_gP, all_gZ, gm, rows, per_head = tile
-    F, parts = f.shape[1], edge_bias.shape[0] // f.shape[1]
-    one = f.dtype.type(1)
+    messages, all_gP, all_gZ, gm, row, per_head = tile
+    F, width = f.shape[1], edge_bias.shape[0]
+    act, slope, rest = row[:width], row[width : 2 * width], row[2 * width :]
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
         size, offset = stop - start, start if keeps else 0
@@ -103,77 +102,67 @@ def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_
         if not keeps:
             project(f[start:stop], edge_weight, edge_bias, P)
             for e in range(start, stop):
-                silu_rows(P[e - start, :F], rows[0])
-                silu_rows(P[e - start, F : 2 * F], rows[1])
-                i, j = center[e], neighbor[e]
-                attention(qkv[i, :F], qkv[j, F : 2 * F], rows[0], heads, envelope[e], rows[2])
-                multiply_rows(qkv[j, 2 * F :], rows[1], rows[2], messages[e - start])
+                silu_rows(P[e - start], act)
+                message(heads, envelope[e], qkv[center[e]], qkv[neighbor[e]], act, rest[:F], messages[e - start])
             project(messages[:size], gate_weight, gate_bias, Z)
         for e in range(start, stop):
-            i, j, k = center[e], neighbor[e], e - start
-            factor = envelope[e] if smooth else one
-            gates_slopes(Z[k], factor, rows[0:2], gZ[k], rows[2:4])  # gZ: the slopes for now
-            clear(rows[4])
-            clear(rows[5])
-            if first:
-                add_directions_back(gV[i], harmonics[e], rows[0], rows[4], g_harmonics[e])
-            else:
-                add_vectors_back(
-                    gV[i], vec[j], rows[0], harmonics[e], rows[1], rows[4], rows[5], any_vec[j], g_harmonics[e]
-                )
-            for part in range(gZ.shape[1] // F):
-                if smooth:
-                    g_envelope[e] += dot(rows[4 + part], rows[2 + part])
-                scale(rows[4 + part], factor, gZ[k, part * F : (part + 1) * F])
+            gates_back(
+                shape, e, edges, states, (gV, any_vec), Z[e - start], gZ[e - start], (g_envelope, g_harmonics), row
+            )
         multiply(gZ, gate_rows, gm[:size], 0)
         for e in range(start, stop):
             i, j, k = center[e], neighbor[e], e - start
             add_row(gX[i], gm[k])
+            silu_slopes(P[k], act, slope)
             g_envelope[e] += message_back(
-                heads, envelope[e], qkv[i], qkv[j], P[k], gm[k], gP[k], own_qkv[i], any_kv[j], rows, per_head
+                heads, envelope[e], qkv[i], qkv[j], act, slope, gm[k], gP[k], own_qkv[i], any_kv[j], rest, per_head
             )
-            if parts > 2:
+            if width > 2 * F:
                 product_back(
                     rejects, harmonics[e], g_harmonics[e], pq[i], pq[j], own_pq[i], any_q[j],
-                    P[k, 2 * F : 3 * F], gf[e], gP[k, 2 * F : 3 * F], rows,
+                    act[2 * F : 3 * F], slope[2 * F : 3 * F], gf[e], gP[k, 2 * F : 3 * F], rest,
                 )  # fmt: skip
-            if parts > 3:
+            if width > 3 * F:
                 product_back(
                     rejects, harmonics[e], g_harmonics[e], tt[i], tt[i], own_tt[i], own_tt[i, :, F:],
-                    P[k, 3 * F :], gf[e], gP[k, 3 * F :], rows,
+                    act[3 * F :], slope[3 * F :], gf[e], gP[k, 3 * F :], rest,
                 )  # fmt: skip
         multiply(gP, edge_rows, gf[start:stop], 1)
 
 
 @kernel
-def gates(z, factor, out):
-    F = out.shape[1]
-    for part in range(z.shape[0] // F):
-        silu_rows(z[part * F : (part + 1) * F], out[part])
-        scale_own(out[part], factor)
+def gates_back(shape, e, edges, states, vectors, Z, gZ, edge_gradients, row):
+    """Derivatives of the vector message of edge e by Z, by the envelope, by the harmonics and by vec_j."""
+    _, first, smooth, _, _ = shape
+    center, neighbor, envelope, harmonics = edges
+    gV, any_vec = vectors
+    g_envelope, g_harmonics = edge_gradients
+    i, j, width, F = center[e], neighbor[e], Z.shape[0], gV.shape[2]
+    plain, slope, gate, g_gate = row[:width], row[width:][:width], row[2 * width :][:width], row[3 * width :][:width]
+    factor = envelope[e] if smooth else Z.dtype.type(1)
+    silu_slopes(Z, plain, slope)
+    for c in range(width):
+        gate[c] = plain[c] * factor
+        g_gate[c] = 0
+    if first:
+        add_directions_back(gV[i], harmonics[e], gate, g_gate, g_harmonics[e])
+    else:
+        vec = states[1]
+        add_vectors_back(
+            gV[i], vec[j], gate[:F], harmonics[e], gate[F:], g_gate[:F], g_gate[F:], any_vec[j], g_harmonics[e]
+        )
+    if smooth:
+        g_envelope[e] += dot(g_gate, plain)
+    for c in range(width):
+        gZ[c] = g_gate[c] * slope[c] * factor
 
 
 @kernel
-def gates_slopes(z, factor, out, slopes, plain):
-    """Gates, their slopes without the factor, and the gates without it."""
-    F = out.shape[1]
-    for part in range(z.shape[0] // F):
-        silu_slopes(z[part * F : (part + 1) * F], plain[part], slopes[part * F : (part + 1) * F])
-        for c in range(F):
-            out[part, c] = plain[part, c] * factor
-
-
-@kernel
-def scale(x, factor, out):
-    """out *= factor x."""
-    for c in range(out.shape[0]):
-        out[c] *= x[c] * factor
-
-
-@kernel
-def scale_own(x, factor):
-    for c in range(x.shape[0]):
-        x[c] *= factor
+def message(heads, envelope, own, other, act, a, out):
+    """v_j dv a, with the attention a left in the row of that name."""
+    F = out.shape[0]
+    attention(own[:F], other[F : 2 * F], act[:F], heads, envelope, a)
+    multiply_rows(other[2 * F :], act[F : 2 * F], a, out)
 
 
 @kernel
@@ -183,24 +172,24 @@ def update(f, gate, w, out):
 
 
 @kernel
-def products(ps, qs, direction, rejects, rows, w):
+def products(ps, qs, direction, rejects, along, w):
     """Inner products of the rejections from the direction, of projections p and q."""
+    F = w.shape[0]
     inner_products(ps, qs, w)
     if rejects:
-        components_along(ps, 0, direction, rows[0])
-        components_along(qs, w.shape[0], direction, rows[1])
-        for c in range(w.shape[0]):
-            w[c] -= rows[0, c] * rows[1, c]
+        components_along(ps, 0, direction, along[:F])
+        components_along(qs, F, direction, along[F:])
+        for c in range(F):
+            w[c] -= along[c] * along[F + c]
 
 
 @kernel
-def message_back(heads, envelope, own, other, P, gm, gP, g_own, g_other, rows, per_head):
+def message_back(heads, envelope, own, other, act, slope, gm, gP, g_own, g_other, row, per_head):
     """Derivatives of a message by P and by the projections of both atoms; returned is that by the envelope."""
     F, width = gm.shape[0], gm.shape[0] // heads
     q, k, v = own[:F], other[F : 2 * F], other[2 * F :]
-    dk, dk_slope, dv, dv_slope, a, a_slope, t = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]
-    silu_slopes(P[:F], dk, dk_slope)
-    silu_slopes(P[F : 2 * F], dv, dv_slope)
+    dk, dv = act[:F], act[F : 2 * F]
+    a, a_slope, t = row[:F], row[F : 2 * F], row[2 * F : 3 * F]
     attention_slopes(q, k, dk, heads, envelope, a, a_slope, per_head)
     multiply_rows(gm, v, dv, t)
     total = gm.dtype.type(0)
@@ -211,11 +200,8 @@ def message_back(heads, envelope, own, other, P, gm, gP, g_own, g_other, rows, p
         total += ga * per_head[h]
         for c in range(h * width, (h + 1) * width):
             a_slope[c] *= ga
-    values_back(gm, a, v, dv, dv_slope, gP[F : 2 * F], g_other[F:])
-    logits_back(a_slope, q, k, dk, g_own[:F], g_other[:F])
-    multiply_rows(q, k, dk_slope, t)
-    for c in range(F):
-        gP[c] = a_slope[c] * t[c]
+    values_back(gm, a, v, dv, slope[F : 2 * F], gP[F : 2 * F], g_other[F:])
+    logits_back(a_slope, q, k, dk, slope[:F], gP[:F], g_own[:F], g_other[:F])
     return total
 
 
@@ -228,7 +214,9 @@ def values_back(gm, a, v, dv, slope, gP, gv):
 
 
 @kernel
-def logits_back(gl, q, k, dk, gq, gk):
+def logits_back(gl, q, k, dk, slope, gP, gq, gk):
+    for c in range(gP.shape[0]):
+        gP[c] = gl[c] * q[c] * k[c] * slope[c]
     for c in range(gq.shape[0]):
         t = gl[c] * dk[c]
         gq[c] += t * k[c]
@@ -236,16 +224,16 @@ def logits_back(gl, q, k, dk, gq, gk):
 
 
 @kernel
-def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, P, gf, gP, rows):
+def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, gate, slope, gf, gP, row):
     """Derivatives of silu(P) w by P and, through w, by the projections p and q of two atoms."""
-    gate, slope, w, gw = rows[0], rows[1], rows[2], rows[3]
-    silu_slopes(P, gate, slope)
-    for c in range(gP.shape[0]):
+    F = gP.shape[0]
+    w, gw, along = row[:F], row[F : 2 * F], row[2 * F : 4 * F]
+    for c in range(F):
         gw[c] = gf[c] * gate[c]
     if rejects:
-        products(ps, qs, direction, rejects, rows[4:6], w)
-        rejections_back(gw, ps, qs, rows[4], rows[5], direction, g_ps, g_qs, g_direction)
+        products(ps, qs, direction, rejects, along, w)
+        rejections_back(gw, ps, qs, along[:F], along[F:], direction, g_ps, g_qs, g_direction)
     else:
         inner_products_back(gw, ps, qs, w, g_ps, g_qs)
-    for c in range(gP.shape[0]):
+    for c in range(F):
         gP[c] = gf[c] * w[c] * slope[c]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlcalc.kernels.blas import multiply
 from mlcalc.kernels.compile import kernel
-from mlcalc.kernels.visnet_rows import copy_row, project
+from mlcalc.kernels.visnet_rows import copy_row, project, scale_row
 
 TILE = 16  # atoms; with their 8 components, 128 rows of a matrix
 
@@ -193,9 +193,3 @@ def move_row(x, out):
 def sum_rows(x, y, out):
     for c in range(out.shape[0]):
         out[c] = x[c] + y[c]
-
-
-@kernel
-def scale_row(x, factor):
-    for c in range(x.shape[0]):
-        x[c] *= factor

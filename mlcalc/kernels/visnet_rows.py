@@ -202,3 +202,9 @@ def scale_slopes(slope, x):
 def copy_row(x, out):
     for c in range(out.shape[0]):
         out[c] = x[c]
+
+
+@kernel
+def scale_row(x, factor):
+    for c in range(x.shape[0]):
+        x[c] *= factor

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcalc.kernels.visnet_edges import TILE
+from mlcalc.kernels.visnet_edges import ROWS, TILE
 from mlcalc.kernels.visnet_nodes import TILE as ATOMS
 from mlcalc.kernels.visnet_weights import BlockWeights, Weights
 
@@ -92,7 +92,7 @@ class Space:
         self.P, self.gP = self._array(T, TILE * parts * F), self._array(T, TILE * parts * F)
         self.Z, self.gZ = self._array(T, TILE * 2 * F), self._array(T, TILE * 2 * F)
         self.messages, self.g_messages = self._array(T, TILE, F), self._array(T, TILE, F)
-        self.rows, self.per_head = self._array(T, 8, F), self._array(T, sizes.heads)
+        self.rows, self.per_head = self._array(T, ROWS * F), self._array(T, sizes.heads)
         self.tile_x, self.tile_o = self._array(T, ATOMS, F), self._array(T, ATOMS, 3 * F)
         self.tile_v = self._array(T, ATOMS * S, 3 * F)
         self.read_out = [self._read_out(F, F // 2, S) for _ in range(T)]
