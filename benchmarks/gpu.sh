@@ -15,16 +15,14 @@ site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
+"$python" -c 'import torch; assert torch.cuda.is_available(), "this torch sees no GPU"; print(torch.__version__, torch.cuda.get_device_name())' \
+    || exit 1
 if [ -n "${WHEELS:-}" ]; then
     "$python" -m pip install -q --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 1
 elif ! "$python" -c 'import ase, matscipy, click, safetensors, pytest, tqdm, scipy, matplotlib' 2>/dev/null; then
     # --no-deps: numpy and torch stay those of the machine
     "$python" -m pip install -q --no-deps --target "$site" ase matscipy click safetensors pytest tqdm || exit 1
 fi
-"$python" -c 'import torch; assert torch.cuda.is_available(), "this torch sees no GPU"; print(torch.__version__, torch.cuda.get_device_name())' \
-    | tee "$folder/machine.txt"
-[ "${PIPESTATUS[0]}" = 0 ] || exit 1
-
 failed=0
 run() {  # run SECONDS NAME COMMAND...: its output is kept, and a failure does not keep the rest from running
     local limit=$1 name=$2
@@ -36,8 +34,10 @@ run() {  # run SECONDS NAME COMMAND...: its output is kept, and a failure does n
 # warnings of other versions of torch and triton are no failures here; many processes may share the GPU
 parallel=$("$python" -c 'import xdist; print("-n 8")' 2>/dev/null)
 run 200 tests "$python" -m pytest -q -W default -p no:cacheprovider $parallel tests/test_gpu_cuda.py tests/test_gpu_triton.py
-run 180 steps "$python" -m benchmarks.gpu_bench --output "$folder"
+run 180 steps "$python" -m benchmarks.gpu_bench --output "$folder" --profile
 run 100 others "$python" -m benchmarks --device cuda --systems peptide-175 --networks visnet-256x9-l2 \
-    --peers mlcalc,mlcalc-torch,pyg --output "$folder/others"
-cp "$folder/others/benchmarks.md" "$folder/others.md" 2>/dev/null
+    --peers mlcalc,mlcalc-torch,pyg --output "$site/others"
+for kind in md json; do
+    cp "$site/others/benchmarks.$kind" "$folder/others.$kind" 2>/dev/null
+done
 exit $failed

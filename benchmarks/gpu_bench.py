@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
+from torch.profiler import ProfilerActivity
 
 from benchmarks.cases import Case
 from benchmarks.networks import RECIPES, model
@@ -60,8 +61,10 @@ class Row:
     force_error: float = 0.0  # eV/Å, largest, against float64 autograd
 
 
-def measure(row: Row, network: Network, atoms: Atoms, reference: Tensor, *, device: torch.device, steps: int) -> None:
-    """Fill in the row."""
+def measure(
+    row: Row, network: Network, atoms: Atoms, reference: Tensor, *, device: torch.device, steps: int
+) -> Callable[[], object]:
+    """Fill in the row; what comes back is the step that was timed."""
     numbers, cell = torch.tensor(atoms.numbers), torch.tensor(np.array(atoms.cell))
     a, b, c = (bool(flag) for flag in atoms.pbc)
     _settle(device)
@@ -88,6 +91,7 @@ def measure(row: Row, network: Network, atoms: Atoms, reference: Tensor, *, devi
     limit = 1e-8 if row.dtype == "float64" else TOLERANCE[row.matmul]
     if not row.force_error < limit:
         row.status = f"wrong by {row.force_error:.1e} eV/Å"
+    return lambda: step(positions, cell)
 
 
 def _times(step: ResidentPotential, positions: Tensor, cell: Tensor, steps: int) -> Iterator[float]:
@@ -106,7 +110,21 @@ def _settle(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def rows_of(system: str, name: str, ways: tuple[tuple[str, str, str], ...], device: str, steps: int) -> Iterator[Row]:
+def profile(act: Callable[[], object], title: str, file: Path) -> None:
+    """Add a table of the kernels of three steps to the file, the slowest first."""
+    kind = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[kind]) as found:
+        for _ in range(3):
+            act()
+    column = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    kernels = found.key_averages().table(sort_by=column, row_limit=40, max_name_column_width=60)
+    with file.open("a", encoding="utf-8") as there:
+        there.write(f"{title}\n{kernels}\n")
+
+
+def rows_of(
+    system: str, name: str, ways: tuple[tuple[str, str, str], ...], device: str, steps: int, *, profiled: Path | None
+) -> Iterator[Row]:
     """All ways of running one system."""
     atoms = SYSTEMS[system].build()[0]
     built = model(RECIPES[name], sorted(set(atoms.symbols)), atoms_to_graph(neighborhood(atoms), 5.0))
@@ -122,7 +140,9 @@ def rows_of(system: str, name: str, ways: tuple[tuple[str, str, str], ...], devi
         case = Case(system, "", name, "mlcalc", dtype, torch.get_num_threads(), 0.0, device=device)
         try:
             row.floor = floor(case, needed, len(atoms), channels).seconds
-            measure(row, plain, atoms, reference.cpu(), device=there, steps=steps)
+            act = measure(row, plain, atoms, reference.cpu(), device=there, steps=steps)
+            if profiled is not None:
+                profile(act, f"{system} {name} {dtype} {matmul} {kernels}", profiled)
         except (ConfigError, RuntimeError) as error:
             row.status = str(error).splitlines()[0]
         yield row
@@ -156,14 +176,24 @@ def table(rows: list[Row], device: str) -> str:
 @click.option("--pair", "pairs", nargs=2, multiple=True, default=PAIRS, help="System and network.")
 @click.option("--way", "ways", nargs=3, multiple=True, default=WAYS, help="Precision, ieee or tf32, kernels.")
 @click.option("--steps", default=200, type=click.IntRange(4), help="Timed calls of each.")
+@click.option("--profile", "profiled", is_flag=True, help="Write the times of all kernels to profile.txt, too.")
 def main(
-    output: Path, device: str, pairs: tuple[tuple[str, str], ...], ways: tuple[tuple[str, str, str], ...], steps: int
+    *,
+    output: Path,
+    device: str,
+    pairs: tuple[tuple[str, str], ...],
+    ways: tuple[tuple[str, str, str], ...],
+    steps: int,
+    profiled: bool,
 ) -> None:
     """Measure, and write gpu.md and gpu.json after every row, so that what is done is kept."""
     output.mkdir(parents=True, exist_ok=True)
+    kernels = output / "profile.txt" if profiled else None
+    if kernels is not None:
+        kernels.unlink(missing_ok=True)
     rows: list[Row] = []
     for system, network in pairs:
-        for row in rows_of(system, network, ways, device, steps):
+        for row in rows_of(system, network, ways, device, steps, profiled=kernels):
             rows.append(row)
             (output / "gpu.md").write_text(table(rows, device), encoding="utf-8")
             (output / "gpu.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
