@@ -12,8 +12,9 @@ from torch import Tensor
 
 from mlcalc.kernels.hvnet_arrays import BLOCK, Array, Given, Results, Settings, packed_weights
 from mlcalc.kernels.hvnet_geometry import number_edges
+from mlcalc.kernels.hvnet_painn import walk_painn
+from mlcalc.kernels.hvnet_rmconv import walk_rmconv
 from mlcalc.kernels.hvnet_space import Space, state_shapes
-from mlcalc.kernels.hvnet_steps import walk
 from mlcalc.kernels.threads import even_shares, run_shares
 from mlcalc.kernels.workspace import Workspaces
 from mlcalc.models import Graph, HVNet, Prediction, predict
@@ -89,11 +90,11 @@ class FusedHVNet:
         """What the kernels find, or None where the graph is not as they need it."""
         atoms = len(graph.numbers)
         first = np.empty(atoms + 1, np.int64)
-        if atoms == 0 or not number_edges(graph.edges.numpy(), first):
+        if atoms == 0 or not number_edges(edges := np.ascontiguousarray(graph.edges.numpy()), first):
             return None
         settings = self._settings(atoms, back=forces or stress)
         shares = max(1, min(torch.get_num_threads(), graph.edges.shape[1] // _EDGES_PER_SHARE))
-        given = _ordered(graph, element.numpy(), first, shares)
+        given = _ordered(graph, edges, element.numpy(), first, shares)
         rooms = space.rooms(shares, settings.channels)
         results = Results(
             y=np.empty(atoms, self._kind),
@@ -104,6 +105,8 @@ class FusedHVNet:
         near = space.edges(atoms, graph.edges.shape[1], settings.elements, self._weights.filters.shape[2])
         states = space.atoms(settings, atoms)
         last_step = 1 + settings.layers * (1 if settings.painn else 2) * (2 if settings.back else 1)
+
+        walk = walk_painn if settings.painn else walk_rmconv
 
         def take(share: int, steps: tuple[int, int]) -> None:
             walk(steps, share, stress, settings, self._weights, given, near, states, rooms, results)
@@ -116,7 +119,7 @@ class FusedHVNet:
         return results if results.mirrored.sum() == 0 else None
 
 
-def _ordered(graph: Graph, element: NDArray[Any], first: NDArray[np.int64], shares: int) -> Given:
+def _ordered(graph: Graph, edges: Array, element: NDArray[Any], first: NDArray[np.int64], shares: int) -> Given:
     bounds = even_shares(first, shares) if shares > 1 else np.array([0, len(element)])
     share = np.repeat(np.arange(shares), np.diff(bounds))
     order = np.lexsort((element, share)).astype(np.int64)
@@ -124,11 +127,11 @@ def _ordered(graph: Graph, element: NDArray[Any], first: NDArray[np.int64], shar
     place[order] = np.arange(len(order))
     blocks, first_block = _blocks(element[order], bounds)
     return Given(
-        positions=graph.positions.detach().numpy(),
-        cell=graph.cell.detach().numpy(),
-        batch=graph.batch.numpy(),
-        shifts=graph.shifts.to(torch.float64).numpy(),
-        edges=graph.edges.numpy(),
+        positions=np.ascontiguousarray(graph.positions.detach().numpy()),
+        cell=np.ascontiguousarray(graph.cell.detach().numpy()),
+        batch=np.ascontiguousarray(graph.batch.numpy()),
+        shifts=np.ascontiguousarray(graph.shifts.to(torch.float64).numpy()),
+        edges=edges,
         first=first,
         order=order,
         place=place,

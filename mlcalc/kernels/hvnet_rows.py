@@ -104,6 +104,23 @@ def smooth_norm(squared):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def copy_rows(x, first, last, y):  # type: ignore[no-untyped-def]
+    """y = x of these rows (N, F); assignment between slices would take numba seconds to compile."""
+    for i in range(first, last):
+        for c in range(y.shape[1]):
+            y[i, c] = x[i, c]
+
+
+@kernel
+def copy_vectors(x, first, last, y):  # type: ignore[no-untyped-def]
+    """y = x of these rows (N, 3, F)."""
+    for i in range(first, last):
+        for a in range(3):
+            for c in range(y.shape[2]):
+                y[i, a, c] = x[i, a, c]
+
+
+@kernel
 def project(x, weight, bias, y):  # type: ignore[no-untyped-def]
     """y = x weight + bias."""
     for i in range(y.shape[0]):
