@@ -90,6 +90,16 @@ def test_path_equals_predict(name: str) -> None:
     assert path.kernels == "torch"
 
 
+@pytest.mark.parametrize("name", ["hvnet HCO", "visnet lmax 2 HCO", "visnet original HCO"])
+def test_single_precision(name: str) -> None:
+    network = random_network(*NETWORKS[name])
+    path = CapturedPath(network, CPU, torch.float32, kernels="torch")
+    graph = graph_of(crystal(network.elements), network.cutoff)
+    found, reference = path.evaluate(graph, forces=True, stress=False), predict(network, graph)
+    assert found.energy.dtype == found.forces.dtype == torch.float64
+    assert 1e-12 < float((found.forces - reference.forces).abs().max()) < 1e-4
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_obstacles_name_their_place(name: str) -> None:
     found = capture_obstacle(random_network(*NETWORKS[name]))

@@ -90,6 +90,14 @@ def test_more_edges_than_there_is_room_for(name: str) -> None:
     assert step.captures == 2
 
 
+def test_atoms_without_neighbors() -> None:
+    network = random_network(*NETWORKS["hvnet HCO"])
+    for atoms in (Atoms("O"), Atoms("CO", positions=[[0, 0, 0], [0, 0, 9e4]])):
+        step = resident(network, atoms)
+        assert difference(step, network, atoms) < 1e-12
+        assert step(torch.tensor(atoms.positions), torch.zeros(3, 3, dtype=torch.float64)).shortest == float("inf")
+
+
 def test_an_atom_wrapped_by_the_caller() -> None:
     network = random_network(*NETWORKS["hvnet Cu"])
     atoms = crystal(network.elements)
