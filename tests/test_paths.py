@@ -106,6 +106,7 @@ def test_the_command_line_takes_kernels(tmp_path, capsys) -> None:
     copper().write(path)
     words = ["md", str(path), "--model", "cu-hvnet", "--steps", "1", "--temperature-K", "10", "--no-plot"]
     assert main([*words, "--output", str(tmp_path / "run"), "--kernels", "torch"]) == 0
+    assert "computed by     torch autograd (kernels='torch' was asked for)" in capsys.readouterr().out
     assert main([*words, "--output", str(tmp_path / "run"), "--kernels", "quick"]) == 2
     assert "'quick' is not one of" in capsys.readouterr().err
 

@@ -72,9 +72,8 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
     seconds = time.perf_counter() - started
     steps = int(trajectory.steps[-1])
     click.echo("\n".join(_summary(trajectory, len(atoms))))
-    click.echo(
-        f"computed by     {atoms.calc.engine.path}" + f" ({atoms.calc.engine.why})" * bool(atoms.calc.engine.why)
-    )
+    engine = atoms.calc.engine
+    click.echo(f"computed by     {engine.path}" + (f" ({engine.why})" if engine.why else ""))
     if steps > first:
         speed = (steps - first) * settings["timestep_fs"] * 1e-6 / (seconds / 86400)
         click.echo(f"speed           {speed:.4g} ns/day ({1e3 * seconds / (steps - first):.3g} ms per step)")
