@@ -78,6 +78,17 @@ def test_dummy_edges_of_real_atoms_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize("name", CAPTURED)
+def test_why_pairs_of_the_skin_are_sorted_out(name: str) -> None:
+    network = random_network(*NETWORKS[name])
+    atoms = crystal(network.elements)
+    exact, wide = (predict(network, graph_of(atoms, network.cutoff + skin)) for skin in (0.0, 0.8))
+    if "original" in name:  # vectors of pairs at any distance are added
+        assert largest_difference(wide, exact) > 1e-3
+    else:
+        assert largest_difference(wide, exact) < 1e-12
+
+
+@pytest.mark.parametrize("name", CAPTURED)
 def test_path_equals_predict(name: str) -> None:
     network = random_network(*NETWORKS[name])
     path = CapturedPath(network, CPU, torch.float64, kernels="torch")
