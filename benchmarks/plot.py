@@ -41,7 +41,8 @@ def _bars(ax: Axes, groups: dict[tuple[str, str, str], list[Measurement]]) -> No
                 errors = [[max(0.0, wall - low)], [max(0.0, high - wall)]]
                 ax.barh(y, wall, height, color=_COLORS[result.case.peer], xerr=errors, ecolor="0.3")
             else:
-                ax.text(ax.get_xlim()[0], y, f" {result.case.peer}: {result.status}", fontsize=7, va="center")
+                words = f"{result.case.peer}: {result.status}"
+                ax.text(0.01, y, words, fontsize=7, va="center", transform=ax.get_yaxis_transform())
     labels = [f"{system}\n{network}, {dtype}" for system, network, dtype in groups]
     ax.set_yticks([k + 0.4 for k in range(len(groups))], labels, fontsize=8)
     shown = {result.case.peer for results in groups.values() for result in results if result.status == FITS}

@@ -63,7 +63,7 @@ class Report:
         ]
         shapes = list(next(iter(machine.gemm_gflops.values())))
         rows = [[dtype, *(f"{rates[shape]:.0f}" for shape in shapes)] for dtype, rates in machine.gemm_gflops.items()]
-        return "\n".join(lines) + table(["matrix products, GFLOP/s", *shapes], rows)
+        return "\n".join(lines) + "\n" + table(["matrix products, GFLOP/s", *shapes], rows)
 
     def _calls(self) -> str:
         rows = []

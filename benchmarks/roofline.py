@@ -109,12 +109,12 @@ def time_product(product: Product, dtype: torch.dtype, device: str = "cpu") -> f
 
 
 def _gather_rate(atoms: int, channels: int, dtype: torch.dtype, device: str) -> float:
-    """Bytes per second read by index from rows of 4 x channels numbers of neighboring atoms."""
+    """Bytes per second, read by index from rows of neighboring atoms (4 x channels numbers each) and written."""
     table = torch.rand(atoms, 4 * channels, dtype=dtype, device=device)
     taken = max(2048, min(16384, 16 * atoms))
     index = ((torch.arange(taken) // 16 + torch.randint(-64, 64, (taken,))) % atoms).to(device)
     rows = torch.empty(taken, 4 * channels, dtype=dtype, device=device)
-    return rows.nbytes / _shortest(lambda: torch.index_select(table, 0, index, out=rows))
+    return 2 * rows.nbytes / _shortest(lambda: torch.index_select(table, 0, index, out=rows))
 
 
 def _shortest(act: Callable[[], object]) -> float:
