@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in under eight minutes: tests, parity, steps by every kind of kernels, other codes.
+# Everything that needs a GPU, limited to eight minutes: tests, parity, steps by every kind of kernels, other codes.
 #
 #   benchmarks/gpu.sh [FOLDER]
 #
