@@ -16,7 +16,7 @@ from mlcalc.models import Graph, Network, Potential, Prediction, predict
 __all__ = ["KERNELS", "CompiledPath", "EvaluationPath", "TorchPath", "choose_path"]
 
 KERNELS = ("auto", "fused", "torch", "compile")
-_NUMBA = ("numba", "llvmlite", "mlcalc.kernels")
+_NUMBA = ("numba", "llvmlite")
 
 
 class EvaluationPath(Protocol):
@@ -133,8 +133,6 @@ def _fused(potential: Potential, device: torch.device, dtype: torch.dtype) -> Ev
 
             found = fused_path(network, dtype)
     except ImportError as error:
-        if device.type == "cuda" and error.name == "mlcalc.gpu":
-            return "no fused kernels: there are none for CUDA in this version"
         if error.name is None or error.name.startswith(_NUMBA):
             return f"no fused kernels: numba is not installed, or does not load ({error}). pip install numba"
         raise
