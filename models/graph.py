@@ -36,7 +36,8 @@ class Graph:
     @property
     def atoms_per_structure(self) -> Tensor:
         """(S,) int64."""
-        return torch.bincount(self.batch, minlength=self.n_structures)
+        counts = self.batch.new_zeros(self.n_structures)
+        return counts.index_add(0, self.batch, torch.ones_like(self.batch))  # bincount would make a GPU wait
 
     def edge_vectors(self) -> Tensor:
         """r_ij of every edge, (E, 3) Å; differentiable in positions and cell."""
