@@ -20,10 +20,10 @@ from mlcalc.scope import Scope
 
 __all__ = ["TOLERANCES", "Examination", "Timing", "examine", "sample_structures"]
 
-TOLERANCES = {"float32": 1e-4, "float64": 1e-8}  # eV/Å of the forces, for forces up to 1 eV/Å; else relative to them
+TOLERANCES = {"float32": 1e-4, "float64": 1e-8}  # eV/Å, of forces up to _STRONG; in proportion for stronger ones
 _SIZES = (1, 100, 1000)  # atoms, about, of the structures that are made where none is given
 _PATIENCE = 1.0  # s of measuring per structure
-_CALM = 20.0  # eV/Å
+_STRONG, _CALM = 10.0, 20.0  # eV/Å; a sample is calm
 _TOO_LONG = 3.0  # s that the next larger structure may be expected to take
 
 
@@ -87,7 +87,7 @@ def examine(
         why=engine.why,
         timings=tuple(timings),
         force_difference=difference,
-        force_tolerance=TOLERANCES[dtype] * max(1.0, largest_force),
+        force_tolerance=TOLERANCES[dtype] * max(1.0, largest_force / _STRONG),
         largest_atoms=largest_system(engine.memory, density, engine.available_memory()) or None,
         gemm_GFLOPs=gemm_rate(DTYPES[dtype], engine.device),
     )

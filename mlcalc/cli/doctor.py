@@ -32,7 +32,7 @@ def doctor_command(
     """Machine, packages, and for a MODEL the path that computes it, its speed, its errors and its largest system.
 
     Exits with 1 if a required package is missing, or if forces differ from those of autograd in float64 by more than
-    1e-4 eV/Å (float32) or 1e-8 eV/Å (float64), relative to the largest force where that is above 1 eV/Å.
+    1e-4 eV/Å (float32) or 1e-8 eV/Å (float64); by more in proportion where forces exceed 10 eV/Å.
 
     \b
     Examples:
