@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint types packages clean distclean
+.PHONY: help demo test test-slow bench lint types packages clean distclean
 
 help:
 	@echo "make demo       NVT of ethanol and of bulk copper with the bundled models -> demo_output/"
 	@echo "make test       lint, types, fast tests and the packaging guard"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make bench      speed against other codes, half an hour or more; the tables go into docs/benchmarks.md"
 	@echo "make lint       ruff;   make types   mypy --strict;   make packages   packaging guard only"
 	@echo "make clean      remove build and tool caches;   make distclean   remove $(VENV) as well"
 
@@ -22,6 +23,9 @@ test: lint types
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks --into docs/benchmarks.md
 
 packages: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/test_packaging.py
@@ -55,7 +59,7 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.torch
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf build dist *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info demo_output benchmark_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 distclean: clean
 	rm -rf $(VENV)
