@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,6 +25,8 @@ def _sources() -> str:
 
 
 _DIGEST = _sources()
+_logger = logging.getLogger(__name__)
+_told: list[bool] = []
 
 
 class _Cache(FunctionCache):
@@ -31,6 +34,13 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return *super()._index_key(sig, codegen), _DIGEST
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None and not _told:
+            _told.append(True)
+            _logger.info("compiling the kernels for this processor: about 20 s, once")
+        return found
 
 
 def kernel(function: _Function) -> _Function:
