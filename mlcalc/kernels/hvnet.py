@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlcalc.models.network import Network
 from mlcalc.models.prediction import assembled
 
 KEPT_BYTES = 2**30  # of what can be computed again on the way back
-_EDGES_PER_SHARE = 600  # for fewer, a thread takes longer to wake up than to compute
+EDGES_PER_SHARE = 600  # for fewer, a thread takes longer to wake up than to compute
 
 
 def hvnet_path(network: Network, dtype: torch.dtype) -> FusedHVNet | str:
@@ -46,7 +47,10 @@ class FusedHVNet:
         self._spaces: Workspaces[Space] = Workspaces()
 
     def evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
-        """What `predict` gives for the graph; by `predict` itself where edges have no mirror image or are not sorted."""
+        """What `predict` gives for the graph.
+
+        `predict` itself is asked where the list of edges is not full, not sorted, or that of no atoms.
+        """
         with torch.no_grad():
             element = self._network.element_index(graph.numbers)
             with self._spaces.taken(lambda space: True, lambda: Space(self._kind)) as space:
@@ -64,7 +68,12 @@ class FusedHVNet:
         settings, size = self._settings(atoms, back=True), self._kind.itemsize
         states = sum(math.prod(shape) for shape in state_shapes(settings, atoms).values())
         per_edge = size * (2 * self._weights.filters.shape[2] + 10) + 4
-        return size * states * 17 // 16 + edges * per_edge * 9 // 8 + atoms * 200
+        return int(size * states * 17 // 16) + edges * per_edge * 9 // 8 + atoms * 200
+
+    def shares(self, graph: Graph) -> int:
+        """Threads that are worth their while for this graph, of those that torch may use."""
+        worth: int = graph.edges.shape[1] // EDGES_PER_SHARE
+        return max(1, min(torch.get_num_threads(), worth))
 
     def _settings(self, atoms: int, *, back: bool) -> Settings:
         config = self._network.config
@@ -84,16 +93,14 @@ class FusedHVNet:
             back=back,
         )
 
-    def _results(
-        self, graph: Graph, element: Tensor, space: Space, *, forces: bool, stress: bool
-    ) -> Results | None:
+    def _results(self, graph: Graph, element: Tensor, space: Space, *, forces: bool, stress: bool) -> Results | None:
         """What the kernels find, or None where the graph is not as they need it."""
         atoms = len(graph.numbers)
         first = np.empty(atoms + 1, np.int64)
         if atoms == 0 or not number_edges(edges := np.ascontiguousarray(graph.edges.numpy()), first):
             return None
         settings = self._settings(atoms, back=forces or stress)
-        shares = max(1, min(torch.get_num_threads(), graph.edges.shape[1] // _EDGES_PER_SHARE))
+        shares = self.shares(graph)
         given = _ordered(graph, edges, element.numpy(), first, shares)
         rooms = space.rooms(shares, settings.channels)
         results = Results(
@@ -108,14 +115,11 @@ class FusedHVNet:
 
         walk = walk_painn if settings.painn else walk_rmconv
 
-        def take(share: int, steps: tuple[int, int]) -> None:
+        def take(steps: tuple[int, int], share: int) -> None:
             walk(steps, share, stress, settings, self._weights, given, near, states, rooms, results)
 
-        if shares == 1:
-            run_shares(lambda share: take(share, (0, last_step)), 1)
-        else:
-            for step in range(last_step):
-                run_shares(lambda share, step=step: take(share, (step, step + 1)), shares)
+        for steps in [(0, last_step)] if shares == 1 else [(step, step + 1) for step in range(last_step)]:
+            run_shares(partial(take, steps), shares)
         return results if results.mirrored.sum() == 0 else None
 
 

@@ -109,14 +109,14 @@ class Atoms(NamedTuple):
     t: Array  # (kept, 1 or K, N, 3, F)
     UV: Array  # (kept, N, 3, 2, F) mixed vectors; painn only
     mean: Array  # (states, N, 6, F) neighbor means of V and t; rmconv only
-    gs: Array  # (N, F)
-    gv: Array  # (N, 3, F)
-    gS: Array  # (2, N, F)
-    gV: Array  # (2, N, 3, F)
-    gphi: Array  # (K, N, 3, F)
-    gt: Array  # (K, N, 3, F) rmconv only
-    gmean: Array  # (N, 6, F) by the sums, that is, times the norm; rmconv only
-    gnorm: Array  # (N,) by each envelope through the norm; rmconv only
+    g_s: Array  # (N, F)
+    g_v: Array  # (N, 3, F)
+    G_S: Array  # (2, N, F)
+    G_V: Array  # (2, N, 3, F)
+    g_phi: Array  # (K, N, 3, F)
+    g_t: Array  # (K, N, 3, F) rmconv only
+    g_mean: Array  # (N, 6, F) by the sums, that is, times the norm; rmconv only
+    g_norm: Array  # (N,) by each envelope through the norm; rmconv only
 
 
 class Results(NamedTuple):
@@ -143,7 +143,6 @@ class Rooms(NamedTuple):
 def packed_weights(network: HVNet, kind: np.dtype[Any]) -> Weights:
     """Copies of the network's weights in this precision."""
     names = _NAMES[network.config.sub_network]
-    readout1, readout2 = network.readout[0], network.readout[2]
     state = {name: value.detach().to("cpu", torch.float64) for name, value in network.state_dict().items()}
 
     def stacked(name: str, form: Callable[[Tensor], Tensor]) -> Array:
@@ -167,15 +166,15 @@ def packed_weights(network: HVNet, kind: np.dtype[Any]) -> Weights:
     else:
         found["mix"] = found["mix_back"] = np.empty((0, 0, 0, 0), kind)
     return Weights(
-        embed=_array(network.embed.weight, kind),
-        readout1=_array(readout1.weight.T, kind),
-        readout1_bias=_array(readout1.bias, kind),
-        readout1_back=_array(readout1.weight, kind),
-        readout2=_array(readout2.weight[0], kind),
-        readout2_bias=_array(readout2.bias, kind),
+        embed=_array(state["embed.weight"], kind),
+        readout1=_array(state["readout.0.weight"].T, kind),
+        readout1_bias=_array(state["readout.0.bias"], kind),
+        readout1_back=_array(state["readout.0.weight"], kind),
+        readout2=_array(state["readout.2.weight"][0], kind),
+        readout2_bias=_array(state["readout.2.bias"], kind),
         **found,
     )
 
 
 def _array(tensor: Tensor, kind: np.dtype[Any]) -> Array:
-    return np.array(tensor.detach().to("cpu").numpy(), dtype=kind, order="C")
+    return np.array(tensor.numpy(), dtype=kind, order="C")

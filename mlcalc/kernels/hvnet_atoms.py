@@ -11,14 +11,14 @@ from mlcalc.kernels.hvnet_rows import activate, activate_back, copy_rows, projec
 
 
 @kernel
-def embed(settings, weights, atoms, block):  # type: ignore[no-untyped-def]
+def embed(settings, weights, atoms, block):
     for i in range(block[0], block[1]):
         for c in range(settings.channels):
             atoms.s[0, i, c] = weights.embed[block[2], c]
 
 
 @kernel
-def prepare_messages(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def prepare_messages(settings, weights, atoms, rooms, share, layer, block):
     """phi of every sub-network."""
     first, last, slot = block[0], block[1], layer % settings.kept
     s, f = atoms.s[layer % settings.states, first:last], rooms.f[share, : last - first]
@@ -31,20 +31,20 @@ def prepare_messages(settings, weights, atoms, rooms, share, layer, block):  # t
 
 
 @kernel
-def prepare_messages_back(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def prepare_messages_back(settings, weights, atoms, rooms, share, layer, block):
     """Adds to the derivatives by s, which start as those by S."""
     first, last, slot = block[0], block[1], layer % settings.kept
-    gs, f = atoms.gs[first:last], rooms.f[share, : last - first]
-    copy_rows(atoms.gS[layer % 2], first, last, atoms.gs)
+    g_s, f = atoms.g_s[first:last], rooms.f[share, : last - first]
+    copy_rows(atoms.G_S[layer % 2], first, last, atoms.g_s)
     for k in range(settings.elements):
-        gphi = atoms.gphi[k, first:last].reshape(last - first, -1)
-        multiply(gphi, weights.message2_back[layer, k], f, 0)
+        g_phi = atoms.g_phi[k, first:last].reshape(last - first, -1)
+        multiply(g_phi, weights.message2_back[layer, k], f, 0)
         activate_back(settings.painn, atoms.h[slot, k, first:last], f)
-        multiply(f, weights.message1_back[layer, k], gs, 1)
+        multiply(f, weights.message1_back[layer, k], g_s, 1)
 
 
 @kernel
-def norms_beside(first, last, vectors, half, S, x):  # type: ignore[no-untyped-def]
+def norms_beside(first, last, vectors, half, S, x):
     """x (n, 2, F) = [norms of one half of the vectors (N, 3, 1 or 2, F), S] of these atoms."""
     for i in range(first, last):
         w = i - first
@@ -55,7 +55,7 @@ def norms_beside(first, last, vectors, half, S, x):  # type: ignore[no-untyped-d
 
 
 @kernel
-def update_network(settings, weights, atoms, rooms, share, layer, block, q, k):  # type: ignore[no-untyped-def]
+def update_network(settings, weights, atoms, rooms, share, layer, block, q, k):
     """t of sub-network k, kept at index q, from the rows in rooms.x."""
     first, last, slot = block[0], block[1], layer % settings.kept
     x, f = rooms.x[share, : last - first].reshape(last - first, -1), rooms.f[share, : last - first]
@@ -66,7 +66,7 @@ def update_network(settings, weights, atoms, rooms, share, layer, block, q, k): 
 
 
 @kernel
-def read_out(settings, weights, given, atoms, rooms, results, share, block):  # type: ignore[no-untyped-def]
+def read_out(settings, weights, given, atoms, rooms, results, share, block):
     """y, and where wanted its derivatives by the last s and v."""
     first, last = block[0], block[1]
     s, h, f = (
@@ -87,12 +87,12 @@ def read_out(settings, weights, given, atoms, rooms, results, share, block):  # 
             for c in range(settings.channels):
                 f[i, c] = scale * weights.readout2[c]
         activate_back(True, h, f)
-        multiply(f, weights.readout1_back, atoms.gs[first:last], 0)
-        atoms.gv[first:last] = 0
+        multiply(f, weights.readout1_back, atoms.g_s[first:last], 0)
+        atoms.g_v[first:last] = 0
 
 
 @kernel
-def begin(settings, weights, given, near, atoms, rooms, results, share):  # type: ignore[no-untyped-def]
+def begin(settings, weights, given, near, atoms, rooms, results, share):
     """Edges, embedding and the first phi of one share of the atoms."""
     first, last = given.first_block[share], given.first_block[share + 1]
     start, layer = first - first, share - share  # not 0: a constant's type would compile callees once more

@@ -23,7 +23,7 @@ from mlcalc.kernels.hvnet_sums import start_sums, sum_messages, sum_messages_bac
 
 
 @kernel
-def walk_painn(steps, share, stress, settings, weights, given, near, atoms, rooms, results):  # type: ignore[no-untyped-def]
+def walk_painn(steps, share, stress, settings, weights, given, near, atoms, rooms, results):
     """Takes steps[0] up to steps[1] for one share of the atoms; between steps all shares wait for each other.
 
     Step 0 describes the edges; then every layer takes one step forward and, after the last, one back.
@@ -41,7 +41,7 @@ def walk_painn(steps, share, stress, settings, weights, given, near, atoms, room
 
 
 @kernel
-def _forward(settings, weights, given, near, atoms, rooms, results, share, layer):  # type: ignore[no-untyped-def]
+def _forward(settings, weights, given, near, atoms, rooms, results, share, layer):
     start_sums(settings, given, atoms, share, layer)
     for b in range(given.first_block[share], given.first_block[share + 1]):
         block = given.blocks[b]
@@ -57,15 +57,15 @@ def _forward(settings, weights, given, near, atoms, rooms, results, share, layer
 
 
 @kernel
-def _back(settings, weights, given, near, atoms, rooms, results, share, layer, stress):  # type: ignore[no-untyped-def]
+def _back(settings, weights, given, near, atoms, rooms, results, share, layer, stress):
     first, last = given.first_block[share], given.first_block[share + 1]
     start, stop = given.blocks[first, 0], given.blocks[last - 1, 1]
     again = settings.kept < settings.layers
     if again:
         for b in range(first, last):
             prepare_messages(settings, weights, atoms, rooms, share, layer, given.blocks[b])
-    atoms.gphi[:, start:stop] = 0
-    copy_vectors(atoms.gV[layer % 2], start, stop, atoms.gv)
+    atoms.g_phi[:, start:stop] = 0
+    copy_vectors(atoms.G_V[layer % 2], start, stop, atoms.g_v)
     for b in range(first, last):
         block = given.blocks[b]
         sum_messages_back(settings, weights, near, atoms, rooms, share, layer, block)
@@ -79,7 +79,7 @@ def _back(settings, weights, given, near, atoms, rooms, results, share, layer, s
 
 
 @kernel
-def _prepare(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def _prepare(settings, weights, atoms, rooms, share, layer, block):
     """UV, and from it t of the atom's own sub-network."""
     first, last, k, F = block[0], block[1], block[2], settings.channels
     slot, state = layer % settings.kept, layer % settings.states
@@ -90,7 +90,7 @@ def _prepare(settings, weights, atoms, rooms, share, layer, block):  # type: ign
 
 
 @kernel
-def _update(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
+def _update(settings, atoms, layer, block):
     """s and v after the layer."""
     slot, old, new = layer % settings.kept, layer % settings.states, (layer + 1) % settings.states
     F, UV, t = settings.channels, atoms.UV[slot], atoms.t[slot, 0]
@@ -106,34 +106,34 @@ def _update(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _update_back(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def _update_back(settings, weights, atoms, rooms, share, layer, block):
     """Derivatives by S and V from those by s and v after the layer."""
     first, last, k, F, slot = block[0], block[1], block[2], settings.channels, layer % settings.kept
     n = last - first
-    UV, t, gs, gv = atoms.UV[slot], atoms.t[slot, 0], atoms.gs, atoms.gv
-    gt, gUV, x, f = rooms.t[share, :n], rooms.UV[share, :n], rooms.x[share, :n], rooms.f[share, :n]
+    UV, t, g_s, g_v = atoms.UV[slot], atoms.t[slot, 0], atoms.g_s, atoms.g_v
+    g_t, G_UV, x, f = rooms.t[share, :n], rooms.UV[share, :n], rooms.x[share, :n], rooms.f[share, :n]
     for i in range(first, last):
         w = i - first
         for c in range(F):
             product, gate = UV[i, 0, 0, c] - UV[i, 0, 0, c], UV[i, 0, 0, c] - UV[i, 0, 0, c]
             for a in range(3):
                 product += UV[i, a, 0, c] * UV[i, a, 1, c]
-                gate += UV[i, a, 0, c] * gv[i, a, c]
-                gUV[w, a, 0, c] = gv[i, a, c] * t[i, 0, c] + gs[i, c] * t[i, 1, c] * UV[i, a, 1, c]
-                gUV[w, a, 1, c] = gs[i, c] * t[i, 1, c] * UV[i, a, 0, c]
-            gt[w, 0, c], gt[w, 1, c], gt[w, 2, c] = gate, gs[i, c] * product, gs[i, c]
-    multiply(gt.reshape(n, -1), weights.update2_back[layer, k], f, 0)
+                gate += UV[i, a, 0, c] * g_v[i, a, c]
+                G_UV[w, a, 0, c] = g_v[i, a, c] * t[i, 0, c] + g_s[i, c] * t[i, 1, c] * UV[i, a, 1, c]
+                G_UV[w, a, 1, c] = g_s[i, c] * t[i, 1, c] * UV[i, a, 0, c]
+            g_t[w, 0, c], g_t[w, 1, c], g_t[w, 2, c] = gate, g_s[i, c] * product, g_s[i, c]
+    multiply(g_t.reshape(n, -1), weights.update2_back[layer, k], f, 0)
     activate_back(True, atoms.h2[slot, 0, first:last], f)
     multiply(f, weights.update1_back[layer, k], x.reshape(n, -1), 0)
-    one, gS, gV = x.dtype.type(1), atoms.gS[layer % 2], atoms.gV[layer % 2]
+    one, G_S, G_V = x.dtype.type(1), atoms.G_S[layer % 2], atoms.G_V[layer % 2]
     for i in range(first, last):
         w = i - first
         for c in range(F):
             a, b, d = UV[i, 0, 1, c], UV[i, 1, 1, c], UV[i, 2, 1, c]
             slope = x[w, 0, c] / np.sqrt(one + (a * a + b * b + d * d))
-            gUV[w, 0, 1, c] += slope * a
-            gUV[w, 1, 1, c] += slope * b
-            gUV[w, 2, 1, c] += slope * d
-            gS[i, c] = gs[i, c] + x[w, 1, c]
-    copy_vectors(gv, first, last, gV)
-    multiply(gUV.reshape(-1, 2 * F), weights.mix_back[layer, k], gV[first:last].reshape(-1, F), 1)
+            G_UV[w, 0, 1, c] += slope * a
+            G_UV[w, 1, 1, c] += slope * b
+            G_UV[w, 2, 1, c] += slope * d
+            G_S[i, c] = g_s[i, c] + x[w, 1, c]
+    copy_vectors(g_v, first, last, G_V)
+    multiply(G_UV.reshape(-1, 2 * F), weights.mix_back[layer, k], G_V[first:last].reshape(-1, F), 1)

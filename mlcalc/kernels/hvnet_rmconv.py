@@ -24,7 +24,7 @@ from mlcalc.kernels.hvnet_sums import start_sums, sum_messages, sum_messages_bac
 
 
 @kernel
-def walk_rmconv(steps, share, stress, settings, weights, given, near, atoms, rooms, results):  # type: ignore[no-untyped-def]
+def walk_rmconv(steps, share, stress, settings, weights, given, near, atoms, rooms, results):
     """Takes steps[0] up to steps[1] for one share of the atoms; between steps all shares wait for each other.
 
     Step 0 describes the edges; then every layer takes two steps forward and, after the last, two back.
@@ -48,7 +48,7 @@ def walk_rmconv(steps, share, stress, settings, weights, given, near, atoms, roo
 
 
 @kernel
-def _radial(settings, weights, given, near, atoms, rooms, share, layer):  # type: ignore[no-untyped-def]
+def _radial(settings, weights, given, near, atoms, rooms, share, layer):
     start_sums(settings, given, atoms, share, layer)
     for b in range(given.first_block[share], given.first_block[share + 1]):
         sum_messages(settings, weights, near, atoms, rooms, share, layer, given.blocks[b])
@@ -56,7 +56,7 @@ def _radial(settings, weights, given, near, atoms, rooms, share, layer):  # type
 
 
 @kernel
-def _angular(settings, weights, given, near, atoms, rooms, results, share, layer):  # type: ignore[no-untyped-def]
+def _angular(settings, weights, given, near, atoms, rooms, results, share, layer):
     first, last = given.first_block[share], given.first_block[share + 1]
     for b in range(first, last):
         _start_means(settings, atoms, layer, given.blocks[b])
@@ -73,7 +73,7 @@ def _angular(settings, weights, given, near, atoms, rooms, results, share, layer
 
 
 @kernel
-def _angular_back(settings, weights, given, near, atoms, rooms, share, layer):  # type: ignore[no-untyped-def]
+def _angular_back(settings, weights, given, near, atoms, rooms, share, layer):
     first, last = given.first_block[share], given.first_block[share + 1]
     for b in range(first, last):
         if settings.kept < settings.layers:
@@ -85,14 +85,14 @@ def _angular_back(settings, weights, given, near, atoms, rooms, share, layer):  
 
 
 @kernel
-def _radial_back(settings, weights, given, near, atoms, rooms, results, share, layer, stress):  # type: ignore[no-untyped-def]
+def _radial_back(settings, weights, given, near, atoms, rooms, results, share, layer, stress):
     first, last = given.first_block[share], given.first_block[share + 1]
     start, stop = given.blocks[first, 0], given.blocks[last - 1, 1]
     if settings.kept < settings.layers:
         for b in range(first, last):
             prepare_messages(settings, weights, atoms, rooms, share, layer, given.blocks[b])
-    atoms.gphi[:, start:stop] = 0
-    copy_vectors(atoms.gV[layer % 2], start, stop, atoms.gv)
+    atoms.g_phi[:, start:stop] = 0
+    copy_vectors(atoms.G_V[layer % 2], start, stop, atoms.g_v)
     for b in range(first, last):
         block = given.blocks[b]
         sum_messages_back(settings, weights, near, atoms, rooms, share, layer, block)
@@ -104,7 +104,7 @@ def _radial_back(settings, weights, given, near, atoms, rooms, results, share, l
 
 
 @kernel
-def _prepare(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def _prepare(settings, weights, atoms, rooms, share, layer, block):
     """t of every sub-network."""
     state = layer % settings.states
     vectors = atoms.V[state].reshape(-1, 3, 1, settings.channels)
@@ -114,7 +114,7 @@ def _prepare(settings, weights, atoms, rooms, share, layer, block):  # type: ign
 
 
 @kernel
-def _start_means(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
+def _start_means(settings, atoms, layer, block):
     """The atom itself counts like a neighbor at distance zero."""
     state, F = layer % settings.states, settings.channels
     V, mean, t = atoms.V[state], atoms.mean[state], atoms.t[layer % settings.kept, block[2]]
@@ -126,7 +126,7 @@ def _start_means(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _update(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
+def _update(settings, atoms, layer, block):
     """s and v after the layer."""
     old, new = layer % settings.states, (layer + 1) % settings.states
     mean, S, V, s, v = atoms.mean[old], atoms.S[old], atoms.V[old], atoms.s[new], atoms.v[new]
@@ -140,60 +140,60 @@ def _update(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _update_back(settings, near, atoms, layer, block):  # type: ignore[no-untyped-def]
+def _update_back(settings, near, atoms, layer, block):
     """Derivatives by the sums that became means, and by the envelopes in their norm."""
-    mean, gmean, gs, gv = atoms.mean[layer % settings.states], atoms.gmean, atoms.gs, atoms.gv
-    one = gs.dtype.type(1)
+    mean, g_mean, g_s, g_v = atoms.mean[layer % settings.states], atoms.g_mean, atoms.g_s, atoms.g_v
+    one = g_s.dtype.type(1)
     for i in range(block[0], block[1]):
         norm, total = near.norm[i], one - one
         for c in range(settings.channels):
             a, b, d = mean[i, 0, c], mean[i, 1, c], mean[i, 2, c]
             squared = a * a + b * b + d * d
-            bent = gs[i, c] * mean[i, 4, c] / np.sqrt(one + squared)
-            gate = gv[i, 0, c] * a + gv[i, 1, c] * b + gv[i, 2, c] * d
+            bent = g_s[i, c] * mean[i, 4, c] / np.sqrt(one + squared)
+            gate = g_v[i, 0, c] * a + g_v[i, 1, c] * b + g_v[i, 2, c] * d
             size = smooth_norm(squared)
             total += mean[i, 3, c] * gate * (one + one) + bent * squared
-            total += gs[i, c] * (size * mean[i, 4, c] + mean[i, 5, c])
-            gmean[i, 0, c] = norm * (gv[i, 0, c] * mean[i, 3, c] + bent * a)
-            gmean[i, 1, c] = norm * (gv[i, 1, c] * mean[i, 3, c] + bent * b)
-            gmean[i, 2, c] = norm * (gv[i, 2, c] * mean[i, 3, c] + bent * d)
-            gmean[i, 3, c] = norm * gate
-            gmean[i, 4, c] = norm * gs[i, c] * size
-            gmean[i, 5, c] = norm * gs[i, c]
-        atoms.gnorm[i] = -norm * total
+            total += g_s[i, c] * (size * mean[i, 4, c] + mean[i, 5, c])
+            g_mean[i, 0, c] = norm * (g_v[i, 0, c] * mean[i, 3, c] + bent * a)
+            g_mean[i, 1, c] = norm * (g_v[i, 1, c] * mean[i, 3, c] + bent * b)
+            g_mean[i, 2, c] = norm * (g_v[i, 2, c] * mean[i, 3, c] + bent * d)
+            g_mean[i, 3, c] = norm * gate
+            g_mean[i, 4, c] = norm * g_s[i, c] * size
+            g_mean[i, 5, c] = norm * g_s[i, c]
+        atoms.g_norm[i] = -norm * total
 
 
 @kernel
-def _start_means_back(settings, atoms, layer, block):  # type: ignore[no-untyped-def]
-    gV, gv, gmean, gt = atoms.gV[layer % 2], atoms.gv, atoms.gmean, atoms.gt[block[2]]
+def _start_means_back(settings, atoms, layer, block):
+    G_V, g_v, g_mean, g_t = atoms.G_V[layer % 2], atoms.g_v, atoms.g_mean, atoms.g_t[block[2]]
     for i in range(block[0], block[1]):
         for a in range(3):
             for c in range(settings.channels):
-                gV[i, a, c] = gv[i, a, c] + gmean[i, a, c]
-                gt[i, a, c] = gmean[i, a + 3, c]
+                G_V[i, a, c] = g_v[i, a, c] + g_mean[i, a, c]
+                g_t[i, a, c] = g_mean[i, a + 3, c]
     for k in range(settings.elements):
         if k != block[2]:
-            atoms.gt[k, block[0] : block[1]] = 0
+            atoms.g_t[k, block[0] : block[1]] = 0
 
 
 @kernel
-def _prepare_back(settings, weights, atoms, rooms, share, layer, block):  # type: ignore[no-untyped-def]
+def _prepare_back(settings, weights, atoms, rooms, share, layer, block):
     """Derivatives by S and V from those by t."""
     first, last, slot, F = block[0], block[1], layer % settings.kept, settings.channels
     x, f = rooms.x[share, : last - first], rooms.f[share, : last - first]
     for k in range(settings.elements):
-        gt = atoms.gt[k, first:last].reshape(last - first, -1)
-        multiply(gt, weights.update2_back[layer, k], f, 0)
+        g_t = atoms.g_t[k, first:last].reshape(last - first, -1)
+        multiply(g_t, weights.update2_back[layer, k], f, 0)
         activate_back(False, atoms.h2[slot, k, first:last], f)
         multiply(f, weights.update1_back[layer, k], x.reshape(last - first, -1), 0 if k == 0 else 1)
-    V, gV, gS = atoms.V[layer % settings.states], atoms.gV[layer % 2], atoms.gS[layer % 2]
+    V, G_V, G_S = atoms.V[layer % settings.states], atoms.G_V[layer % 2], atoms.G_S[layer % 2]
     one = x.dtype.type(1)
     for i in range(first, last):
         w = i - first
         for c in range(F):
             a, b, d = V[i, 0, c], V[i, 1, c], V[i, 2, c]
             slope = x[w, 0, c] / np.sqrt(one + (a * a + b * b + d * d))
-            gV[i, 0, c] += slope * a
-            gV[i, 1, c] += slope * b
-            gV[i, 2, c] += slope * d
-            gS[i, c] = atoms.gs[i, c] + x[w, 1, c]
+            G_V[i, 0, c] += slope * a
+            G_V[i, 1, c] += slope * b
+            G_V[i, 2, c] += slope * d
+            G_S[i, c] = atoms.g_s[i, c] + x[w, 1, c]

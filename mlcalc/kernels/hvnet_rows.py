@@ -16,17 +16,17 @@ _LINEAR = 20.0  # beyond, torch's softplus is the identity
 _LN2 = math.log(2)
 
 
-def log1p_series(y):  # type: ignore[no-untyped-def]
+def log1p_series(y):
     """log(1 + y) for y from 0 to 1, by the series of 2 artanh(y / (2 + y))."""
     raise NotImplementedError  # compiled code only
 
 
-@overload(log1p_series)  # type: ignore[untyped-decorator]
-def _log1p_series(y):  # type: ignore[no-untyped-def]
+@overload(log1p_series)
+def _log1p_series(y):
     return _log1p_single if y == types.float32 else _log1p_double
 
 
-def _log1p_single(y):  # type: ignore[no-untyped-def]
+def _log1p_single(y):
     z = y / (np.float32(2) + y)
     w = z * z
     p = np.float32(2 / 15)
@@ -40,7 +40,7 @@ def _log1p_single(y):  # type: ignore[no-untyped-def]
     return p * z
 
 
-def _log1p_double(y):  # type: ignore[no-untyped-def]
+def _log1p_double(y):
     z = y / (2.0 + y)
     w = z * z
     p = 2 / 33
@@ -64,7 +64,7 @@ def _log1p_double(y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def activate(painn, x, y):  # type: ignore[no-untyped-def]
+def activate(painn, x, y):
     """y = silu(x) for painn, softplus(x) - ln 2 else."""
     number = x.dtype.type
     half, shift, linear = number(0.5), number(_LN2), number(_LINEAR)
@@ -81,7 +81,7 @@ def activate(painn, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def activate_back(painn, x, y):  # type: ignore[no-untyped-def]
+def activate_back(painn, x, y):
     """y *= the derivative of the activation at x."""
     number = x.dtype.type
     one, linear = number(1), number(_LINEAR)
@@ -97,14 +97,14 @@ def activate_back(painn, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def smooth_norm(squared):  # type: ignore[no-untyped-def]
+def smooth_norm(squared):
     """sqrt(1 + squared) - 1."""
     one = type(squared)(1)
     return squared / (np.sqrt(one + squared) + one)
 
 
 @kernel
-def copy_rows(x, first, last, y):  # type: ignore[no-untyped-def]
+def copy_rows(x, first, last, y):
     """y = x of these rows (N, F); assignment between slices would take numba seconds to compile."""
     for i in range(first, last):
         for c in range(y.shape[1]):
@@ -112,7 +112,7 @@ def copy_rows(x, first, last, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def copy_vectors(x, first, last, y):  # type: ignore[no-untyped-def]
+def copy_vectors(x, first, last, y):
     """y = x of these rows (N, 3, F)."""
     for i in range(first, last):
         for a in range(3):
@@ -121,7 +121,7 @@ def copy_vectors(x, first, last, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def project(x, weight, bias, y):  # type: ignore[no-untyped-def]
+def project(x, weight, bias, y):
     """y = x weight + bias."""
     for i in range(y.shape[0]):
         for c in range(y.shape[1]):

@@ -79,8 +79,8 @@ def state_shapes(settings: Settings, atoms: int) -> dict[str, tuple[int, ...]]:
         "s": (D, N, F), "v": (D, N, 3, F), "S": (D, N, F), "V": (D, N, 3, F),
         "h": (A, K, N, F), "phi": (A, K, N, 3, F), "h2": (A, own, N, F), "t": (A, own, N, 3, F),
         "UV": (A, painn, 3, 2, F), "mean": (D, rmconv, 6, F),
-        "gs": (G, F), "gv": (G, 3, F), "gS": (2, G, F), "gV": (2, G, 3, F), "gphi": (K, G, 3, F),
-        "gt": (K, means, 3, F), "gmean": (means, 6, F), "gnorm": (means,),
+        "g_s": (G, F), "g_v": (G, 3, F), "G_S": (2, G, F), "G_V": (2, G, 3, F), "g_phi": (K, G, 3, F),
+        "g_t": (K, means, 3, F), "g_mean": (means, 6, F), "g_norm": (means,),
     }  # fmt: skip
 
 
