@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -22,13 +24,15 @@ CONTROL_GROUPS = (  # (limit, use) of versions 2 and 1; "max" or a huge number w
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
-_SIZES = ((8, 24), (8, 56), (16, 56))  # atoms and edges of the structures that are measured
+_SMALL = ((8, 24), (8, 56), (16, 56))  # atoms and edges of the structures that are measured, ...
+_LARGE = ((600, 600), (600, 1200), (1200, 1200))  # ... and, networks computing large ones otherwise, of these if ...
+_AFFORDABLE = 2**29  # ... they take no more than these bytes
 _ALLOCATION = ("allocate memory", "not enough memory", "could not create a memory")
-_BACKWARD = 2.0  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
+_BACKWARD = 1.6  # peak over what is kept: gradients and temporaries of the layer at hand, and the allocator's waste
 
 
 class SavedBytes:
-    """What autograd keeps of a call, from three structures of a few atoms; measured when first asked for."""
+    """What autograd keeps of a call, as measured on three structures when first asked for."""
 
     def __init__(self, potential: Potential, device: torch.device) -> None:
         self._potential, self._device = potential, device
@@ -46,11 +50,19 @@ class SavedBytes:
     def _measured(self) -> tuple[float, float, float]:
         if not isinstance(self._potential, nn.Module):  # it might count its calls, or write them down
             return 0.0, 0.0, 0.0
-        try:
-            kept = [self._kept(_small_graph(self._potential, atoms, edges)) for atoms, edges in _SIZES]
-        except Exception:  # it may refuse a structure for whatever reason: then nothing is known
-            return 0.0, 0.0, 0.0
-        rows = [(atoms, edges, 1.0) for atoms, edges in _SIZES]
+        found = 0.0, 0.0, 0.0
+        # a network may refuse a structure for whatever reason: then nothing is known, or what the smaller ones told
+        with suppress(Exception):
+            found = self._fitted(_SMALL)
+            atoms, edges = _LARGE[-1]
+            if found[0] * atoms + found[1] * edges + found[2] < _AFFORDABLE:
+                found = self._fitted(_LARGE)
+        return found
+
+    def _fitted(self, sizes: tuple[tuple[int, int], ...]) -> tuple[float, float, float]:
+        """Bytes per atom, per edge and per call."""
+        kept = [self._kept(_made_graph(self._potential, atoms, edges)) for atoms, edges in sizes]
+        rows = [(atoms, edges, 1.0) for atoms, edges in sizes]
         per_atom, per_edge, fixed = np.linalg.solve(np.array(rows), np.array(kept, dtype=np.float64))
         return max(float(per_atom), 0.0), max(float(per_edge), 0.0), max(float(fixed), 0.0)
 
@@ -75,12 +87,13 @@ class SavedBytes:
         return total
 
 
-def _small_graph(potential: Potential, atoms: int, edges: int) -> Graph:
+def _made_graph(potential: Potential, atoms: int, edges: int) -> Graph:
     """A cluster of the model's elements with so many edges, both directions of each pair among them."""
     elements = getattr(potential, "elements", None) or ("H",)
     rng = np.random.default_rng(0)
     positions = np.arange(atoms)[:, None] * [0.1, 0.0, 0.0] + rng.uniform(0.0, 0.3, (atoms, 3))
-    pairs = [(i, (i + step) % atoms) for step in range(1, atoms // 2) for i in range(atoms)][: edges // 2]
+    around = ((i, (i + step) % atoms) for step in range(1, atoms // 2) for i in range(atoms))
+    pairs = list(islice(around, edges // 2))
     directed = sorted([*pairs, *[(j, i) for i, j in pairs]])
     return Graph(
         numbers=torch.tensor([atomic_number(elements[k % len(elements)]) for k in range(atoms)]),

@@ -20,6 +20,7 @@ _REACH: dict[str, Callable[[int], int]] = {
     "hpnet": lambda layers: layers,
     "visnet": lambda layers: layers + 1,
 }
+_MOST = 256  # pieces; more would take hours, each being mostly rim
 Memory = Callable[[int, int], int]  # bytes for so many atoms and edges
 
 
@@ -53,13 +54,15 @@ def receptive_layers(potential: Potential) -> int | str:
 
 
 def split_graph(graph: Graph, layers: int, memory: Memory, limit: float) -> list[Piece] | None:
-    """The fewest pieces each of which takes no more than the limit (bytes); None where even single atoms do."""
+    """The fewest pieces that take no more than the limit (bytes) each; None where single atoms or 256 pieces do."""
     atoms = len(graph.numbers)
     if not _fits(_extent(graph, torch.arange(1), layers), memory, limit):
         return None
     groups, places = [torch.arange(atoms)], _places(graph)
-    while len(groups) < atoms:
+    while len(groups) < min(atoms, _MOST):
         groups = [half for group in groups for half in _halves(group, places)]
+        if not _fits(_extent(graph, groups[0], layers), memory, limit):  # spares looking at all the others
+            continue
         extents = [_extent(graph, group, layers) for group in groups]
         if all(_fits(extent, memory, limit) for extent in extents):
             return [_piece(graph, group, *extent) for group, extent in zip(groups, extents, strict=True)]
