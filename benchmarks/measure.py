@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -82,14 +82,13 @@ class Process:
             setattr(self.result, name, value)
 
     def _send(self, line: str) -> None:
-        assert self.process.stdin is not None  # noqa: S101 - a pipe
+        pipe = cast("IO[bytes]", self.process.stdin)
         with contextlib.suppress(BrokenPipeError):  # where it has ended, the answer will say so
-            self.process.stdin.write(f"{line}\n".encode())
-            self.process.stdin.flush()
+            pipe.write(f"{line}\n".encode())
+            pipe.flush()
 
     def _answer(self) -> dict[str, Any]:
-        stdout = self.process.stdout
-        assert stdout is not None  # noqa: S101 - a pipe
+        stdout = cast("IO[bytes]", self.process.stdout)
         ready, _, _ = select.select([stdout], [], [], self.patience_s)
         line = stdout.readline() if ready else b""
         if line:

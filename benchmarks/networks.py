@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -79,8 +79,7 @@ def model(recipe: Recipe, elements: Sequence[str], sample: Graph, *, seed: int =
     if recipe.kind == "bundled":
         return Model(load_model(recipe.name).to(torch.float64))
     made = _random(recipe, tuple(elements), 1.0, seed)
-    forces = predict(made.network, sample).forces
-    assert forces is not None  # noqa: S101 - asked for
+    forces = cast("torch.Tensor", predict(made.network, sample).forces)
     scale = float(f"{1 / float(forces.square().mean().sqrt()):.3g}")  # rounded: alike whatever the number of threads
     return _random(recipe, tuple(elements), scale, seed)
 

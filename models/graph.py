@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -65,10 +66,8 @@ class Graph:
 
 def join_graphs(graphs: Sequence[Graph]) -> Graph:
     """One graph of all structures, in order; no edge connects two of them."""
-    atoms = [int(graph.numbers.shape[0]) for graph in graphs]
-    structures = [graph.n_structures for graph in graphs]
-    atom_offsets = [sum(atoms[:k]) for k in range(len(graphs))]
-    structure_offsets = [sum(structures[:k]) for k in range(len(graphs))]
+    atom_offsets = list(accumulate((len(graph.numbers) for graph in graphs[:-1]), initial=0))
+    structure_offsets = list(accumulate((graph.n_structures for graph in graphs[:-1]), initial=0))
     return Graph(
         numbers=torch.cat([graph.numbers for graph in graphs]),
         positions=torch.cat([graph.positions for graph in graphs]),

@@ -143,7 +143,8 @@ def test_energies_alone() -> None:
     network = network_of({"neighbor_norm": 3.0})
     graph = graph_of(crystal(ELEMENTS), network.cutoff)
     result = fused(network).evaluate(graph, forces=False, stress=False)
-    assert result.forces is None and result.stress is None
+    assert result.forces is None
+    assert result.stress is None
     assert max(differences(result, predict(network, graph, forces=False)).values()) < 1e-14
 
 
@@ -222,10 +223,12 @@ def test_nan_stays_nan() -> None:
     positions = graph.positions.clone()
     positions[2, 1] = float("nan")
     energy = fused(network).evaluate(replace(graph, positions=positions), forces=True, stress=False).energy
-    assert energy is not None and torch.isnan(energy).all()
+    assert energy is not None
+    assert torch.isnan(energy).all()
     network.basis.means[1] = float("nan")
     energy = fused(network).evaluate(graph, forces=True, stress=False).energy
-    assert energy is not None and torch.isnan(energy).all()
+    assert energy is not None
+    assert torch.isnan(energy).all()
 
 
 def test_refusals() -> None:
@@ -240,7 +243,8 @@ def test_refusals() -> None:
     nothing = Graph(*(getattr(graph, name)[..., :0] for name in ("numbers",)), graph.positions[:0], graph.cell,
                     graph.edges[:, :0], graph.shifts[:0], graph.batch[:0])  # fmt: skip
     empty = fused(network).evaluate(nothing, forces=True, stress=False)
-    assert empty.energy is not None and empty.energy.tolist() == [0.0]
+    assert empty.energy is not None
+    assert empty.energy.tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,8 @@ def test_refusals() -> None:
 )
 def test_what_has_no_kernels_says_why(settings: dict[str, Any]) -> None:
     reason = fused_path(network_of(settings), torch.float64)
-    assert isinstance(reason, str) and "no fused kernels" in reason
+    assert isinstance(reason, str)
+    assert "no fused kernels" in reason
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -271,4 +276,5 @@ def test_functions(kind: type[np.floating[Any]]) -> None:
     assert float(np.max(np.abs(exp / exact - 1))) < 2.5 * np.finfo(kind).eps
     assert float(np.max(np.abs(logistic * (1 + exact) / exact - 1))) < 4 * np.finfo(kind).eps
     values(np.array([np.nan], kind), exp, logistic)
-    assert np.isnan(exp[0]) and np.isnan(logistic[0])
+    assert np.isnan(exp[0])
+    assert np.isnan(logistic[0])

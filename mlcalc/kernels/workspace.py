@@ -30,6 +30,11 @@ class Workspaces(Generic[_Space]):
         with self._lock:
             self._free.append(space)
 
+    def holds(self, fits: Callable[[_Space], bool]) -> bool:
+        """Whether there is a workspace at hand that fits."""
+        with self._lock:
+            return any(fits(space) for space in self._free)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Workspaces[_Space]:
         return type(self)()
 
