@@ -18,5 +18,7 @@ def fused_path(network: Network, dtype: torch.dtype) -> Any:
 
         return visnet_path(network, dtype)
     if isinstance(network, HVNet):
-        return "the fused kernels of HVNet are not built yet"
+        from mlcalc.kernels.hvnet import hvnet_path
+
+        return hvnet_path(network, dtype)
     return f"there are no fused kernels for {type(network).__name__}"
