@@ -67,7 +67,7 @@ class FusedHVNet:
         """Peak bytes of one call."""
         settings, size = self._settings(atoms, back=True), self._kind.itemsize
         states = sum(math.prod(shape) for shape in state_shapes(settings, atoms).values())
-        per_edge = size * (2 * self._weights.filters.shape[2] + 10) + 4
+        per_edge: int = size * (2 * self._weights.filters.shape[2] + 10) + 4
         return int(size * states * 17 // 16) + edges * per_edge * 9 // 8 + atoms * 200
 
     def shares(self, graph: Graph) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 
 from mlcalc.kernels.compile import kernel
@@ -11,6 +12,8 @@ from mlcalc.kernels.compile import kernel
 _WITHIN = 1 - 1e-12  # of the cutoff: lists may disagree about edges beyond, whose envelope is nothing
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xFF51AFD7ED558CCD))
 _SHIFT = np.uint64(32)
+# Reordered sums could put one of two mirror images within the cutoff, the other not.
+_as_written = numba.njit(nogil=True, error_model="numpy")
 
 
 @kernel
@@ -51,10 +54,10 @@ def describe(settings, given, near, results, share, block, start):
     return start
 
 
-@kernel
+@_as_written
 def _component(x_i, x_j, a, b, c, cell_a, cell_b, cell_c):
     """Of r_ij; that of the mirror image is the same to the last digit, but for the sign."""
-    return x_j - x_i + (a * cell_a + b * cell_b + c * cell_c)
+    return (x_j - x_i) + ((a * cell_a + b * cell_b) + c * cell_c)
 
 
 @kernel
@@ -69,10 +72,8 @@ def _survey(first, last, edges, shifts, positions, h, cutoff, exponent):
         r = np.sqrt(x * x + y * y + z * z)
         total += _envelope(r / cutoff, exponent)[0]
         if r < cutoff * _WITHIN:
-            along = (
-                0.8414709848 * x + 0.9092974268 * y + 0.1411200081 * z
-            )  # a direction that no symmetry maps on itself
-            marks += _mark(i, j, along) - _mark(j, i, -along)
+            u, v, w = np.int64(a), np.int64(b), np.int64(c)
+            marks += _mark(i, j, u, v, w) - _mark(j, i, -u, -v, -w)
     return total, marks
 
 
@@ -126,10 +127,11 @@ def _part(steps, at, other, own):
 
 
 @kernel
-def _mark(i, j, along):
-    mark = np.uint64(i) * _MIX[0] + np.uint64(j) * _MIX[1] + np.float64(along).view(np.uint64)
+def _mark(i, j, a, b, c):
+    """A number that hardly any other edge has."""
+    mark = np.uint64(i) * _MIX[0] + np.uint64(j) * _MIX[1] + np.uint64(a + 512 * b + 512 * 512 * c) * _MIX[2]
     mark = (mark ^ (mark >> _SHIFT)) * _MIX[2]
-    return mark ^ (mark >> _SHIFT)
+    return (mark ^ (mark >> _SHIFT)) * _MIX[0]
 
 
 @kernel
