@@ -29,7 +29,7 @@ CAPTURED = [  # networks that run without looking at a number
     name
     for name in NETWORKS
     if name.startswith(("hvnet Cu", "hvnet HCO", "hvnet painn", "visnet"))
-    and not any(word in name for word in ("mean", "12", "rms"))
+    and not any(word in name for word in ("12", "rms"))
 ]
 
 

@@ -22,7 +22,11 @@ import importlib, pkgutil
 import mlcalc
 names = [m.name for m in pkgutil.walk_packages(mlcalc.__path__, "mlcalc.") if not m.name.endswith("__main__")]
 for name in names:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "triton" or not name.startswith("mlcalc.gpu."):  # comes with torch for CUDA
+            raise
 print(mlcalc.__file__, *names, sep="\\n")
 """
 
@@ -33,7 +37,7 @@ def files_to_ship() -> set[str]:
         f"{target}/{path.relative_to(ROOT / source).as_posix()}"
         for source, target in PACKAGES.items()
         for path in (ROOT / source).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 
