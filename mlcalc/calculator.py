@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from mlcalc.cautions import Cautions
+from mlcalc.device_steps import DeviceSteps
 from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
 from mlcalc.graphs import GraphSeries
@@ -69,6 +70,7 @@ class MLCalculator(Calculator):
         cutoff = self.engine.scope.cutoff
         neighbors = NeighborList(cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges)
         self._graphs = GraphSeries(self.engine.scope, neighbors, min_distance=min_distance)
+        self._steps = DeviceSteps.of(self.engine, skin=skin, min_distance=min_distance)
         self._lock = threading.RLock()
 
     @property
@@ -154,6 +156,9 @@ class MLCalculator(Calculator):
         if "stress" in properties and not stress:
             validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")
+        if self._steps is not None and (prediction := self._steps.prediction(atoms, stress=stress)) is not None:
+            self._edges = self._steps.edges
+            return self._results(prediction)
         graph = self._graphs.graph(atoms)
         self._edges = graph.edges.shape[1]
         self.cautions.tell(atoms, graph)
@@ -172,11 +177,12 @@ class MLCalculator(Calculator):
         return results
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_steps")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._steps = DeviceSteps.of(self.engine, skin=self.neighbors.skin, min_distance=self.min_distance)
 
 
 def _no_stress(atoms: Atoms) -> UnavailablePropertyError:

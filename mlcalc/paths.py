@@ -103,7 +103,7 @@ def choose_path(
         return CompiledPath(cast("Network", potential), device), "kernels='compile' was asked for"
     found = _fused(potential, device, dtype)
     if not isinstance(found, str):
-        return found, ""
+        return found, str(getattr(found, "why", ""))
     if kernels == "fused":
         raise ConfigError(f"kernels='fused' is not possible: {found}. Use kernels='auto'")
     return TorchPath(potential, device), found

@@ -105,7 +105,7 @@ class RMConv(SubNetwork):
         atoms, channels = s.shape
         norms = smooth_norm((v * v).sum(1))
         t = self.us2(shifted_softplus(self.us1(torch.cat([norms, s], dim=1))))
-        both = torch.cat([v.reshape(atoms, -1), t], dim=1)
+        both = torch.cat([v.reshape(atoms, 3 * channels), t], dim=1)
         mean_v, mean_t = near.own((both + near.weighted_sum(both)) * near.mean_norm).split(3 * channels, dim=1)
         mean_v = mean_v.view(-1, 3, channels)
         a_vv, a_sv, a_ss = mean_t.chunk(3, dim=1)
