@@ -299,9 +299,10 @@ def test_the_estimate_of_memory(sub_network: str) -> None:
     path = fused(network(sub_network, ELEMENTS[1], channels=32))
     path.evaluate(structures(ELEMENTS[1])["Solid"], forces=True, stress=False)
     graph = graph_of(crystal(ELEMENTS[1], 5), CUTOFF)
+    estimate = path.memory(len(graph.numbers), graph.edges.shape[1])
     tracemalloc.start()
     path.evaluate(graph, forces=True, stress=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    estimate = path.memory(len(graph.numbers), graph.edges.shape[1])
     assert 0.7 * peak < estimate < 1.4 * peak
+    assert path.memory(len(graph.numbers), graph.edges.shape[1]) == 0  # for the next call it is there

@@ -259,6 +259,21 @@ def test_what_has_no_kernels_says_why(settings: dict[str, Any]) -> None:
     assert "no fused kernels" in reason
 
 
+def test_kernels_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of({"neighbor_norm": 3.0, "num_rbf": 6})
+    right = visnet.assembled
+
+    def wrong(*arguments: Any, gradient: torch.Tensor, **keywords: Any) -> Prediction:
+        return right(*arguments, gradient=gradient * (1 + 1e-5), **keywords)
+
+    monkeypatch.setattr(visnet, "assembled", wrong)
+    reason = fused_path(network, torch.float64)
+    assert isinstance(reason, str)
+    assert "failed their trial" in reason
+    monkeypatch.setattr(visnet, "assembled", right)
+    assert isinstance(fused_path(network, torch.float64), FusedViSNet)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_functions(kind: type[np.floating[Any]]) -> None:
     import numba

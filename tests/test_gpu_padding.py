@@ -21,6 +21,7 @@ from mlcalc.gpu.padding import Sizes, bucket, pad, padded_sizes
 from mlcalc.gpu.precision import matmul_precision
 from mlcalc.models import Graph, Prediction, predict
 from mlcalc.models.elements import atomic_number
+from mlcalc.trial import trial_graph
 
 CPU = torch.device("cpu")
 NETWORKS = {name: (kind, settings) for name, kind, settings in named_settings()}
@@ -182,7 +183,7 @@ def test_kernels_that_give_wrong_numbers_are_not_taken(monkeypatch: pytest.Monke
 def test_trial_structure_looks_like_a_crystal() -> None:
     for name in CAPTURED:
         network = random_network(*NETWORKS[name])
-        graph = static.trial_graph(network, CPU)
+        graph = trial_graph(network)
         distances = graph.edge_vectors().norm(dim=1)
         assert set(graph.numbers.tolist()) == {atomic_number(element) for element in network.elements}
         assert 15 < graph.edges.shape[1] / 8 < 40

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from itertools import product
 from typing import cast
 
 import torch
 from torch import nn
 
 from mlcalc.errors import ConfigError
-from mlcalc.gpu.cells import device_pairs
 from mlcalc.gpu.gradients import Gradients, energy_gradients
 from mlcalc.gpu.kernels import KERNELS, fusion_obstacle, prepare_kernels
 from mlcalc.gpu.padding import Sizes, pad, padded_sizes
@@ -19,7 +17,7 @@ from mlcalc.gpu.partition import PartitionedHVNet, Parts, needs_parts, part_size
 from mlcalc.gpu.precision import matmul_precision
 from mlcalc.gpu.recording import Recorder
 from mlcalc.models import Graph, HVNet, Potential
-from mlcalc.models.elements import atomic_number
+from mlcalc.trial import largest_error, trial_graph
 
 _AGREEMENT = {"float64": 1e-8, "ieee": 1e-3, "tf32": 0.1}  # of the trial, relative to its largest numbers
 
@@ -57,28 +55,9 @@ def choose(potential: Potential, device: torch.device, dtype: torch.dtype, *, ma
     return Choice(None, "", "; ".join(refused))
 
 
-def trial_graph(potential: Potential, device: torch.device) -> Graph:
-    """A small distorted crystal of all elements of the network, with some twenty neighbors per atom."""
-    spacing = potential.cutoff / 1.9
-    grid = torch.tensor(list(product(range(2), repeat=3)), dtype=torch.float64)
-    wave = torch.sin(torch.arange(24, dtype=torch.float64)).view(8, 3)  # no two atoms have the same surroundings
-    positions = spacing * (grid + 0.15 * wave)
-    cell = 2 * spacing * torch.eye(3, dtype=torch.float64)
-    kinds = [atomic_number(element) for element in getattr(potential, "elements", ("H",))]
-    pairs = device_pairs(positions, cell, (True, True, True), potential.cutoff)
-    return Graph(
-        numbers=torch.tensor([kinds[k % len(kinds)] for k in range(8)]),
-        positions=positions,
-        cell=cell[None],
-        edges=torch.stack([pairs.i, pairs.j]),
-        shifts=pairs.shifts.to(torch.float64),
-        batch=torch.zeros(8, dtype=torch.int64),
-    ).to(device)
-
-
 def _trial(network: StaticNetwork, plain: Potential, device: torch.device, dtype: torch.dtype, matmul: str) -> str:
     """What went wrong when the network was recorded and run; empty if nothing did."""
-    graph = trial_graph(plain, device)
+    graph = trial_graph(plain).to(device)
     try:
         sizes, part_sizes = network.sizes(graph)
         padded, parts = pad(graph, sizes, plain.cutoff), network.parts(graph, part_sizes, sizes)
@@ -98,8 +77,7 @@ def _largest_error(found: Gradients, reference: Gradients, atoms: int) -> float:
     pairs = [(found.energy[:1], reference.energy), (found.forces[:atoms], reference.forces)]
     if found.strain is not None and reference.strain is not None:
         pairs.append((found.strain[:1], reference.strain))
-    errors = [(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in pairs]
-    return float(torch.stack(errors).max())
+    return largest_error(pairs)
 
 
 class StaticNetwork:

@@ -64,8 +64,10 @@ class FusedHVNet:
             return assembled(self._network, graph, energies, gradient=gradient, strain_gradient=strained)
 
     def memory(self, atoms: int, edges: int) -> int:
-        """Peak bytes of one call."""
+        """Peak bytes of one call, beyond the workspace that it finds; none where that is large enough."""
         settings, size = self._settings(atoms, back=True), self._kind.itemsize
+        if self._spaces.holds(lambda space: space.covers(settings, atoms, edges)):
+            return 0
         states = sum(math.prod(shape) for shape in state_shapes(settings, atoms).values())
         per_edge: int = size * (2 * self._weights.filters.shape[2] + 10) + 4
         return int(size * states * 17 // 16) + edges * per_edge * 9 // 8 + atoms * 200

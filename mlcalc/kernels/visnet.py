@@ -32,12 +32,12 @@ def visnet_path(network: ViSNet, dtype: torch.dtype) -> FusedViSNet | str:
     """The fused network, or why this one has none."""
     config = network.config
     if config.quantity != "energy":
-        return f"there are fused kernels for energies, and this ViSNet predicts {config.quantity}"
+        return f"no fused kernels: they are for energies, and this ViSNet predicts {config.quantity}"
     for name, known in _KNOWN.items():
         if getattr(config, name) not in known:
-            return f"there are no fused kernels for {name} {getattr(config, name)!r} of ViSNet"
+            return f"no fused kernels: there are none for {name} {getattr(config, name)!r} of ViSNet"
     if config.num_layers < 2:
-        return "there are no fused kernels for a ViSNet of one layer"
+        return "no fused kernels: there are none for a ViSNet of one layer"
     return FusedViSNet(network, dtype)
 
 
