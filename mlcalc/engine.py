@@ -123,8 +123,8 @@ class Engine:
         return self._path.memory(atoms, edges)
 
     def available_memory(self) -> int:
-        """Bytes that an evaluation may still take on the device."""
-        return available_memory(self.device)
+        """Bytes that an evaluation may take on the device, those that the path keeps for it included."""
+        return available_memory(self.device) + int(getattr(self._path, "held_bytes", 0))
 
     def node_features(self, graph: Graph) -> NodeFeatures:
         """State of the atoms after the last layer, on the CPU in float64 and finite; errors as those of `evaluate`."""

@@ -32,7 +32,10 @@ class EvaluationPath(Protocol):
         ...
 
     def memory(self, atoms: int, edges: int) -> int:
-        """About how many bytes one call takes at its peak, beyond the process as it is."""
+        """About how many bytes one call takes at its peak.
+
+        A path that keeps memory for the next call says how much by an attribute held_bytes.
+        """
         ...
 
 

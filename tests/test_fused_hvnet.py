@@ -305,4 +305,4 @@ def test_the_estimate_of_memory(sub_network: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.7 * peak < estimate < 1.4 * peak
-    assert path.memory(len(graph.numbers), graph.edges.shape[1]) == 0  # for the next call it is there
+    assert 0.5 * peak < path.held_bytes < 1.1 * peak  # for the next call it is there

@@ -99,7 +99,9 @@ def _machine_lines(here: Machine, packages: tuple[Backend, ...]) -> list[str]:
 
 def _lines(model: str, examination: Examination) -> list[str]:
     agreement = "agrees" if examination.agrees else "DOES NOT AGREE"
-    largest = "not known" if examination.largest_atoms is None else f"about {examination.largest_atoms} atoms"
+    largest = (
+        "not known" if examination.largest_atoms is None else f"about {_rounded(examination.largest_atoms):,} atoms"
+    )
     rows = [
         [str(t.atoms), str(t.edges), f"{t.ms_per_step:.3g}", f"{t.ns_per_day:.3g}", f"{t.memory_GiB:.2g}"]
         for t in examination.timings
@@ -114,3 +116,8 @@ def _lines(model: str, examination: Examination) -> list[str]:
         "",
         table(["atoms", "edges", "ms per step", "ns/day at 1 fs", "GiB"], rows),
     ]
+
+
+def _rounded(atoms: int) -> int:
+    """To two digits, which is more than an estimate is good for."""
+    return round(atoms, 2 - len(str(atoms)))

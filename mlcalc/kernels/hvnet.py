@@ -63,11 +63,14 @@ class FusedHVNet:
             strained = None if virial is None else (virial + virial.transpose(1, 2)) / 2
             return assembled(self._network, graph, energies, gradient=gradient, strain_gradient=strained)
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it keeps for the next call."""
+        return self._spaces.held_bytes
+
     def memory(self, atoms: int, edges: int) -> int:
-        """Peak bytes of one call, beyond the workspace that it finds; none where that is large enough."""
+        """Peak bytes of one call."""
         settings, size = self._settings(atoms, back=True), self._kind.itemsize
-        if self._spaces.holds(lambda space: space.covers(settings, atoms, edges)):
-            return 0
         states = sum(math.prod(shape) for shape in state_shapes(settings, atoms).values())
         per_edge: int = size * (2 * self._weights.filters.shape[2] + 10) + 4
         return int(size * states * 17 // 16) + edges * per_edge * 9 // 8 + atoms * 200

@@ -59,16 +59,6 @@ class Space:
             )
         return held
 
-    def covers(self, settings: Settings, atoms: int, edges: int) -> bool:
-        """Whether a call of this size takes no more memory."""
-        held = self._edges
-        return (
-            self._atoms is not None
-            and self._atoms[0] == (settings, atoms)
-            and held is not None
-            and (_fits(len(held.pairs), atoms) and _fits(len(held.neighbor), edges))
-        )
-
     def _array(self, name: str, shape: tuple[int, ...]) -> Array:
         size = int(np.prod(shape))
         held = self._held.get(name)

@@ -87,12 +87,15 @@ class FusedViSNet:
             strain_gradient=torch.from_numpy(strain_gradient) if stress else None,
         )
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it keeps for the next call."""
+        return self._spaces.held_bytes
+
     def memory(self, atoms: int, edges: int) -> int:
-        """Bytes of the workspace that a call would have to make; none where it finds one."""
+        """Bytes of the workspace of one call."""
         F, S, blocks = self.sizes.channels, self.sizes.components, len(self.weights.blocks)
         threads, edges = self._threads(atoms, edges), edges + atoms
-        if self._spaces.holds(lambda space: space.fits(atoms, edges, threads)):
-            return 0
         per_edge = (blocks + 1) * F + 2 * self.sizes.num_rbf + 2 * S + 14
         per_atom = blocks * (7 + 6 * S) * F + (2 + 2 * S) * F * threads + (10 + 6 * S) * F
         kept = min(self.sizes.kept_bytes, edges * blocks * 5 * F * self.kind.itemsize)

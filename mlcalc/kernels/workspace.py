@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 _Space = TypeVar("_Space")
 
@@ -30,13 +33,25 @@ class Workspaces(Generic[_Space]):
         with self._lock:
             self._free.append(space)
 
-    def holds(self, fits: Callable[[_Space], bool]) -> bool:
-        """Whether there is a workspace at hand that fits."""
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the workspaces at hand, which a call uses again or frees."""
         with self._lock:
-            return any(fits(space) for space in self._free)
+            arrays = {id(array): array for space in self._free for array in _arrays(vars(space).values())}
+        return sum(array.nbytes for array in arrays.values())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Workspaces[_Space]:
         return type(self)()
 
     def __reduce__(self) -> tuple[type[Workspaces[_Space]], tuple[()]]:
         return type(self), ()
+
+
+def _arrays(values: Iterable[Any]) -> Iterator[NDArray[Any]]:
+    for value in values:
+        if isinstance(value, np.ndarray):
+            yield value if value.base is None else value.base
+        elif isinstance(value, list | tuple):
+            yield from _arrays(value)
+        elif isinstance(value, dict):
+            yield from _arrays(value.values())
