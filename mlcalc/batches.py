@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from ase import Atoms
@@ -47,8 +47,8 @@ class Batches:
     def __init__(
         self, engine: Engine, edges: int | None, neighbor_backend: str, min_distance: float, max_edges: int
     ) -> None:
-        if edges is not None and edges < 1:
-            raise ConfigError(f"edges_per_batch is {edges}: it must be at least 1")
+        if edges is not None and not (isinstance(edges, int) and edges >= 1):
+            raise ConfigError(f"edges_per_batch is {edges!r}: it must be a whole number of at least 1")
         check_distance(min_distance)
         self._scope, self._edges = engine.scope, edges_per_batch(engine) if edges is None else edges
         self._cautions = Cautions.of(engine.potential)
@@ -58,7 +58,7 @@ class Batches:
     def map(
         self,
         compute: Compute[_Result],
-        structures: Sequence[Atoms],
+        structures: Iterable[Atoms],
         *,
         check: Callable[[Atoms], None] | None = None,
         names: Sequence[str] | None = None,
@@ -72,6 +72,12 @@ class Batches:
 
         if isinstance(structures, Atoms):
             raise ConfigError("a list of structures is expected: pass [atoms]")
+        structures = list(structures)
+        for index, atoms in enumerate(structures):
+            if not isinstance(atoms, Atoms):
+                raise ConfigError(f"structure {index} is {atoms!r}: it must be ase.Atoms")
+        if names is not None and len(names) != len(structures):
+            raise ConfigError(f"there are {len(names)} names for {len(structures)} structures: give one for each")
         names = [f"structure {index}" for index in range(len(structures))] if names is None else names
         results: dict[int, _Result] = {}
         with tqdm(total=len(structures), disable=not progress, desc="evaluate", unit="structure") as bar:
@@ -118,7 +124,7 @@ class Batches:
             if check is not None:
                 check(atoms)
             graph = series.graph(atoms)
-        except StructureError as error:
+        except (StructureError, OutOfMemoryError) as error:
             raise type(error)(f"{name}: {error}") from error
         self._cautions.tell(atoms, graph, dynamics=False, where=f"{name}: ")
         return graph

@@ -10,18 +10,20 @@ import numpy as np
 from ase import Atoms
 
 from mlcalc.calculator import MLCalculator
-from mlcalc.engine import DTYPES
+from mlcalc.engine import DTYPES, Engine
 from mlcalc.evaluation import evaluate
 from mlcalc.golden import default_structures
 from mlcalc.machine import gemm_rate
 from mlcalc.memory import largest_system
 from mlcalc.models import Potential
+from mlcalc.neighbors import DEFAULT_MAX_EDGES
 from mlcalc.scope import Scope
 
 __all__ = ["TOLERANCES", "Examination", "Timing", "examine", "sample_structures"]
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-8}  # eV/Å, of forces up to _STRONG; in proportion for stronger ones
 _SIZES = (1, 100, 1000)  # atoms, about, of the structures that are made where none is given
+_LIST_BYTES = 400  # of a list of neighbors and the graph made of it, per edge
 _PATIENCE = 1.0  # s of measuring per structure
 _STRONG, _CALM = 10.0, 20.0  # eV/Å; a sample is calm
 _TOO_LONG = 3.0  # s that the next larger structure may be expected to take
@@ -88,9 +90,22 @@ def examine(
         timings=tuple(timings),
         force_difference=difference,
         force_tolerance=TOLERANCES[dtype] * max(1.0, largest_force / _STRONG),
-        largest_atoms=largest_system(engine.memory, density, engine.available_memory()) or None,
+        largest_atoms=_largest(engine, density),
         gemm_GFLOPs=gemm_rate(DTYPES[dtype], engine.device),
     )
+
+
+def _largest(engine: Engine, density: float) -> int | None:
+    """Atoms that fit into the memory available with their list of neighbors, and below the limit of edges."""
+
+    def memory(atoms: int, edges: int) -> int:
+        estimate = engine.memory(atoms, edges)
+        return estimate and estimate + _LIST_BYTES * edges
+
+    found = largest_system(memory, density, engine.available_memory())
+    if density == 0 or found == 0:
+        return None
+    return min(found, int(DEFAULT_MAX_EDGES / density))
 
 
 def sample_structures(model: Potential, structure: Atoms | None = None) -> list[Atoms]:

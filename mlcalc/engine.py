@@ -20,6 +20,7 @@ from mlcalc.scope import Scope
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PREDICTED = tuple(field.name for field in fields(Prediction))
+_LEAST = 1  # bytes; pieces of so little cannot be
 _FEW, _LITTLE = 300, 2**28  # atoms and edges, bytes: not worth looking how much memory there is
 _SHARE = 0.8  # of the memory available that a piece is planned for
 
@@ -160,8 +161,10 @@ class Engine:
         if not need:  # nothing is known of it: count edges
             memory, need = _size, _size(len(graph.numbers), graph.edges.shape[1])
         limit = 0.5 * need if room is None else min(_SHARE * room, 0.5 * need)
-        while (pieces := split_graph(graph, layers, memory, limit)) is not None:
+        while limit > _LEAST:
             try:
+                if (pieces := split_graph(graph, layers, memory, limit)) is None:
+                    break
                 return evaluate_pieces(self.potential, graph, pieces, self.device, forces=forces, stress=stress)
             except Exception as error:
                 if not is_out_of_memory(error):

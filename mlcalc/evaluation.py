@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,7 +38,7 @@ class Evaluation:
 
 def evaluate(
     model: str | os.PathLike[str] | Potential,
-    structures: Sequence[Atoms],
+    structures: Iterable[Atoms],
     *,
     forces: bool = True,
     stress: bool = False,

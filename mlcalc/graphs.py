@@ -10,7 +10,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlcalc.errors import OutOfMemoryError
+from mlcalc.memory import available_memory, is_out_of_memory
 from mlcalc.models import Graph
+from mlcalc.neighbor_search import expected_edges, search_box
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList, NeighborPairs, neighbor_pairs
 from mlcalc.scope import Scope
 from mlcalc.validation import MIN_DISTANCE, check_moved, check_overlap, resolve_cell, validate_structure
@@ -38,7 +41,12 @@ class GraphSeries:
             scope.check_pbc(atoms.pbc)
             frame = self._frame = _Frame.of(atoms)
         positions = np.array(atoms.positions, dtype=np.float64, order="C")
-        edges = self.neighbors.edges(positions, frame.cell, frame.pbc, frame.numbers)
+        try:
+            edges = self.neighbors.edges(positions, frame.cell, frame.pbc, frame.numbers)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _list_too_large(positions, frame, self.neighbors) from error
         if edges.shortest < self.min_distance:
             check_overlap(edges.pairs(), positions, frame.cell, min_distance=self.min_distance)
         graph = Graph(
@@ -87,6 +95,15 @@ class _Frame:
             and bool((atoms.cell.array == self.cell).all())
             and bool((atoms.pbc == self.pbc).all())
         )
+
+
+def _list_too_large(positions: NDArray[np.float64], frame: _Frame, neighbors: NeighborList) -> OutOfMemoryError:
+    edges = expected_edges(search_box(positions, frame.cell, frame.pbc, neighbors.cutoff), neighbors.cutoff)
+    return OutOfMemoryError(
+        f"the list of neighbors of {len(positions)} atoms, about {edges:.2g} edges within {neighbors.cutoff:g} Å, does "
+        f"not fit into memory: {available_memory(torch.device('cpu')) / 2**30:.3g} GiB are available. Take a smaller "
+        "structure, or a machine with more memory"
+    )
 
 
 def validated_graph(

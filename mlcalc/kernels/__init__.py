@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlcalc.memory import is_out_of_memory
 from mlcalc.models import HVNet, Network, ViSNet, predict
 from mlcalc.trial import largest_error, trial_graph
 
@@ -24,13 +25,14 @@ def fused_path(network: Network, dtype: torch.dtype) -> EvaluationPath | str:
     The first network of its settings has to give the numbers of `predict` on a small crystal: a processor, a compiler
     or a library of matrix products that does not do as expected is found out there.
     """
-    path = _path(network, dtype)
-    trial = network.config, dtype
-    if not isinstance(path, str) and trial not in _passed:
-        error = _error(path, network.to(dtype))
-        if not error <= _AGREEMENT[dtype]:
-            return f"the fused kernels failed their trial: their numbers differ from those of autograd by {error:.1e}"
-        _passed.add(trial)
+    try:
+        path = _path(network.to(dtype), dtype)
+        if not isinstance(path, str) and (network.config, dtype) not in _passed and (reason := _trial(path, network)):
+            return f"the fused kernels failed their trial: {reason}"
+    except Exception as error:  # compilers raise errors of all kinds
+        if is_out_of_memory(error) or isinstance(error, ImportError):
+            raise
+        return f"the fused kernels do not run here ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
     return path
 
 
@@ -46,9 +48,14 @@ def _path(network: Network, dtype: torch.dtype) -> EvaluationPath | str:
     return f"no fused kernels: there are none for {type(network).__name__}"
 
 
-def _error(path: EvaluationPath, network: Network) -> float:
-    graph = trial_graph(network)
-    found = path.evaluate(graph, forces=True, stress=True)
-    expected = predict(network, graph, stress=True)
-    names = ("energies", "forces", "stress")
-    return largest_error([(getattr(found, name), getattr(expected, name)) for name in names])
+def _trial(path: EvaluationPath, network: Network) -> str:
+    """What is wrong with the kernels, as far as a small crystal shows; empty if nothing is."""
+    graph, dtype = trial_graph(network), next(network.parameters()).dtype
+    found, expected = path.evaluate(graph, forces=True, stress=True), predict(network, graph, stress=True)
+    pairs = [(getattr(found, name), getattr(expected, name)) for name in ("energies", "forces", "stress")]
+    if not all(bool(torch.isfinite(right).all()) for _, right in pairs):
+        return ""  # of a damaged model nothing can be learned about kernels
+    if (error := largest_error(pairs)) > _AGREEMENT[dtype] or error != error:  # noqa: PLR0124 - NaN
+        return f"their numbers differ from those of autograd by {error:.1e}"
+    _passed.add((network.config, dtype))
+    return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
@@ -39,7 +38,7 @@ class _Cache(FunctionCache):
         found = super().load_overload(sig, target_context)
         if found is None and not _told:
             _told.append(True)
-            _logger.info("compiling the kernels for this processor: about 20 s, once")
+            _logger.warning("compiling the kernels for this processor: about 20 s, once")
         return found
 
 
@@ -55,6 +54,13 @@ def kernel_in_order(function: _Function) -> _Function:
 
 def _compiled(function: _Function, fastmath: set[str]) -> _Function:
     dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
-    with contextlib.suppress(RuntimeError):  # no folder to write to: compiled anew in every process
+    try:
         dispatcher._cache = _Cache(function)
+    except RuntimeError:  # no folder to write to
+        if not _told:
+            _told.append(True)
+            _logger.warning(
+                "kernels are compiled anew in every process, about 20 s each: no folder to keep them in can be written "
+                "to. Name one in the environment, NUMBA_CACHE_DIR=..."
+            )
     return cast("_Function", dispatcher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,16 @@ os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a for
 
 def run_shares(task: Callable[[int], object], shares: int) -> None:
     """Run task(0) ... task(shares - 1) at the same time, one of them in this thread; the first error is raised."""
-    others = _pool(shares - 1) if shares > 1 else None
-    pending = [] if others is None else [others.submit(_alone, task, share) for share in range(1, shares)]
+    pending: list[Future[None]] = []
+    own = [0]
+    for share in range(1, shares):
+        try:
+            pending.append(_pool(shares - 1).submit(_alone, task, share))
+        except RuntimeError:  # the interpreter is ending, and starts no more threads
+            own.append(share)
     try:
-        _alone(task, 0)
+        for share in own:
+            _alone(task, share)
     finally:
         for future in pending:
             future.exception()  # nobody may still write when the caller goes on

@@ -102,13 +102,3 @@ def fade(r, cutoff, exponent):
         series = series * x + (k + 1) * (k + 2) / 2
     rest = 1 - x
     return rest**3 * series, (rest**3 * slope - 3 * rest**2 * series) / cutoff
-
-
-@kernel
-def spread_forces(center, neighbor, g_vectors, forces):
-    """forces (N, 3) -= dE/dx from the derivatives by edge vectors r_ij = x_j - x_i."""
-    for e in range(len(center)):
-        i, j = center[e], neighbor[e]
-        for a in range(3):
-            forces[i, a] += g_vectors[e, a]
-            forces[j, a] -= g_vectors[e, a]
