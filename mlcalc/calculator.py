@@ -70,7 +70,7 @@ class MLCalculator(Calculator):
         cutoff = self.engine.scope.cutoff
         neighbors = NeighborList(cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges)
         self._graphs = GraphSeries(self.engine.scope, neighbors, min_distance=min_distance)
-        self._steps = DeviceSteps.of(self.engine, skin=skin, min_distance=min_distance)
+        self._steps = DeviceSteps.of(self.engine, neighbors, min_distance=min_distance)
         self._lock = threading.RLock()
 
     @property
@@ -182,7 +182,7 @@ class MLCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
-        self._steps = DeviceSteps.of(self.engine, skin=self.neighbors.skin, min_distance=self.min_distance)
+        self._steps = DeviceSteps.of(self.engine, self.neighbors, min_distance=self.min_distance)
 
 
 def _no_stress(atoms: Atoms) -> UnavailablePropertyError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from mlcalc.engine import Engine
 from mlcalc.errors import ConfigError
 from mlcalc.memory import is_out_of_memory
 from mlcalc.models import Prediction
+from mlcalc.neighbors import NeighborList
 from mlcalc.validation import resolve_cell, validate_structure
 
 if TYPE_CHECKING:
@@ -26,24 +28,29 @@ class DeviceSteps:
     errors that name the atoms.
     """
 
-    def __init__(self, engine: Engine, trajectory: DeviceTrajectory, *, min_distance: float) -> None:
-        self._engine, self._trajectory, self._min_distance = engine, trajectory, min_distance
+    def __init__(
+        self, engine: Engine, trajectory: DeviceTrajectory, *, min_distance: float, max_edges: int | None
+    ) -> None:
+        self._engine, self._trajectory = engine, trajectory
+        self._min_distance, self._max_edges = min_distance, math.inf if max_edges is None else max_edges
         self._known: tuple[bytes, bytes] | None = None
         self.edges = 0
         self.name = trajectory.name
 
     @classmethod
-    def of(cls, engine: Engine, *, skin: float, min_distance: float) -> DeviceSteps | None:
+    def of(cls, engine: Engine, neighbors: NeighborList, *, min_distance: float) -> DeviceSteps | None:
         """Those of an engine on a GPU, or None where its network cannot stay there."""
         if engine.device.type != "cuda" or engine.kernels not in ("auto", "fused"):
             return None
         from mlcalc.gpu.trajectory import DeviceTrajectory
 
         try:
-            trajectory = DeviceTrajectory(engine.potential, device=engine.device, dtype=engine.dtype, skin=skin)
+            trajectory = DeviceTrajectory(
+                engine.potential, device=engine.device, dtype=engine.dtype, skin=neighbors.skin
+            )
         except ConfigError:  # the engine's path says why
             return None
-        return cls(engine, trajectory, min_distance=min_distance)
+        return cls(engine, trajectory, min_distance=min_distance, max_edges=neighbors.max_edges)
 
     def prediction(self, atoms: Atoms, *, stress: bool) -> Prediction | None:
         """Energy, energies, forces and stress on the CPU."""
@@ -62,7 +69,7 @@ class DeviceSteps:
         values = (step.energies, step.forces) + (() if step.stress is None else (step.stress,))
         energies, forces, *stresses = (_to_cpu(value) for value in values)
         finite = np.isfinite(step.energy) and bool(torch.isfinite(forces).all())
-        if step.shortest < self._min_distance or not finite:
+        if step.shortest < self._min_distance or step.edges > self._max_edges or not finite:
             return None
         self.edges = step.edges
         energy = torch.tensor([step.energy], dtype=torch.float64)

@@ -158,7 +158,8 @@ def check_overlap(
     raise OverlapError(
         f"Atoms {i} and {j}{image} are {distances[closest]:.6g} Å apart, closer than {min_distance:g} Å "
         f"({int((distances < min_distance).sum()) // 2} such pairs): no model knows such structures. "
-        "Remove doubled atoms, check the cell's lengths and units (Å), or lower min_distance if this is meant."
+        "Remove doubled atoms, check the cell's lengths and units (Å), or lower min_distance (mlcalc md: "
+        "--min-distance) if this is meant."
     )
 
 

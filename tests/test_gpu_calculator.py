@@ -20,7 +20,7 @@ def on_device(skin: float = 0.5) -> MLCalculator:
     assert calc._steps is None  # no GPU, no such steps
     engine = calc.engine
     trajectory = DeviceTrajectory(engine.potential, device=torch.device("cpu"), dtype=engine.dtype, skin=skin)
-    calc._steps = DeviceSteps(engine, trajectory, min_distance=calc.min_distance)
+    calc._steps = DeviceSteps(engine, trajectory, min_distance=calc.min_distance, max_edges=calc.neighbors.max_edges)
     return calc
 
 

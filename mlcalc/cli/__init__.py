@@ -30,7 +30,6 @@ __all__ = ["commands", "main"]
 # Remedies that the library words for Python, as they are called here.
 _OPTIONS = {
     "pass allow_large_timestep=True": "give --allow-large-timestep",
-    "lower min_distance": "lower --min-distance",
 }
 
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes; the last two as shells report signals
