@@ -24,7 +24,7 @@ Batch = list[tuple[int, Graph]]  # places in the list of structures, graphs
 SKIN = 1.0  # Å, where structures differ by displacements
 _TRIED = 4  # structures after which lists that never serve twice are given up
 _LARGEST = {"cpu": 20_000, "cuda": 1_000_000}  # edges: more at once is no faster
-_CACHED = 2**27  # bytes that autograd on a CPU may keep: fresh pages beyond cost more than the calls saved
+_CACHED = 2**27  # bytes of a call on a CPU: fresh pages beyond cost more than the calls saved
 _EDGES_PER_ATOM = 20.0
 
 
@@ -32,7 +32,7 @@ def edges_per_batch(engine: Engine) -> int:
     """How many edges at once are fastest on the path of the engine, and fit into a quarter of the memory."""
     most = _LARGEST.get(engine.device.type, _LARGEST["cpu"])
     room = engine.available_memory() / 4
-    if engine.path == "torch autograd" and engine.device.type == "cpu":
+    if engine.device.type == "cpu":
         room = min(room, _CACHED)
     atoms = largest_system(engine.memory, _EDGES_PER_ATOM, room)
     return max(1, min(most, int(_EDGES_PER_ATOM * atoms))) if engine.memory(1000, 20_000) else most
