@@ -31,8 +31,7 @@ def silu_slopes(x, y, slope):
 def attention(q, k, dk, heads, envelope, a):
     """a = silu(<q, k dk>) C, the same number in all channels of a head."""
     width = q.shape[0] // heads
-    for c in range(q.shape[0]):
-        a[c] = q[c] * k[c] * dk[c]
+    multiply_rows(q, k, dk, a)
     for h in range(heads):
         total = a.dtype.type(0)
         for c in range(h * width, (h + 1) * width):
@@ -46,8 +45,7 @@ def attention(q, k, dk, heads, envelope, a):
 def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):
     """What `attention` gives, its derivative by the logit, and it without envelope (heads,)."""
     width, one = q.shape[0] // heads, a.dtype.type(1)
-    for c in range(q.shape[0]):
-        a[c] = q[c] * k[c] * dk[c]
+    multiply_rows(q, k, dk, a)
     for h in range(heads):
         total = a.dtype.type(0)
         for c in range(h * width, (h + 1) * width):
