@@ -57,19 +57,37 @@ def finite_rows(what: str, values: Any) -> None:
         raise ConfigError(f"{what} of {len(bad)} atoms are not finite (indices {listed(bad)}): repair the structure")
 
 
-def runnable(atoms: Any) -> None:
-    """ConfigError for anything that molecular dynamics cannot start from."""
+def structure(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
+    """ConfigError for anything but a sound structure whose calculator gives what is needed for this purpose."""
     if not isinstance(atoms, Atoms):
         raise ConfigError(f"atoms is a {type(atoms).__name__}: give one ase.Atoms object")
     if len(atoms) == 0:
-        raise ConfigError("the structure has no atoms: there is nothing to simulate")
+        raise ConfigError(f"the structure has no atoms: there is nothing to do for {purpose}")
     if atoms.calc is None:
         raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
-    _gives_forces(atoms.calc)
+    _gives(atoms.calc, purpose, needs)
     finite_rows("positions", atoms.positions)
-    finite_rows("momenta", atoms.get_momenta())
     if not np.isfinite(atoms.cell.array).all():
         raise ConfigError(f"the cell is not finite: {atoms.cell.array.tolist()}; repair the structure")
+
+
+def crystal(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
+    """ConfigError for anything but a sound structure, periodic in all directions, with such a calculator."""
+    structure(atoms, purpose, needs)
+    if not atoms.pbc.all():
+        raise ConfigError(
+            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs one that is periodic in all directions; set "
+            "atoms.pbc = True, for a slab with enough vacuum in the cell"
+        )
+    lengths = np.linalg.norm(atoms.cell.array, axis=1)
+    if abs(np.linalg.det(atoms.cell.array)) <= 1e-6 * lengths.prod() or not lengths.all():
+        raise ConfigError(f"the structure is periodic but its cell has no volume: {atoms.cell.array.tolist()}")
+
+
+def runnable(atoms: Any) -> None:
+    """ConfigError for anything that molecular dynamics cannot start from."""
+    structure(atoms, "molecular dynamics")
+    finite_rows("momenta", atoms.get_momenta())
     light = np.flatnonzero(~(atoms.get_masses() > 0)).tolist()
     if light:
         raise ConfigError(f"atoms {listed(light)} have no positive mass: set one with atoms.set_masses(...)")
@@ -80,12 +98,13 @@ def runnable(atoms: Any) -> None:
         )
 
 
-def _gives_forces(calculator: Any) -> None:
-    """ConfigError for a calculator that says of itself, as ASE's do, that it has no energy or no forces."""
-    offered = getattr(calculator, "implemented_properties", ("energy", "forces"))
-    lacking = [name for name in ("energy", "forces") if name not in offered]
+def _gives(calculator: Any, purpose: str, needs: Sequence[str]) -> None:
+    """ConfigError for a calculator that says of itself, as ASE's do, that it lacks one of the properties."""
+    offered = getattr(calculator, "implemented_properties", needs)
+    lacking = [name for name in needs if name not in offered]
     if lacking:
         raise ConfigError(
             f"the calculator {type(calculator).__name__} gives {', '.join(offered) or 'nothing'}, but no "
-            f"{' and no '.join(lacking)}: molecular dynamics needs both, so attach one of a potential"
+            f"{' and no '.join(lacking)}: {purpose} needs {'both' if len(needs) == 2 else 'them'}, so attach one of a "
+            "potential"
         )

@@ -26,6 +26,18 @@ class ResultFileError(ProtocolError, ValueError):
     """A result file that cannot be read back."""
 
 
+class EvaluationError(ProtocolError, RuntimeError):
+    """A calculator that gave no usable numbers for a structure."""
+
+
+class NotConvergedError(ProtocolError, RuntimeError):
+    """A relaxation that ended before its criteria were met; `results` holds what it came to."""
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = list(results)
+
+
 class SimulationError(ProtocolError, RuntimeError):
     """A run that can not be continued: non-finite forces, an explosion, a broken output folder.
 

@@ -43,3 +43,30 @@ class ProgressBar:
     def advance(self) -> None:
         if self._shown:
             self._bar.update()
+
+
+class CountBar:
+    """How many of something are done, on stderr; None shows it on terminals only."""
+
+    def __init__(self, progress: bool | None, total: int, what: str, unit: str) -> None:
+        from tqdm import tqdm
+
+        disable = None if progress is None else not progress
+        self._bar = tqdm(total=total, desc=what, unit=unit, file=sys.stderr, disable=disable, dynamic_ncols=True)
+        self._text_at = -math.inf
+
+    def __enter__(self) -> CountBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def describe(self, text: str) -> None:
+        if not self._bar.disable and time.monotonic() - self._text_at > _SECONDS_BETWEEN_TEXTS:
+            self._text_at = time.monotonic()
+            self._bar.set_postfix_str(text)
+
+    def advance(self, count: int = 1) -> None:
+        self._bar.update(count)

@@ -11,10 +11,12 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from mlcalc.batches import Batches
 from mlcalc.cautions import Cautions
 from mlcalc.device_steps import DeviceSteps
 from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
+from mlcalc.evaluation import Evaluation, evaluate_batches
 from mlcalc.graphs import GraphSeries
 from mlcalc.model_file import load_model
 from mlcalc.models import Potential, Prediction
@@ -71,6 +73,7 @@ class MLCalculator(Calculator):
         neighbors = NeighborList(cutoff, skin=skin, backend=neighbor_backend, max_edges=max_edges)
         self._graphs = GraphSeries(self.engine.scope, neighbors, min_distance=min_distance)
         self._steps = DeviceSteps.of(self.engine, neighbors, min_distance=min_distance)
+        self._batches = Batches(self.engine, None, neighbor_backend, min_distance, max_edges)
         self._lock = threading.RLock()
 
     @property
@@ -102,6 +105,20 @@ class MLCalculator(Calculator):
         """Whether the energy jumps when an atom crosses the cutoff, for which `run_nve` looks."""
         return self.engine.scope.energy_jumps
 
+    @property
+    def dtype(self) -> str:
+        """Precision of the network, "float32" or "float64"; protocols look for it where rounding matters."""
+        return str(self.engine.dtype).removeprefix("torch.")
+
+    def evaluate(
+        self, structures: Sequence[Atoms], *, forces: bool = True, stress: bool = False, progress: bool = False
+    ) -> list[Evaluation]:
+        """One Evaluation per structure, in order, computed in batches as by `mlcalc.evaluate`; leaves `results` alone.
+
+        Protocols of mlcalc.md_protocols look for this method and hand over all structures that they have at once.
+        """
+        return evaluate_batches(self.engine, self._batches, structures, forces=forces, stress=stress, progress=progress)
+
     def describe(self) -> dict[str, Any]:
         """What the numbers depend on: a run in a folder is continued only with the same.
 
@@ -111,7 +128,7 @@ class MLCalculator(Calculator):
             "model": self.model_name,
             "sha256": getattr(self.info, "sha256", None),
             "cutoff": self.engine.scope.cutoff,
-            "dtype": str(self.engine.dtype).removeprefix("torch."),
+            "dtype": self.dtype,
         }
 
     def calculate(

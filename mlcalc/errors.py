@@ -6,6 +6,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from mlcalc.md_protocols.errors import (
     ConfigError,
+    EvaluationError,
+    NotConvergedError,
     PhysicsWarning,
     ProtocolError,
     ResultFileError,
@@ -20,12 +22,14 @@ __all__ = [
     "DataError",
     "DeviceError",
     "EmptyStructureError",
+    "EvaluationError",
     "MLCalcError",
     "MissingExtraError",
     "ModelError",
     "ModelFileError",
     "NonFiniteError",
     "NonFiniteResultError",
+    "NotConvergedError",
     "OutOfMemoryError",
     "OverlapError",
     "PhysicsWarning",

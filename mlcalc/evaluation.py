@@ -61,9 +61,23 @@ def evaluate(
     """
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
     engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
+    batches = Batches(engine, edges_per_batch, neighbor_backend, min_distance, max_edges)
+    return evaluate_batches(engine, batches, structures, forces=forces, stress=stress, names=names, progress=progress)
+
+
+def evaluate_batches(
+    engine: Engine,
+    batches: Batches,
+    structures: Iterable[Atoms],
+    *,
+    forces: bool = True,
+    stress: bool = False,
+    names: Sequence[str] | None = None,
+    progress: bool = False,
+) -> list[Evaluation]:
+    """`evaluate` for an engine that is there already."""
     if stress and not engine.scope.is_potential:
         raise engine.scope.unavailable("stress")
-    batches = Batches(engine, edges_per_batch, neighbor_backend, min_distance, max_edges)
     return batches.map(
         partial(_evaluated, engine, forces=forces, stress=stress),
         structures,

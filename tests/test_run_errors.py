@@ -86,7 +86,7 @@ def broken(what: str) -> Any:
     ("what", "text"),
     [
         ("list", r"atoms is a list: give one ase\.Atoms"),
-        ("empty", r"no atoms: there is nothing to simulate"),
+        ("empty", r"no atoms: there is nothing to do for molecular dynamics"),
         ("no calculator", r"no calculator: attach one first, atoms\.calc = MLCalculator"),
         ("nan position", r"positions of 1 atoms are not finite \(indices 3\): repair"),
         ("inf momentum", r"momenta of 32 atoms are not finite \(indices 0, 1, .* and 24 more\)"),

@@ -1,0 +1,118 @@
+"""Energies, forces and stresses of many structures: in batches where the calculator offers them, else one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from .checks import listed
+from .errors import ConfigError, EvaluationError
+
+Array = NDArray[np.float64]
+Evaluate = Callable[[list[Atoms]], Sequence[Any]]  # results with .energy, .forces and, where needed, .stress
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a calculator says of one structure; all of it is finite.  Forces and stress are raw, without constraints."""
+
+    energy: float  # eV
+    forces: Array  # (N, 3) eV/Å
+    stress: Array | None  # (6,) eV/Å^3, ASE's sign and Voigt order; None where it was not asked for
+
+
+class Evaluator:
+    """Calls a calculator on lists of structures, with the checks that every protocol needs.
+
+    A calculator with a method `evaluate(structures, *, forces, stress)` that returns objects with `.energy`, `.forces`
+    and `.stress` (as MLCalculator has) gets each list whole; any other is asked one structure after the other.
+    evaluate: a callable from a list of structures to such objects, used instead.
+    """
+
+    def __init__(self, calculator: Any, evaluate: Evaluate | None = None) -> None:
+        self.calculator = calculator
+        self._evaluate = evaluate
+        self._offered = getattr(calculator, "evaluate", None) if evaluate is None else None
+        self.calls = 0  # structures evaluated so far
+
+    @property
+    def batched(self) -> bool:
+        """Whether lists are handed over whole."""
+        return self._evaluate is not None or self._offered is not None
+
+    @property
+    def float32(self) -> bool:
+        """Whether the calculator says of itself that it works in single precision."""
+        return getattr(self.calculator, "dtype", None) == "float32"
+
+    def __call__(
+        self, structures: Sequence[Atoms], *, stress: bool = False, names: Sequence[str] | None = None
+    ) -> list[Evaluated]:
+        """One result per structure, in order; EvaluationError, with the structure's name, for what is no number."""
+        names = [f"structure {k}" for k in range(len(structures))] if names is None else names
+        if not structures:
+            return []
+        found = self._results(list(structures), stress)
+        if len(found) != len(structures):
+            raise EvaluationError(f"evaluate returned {len(found)} results for {len(structures)} structures")
+        self.calls += len(structures)
+        return [
+            _checked(result, atoms, name, stress) for result, atoms, name in zip(found, structures, names, strict=True)
+        ]
+
+    def one(self, atoms: Atoms, *, stress: bool = False, name: str = "the structure") -> Evaluated:
+        """The result of a single structure."""
+        return self([atoms], stress=stress, names=[name])[0]
+
+    def _results(self, structures: list[Atoms], stress: bool) -> Sequence[Any]:
+        if self._evaluate is not None:
+            return self._evaluate(structures)
+        if self._offered is not None:
+            found: Sequence[Any] = self._offered(structures, forces=True, stress=stress)
+            return found
+        return [self._asked(atoms, stress) for atoms in structures]
+
+    def _asked(self, atoms: Atoms, stress: bool) -> Evaluated:
+        copy = atoms.copy()
+        copy.calc = self.calculator
+        return Evaluated(
+            copy.get_potential_energy(),
+            copy.get_forces(apply_constraint=False),
+            copy.get_stress(apply_constraint=False) if stress else None,
+        )
+
+
+def _checked(result: Any, atoms: Atoms, name: str, stress: bool) -> Evaluated:
+    if result.energy is None or result.forces is None or (stress and result.stress is None):
+        lacking = "energy" if result.energy is None else "forces" if result.forces is None else "stress"
+        raise EvaluationError(f"{name}: the calculator gave no {lacking}: choose a calculator that has it")
+    energy, forces = float(result.energy), np.asarray(result.forces, dtype=float)
+    if forces.shape != (len(atoms), 3):
+        raise EvaluationError(f"{name}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
+    if not math.isfinite(energy):
+        raise EvaluationError(f"{name}: the energy is {energy}: check the structure and the potential")
+    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1)).tolist()
+    if bad:
+        raise EvaluationError(
+            f"{name}: the forces on {len(bad)} of {len(atoms)} atoms are not finite "
+            f"({listed(bad, atoms.get_chemical_symbols())}): check the structure and the potential"
+        )
+    tensor = None if not stress else np.asarray(result.stress, dtype=float)
+    if tensor is not None and (tensor.shape != (6,) or not np.isfinite(tensor).all()):
+        raise EvaluationError(f"{name}: the stress is {tensor.tolist()}, expected six finite numbers, eV/Å^3")
+    return Evaluated(energy, forces, tensor)
+
+
+def refuse_float32(evaluator: Evaluator, what: str, allow: bool) -> None:
+    """ConfigError where second derivatives would be rounding noise."""
+    if evaluator.float32 and not allow:
+        raise ConfigError(
+            f"{what} are differences of forces, which single precision rounds at 1e-5 eV/Å: take a calculator in "
+            "float64, MLCalculator(..., dtype='float64'), or pass allow_float32=True with larger displacements"
+        )

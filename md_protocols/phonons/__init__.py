@@ -1,0 +1,1 @@
+"""Phonons and what follows from them, through phonopy's array interface."""
