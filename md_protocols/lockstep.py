@@ -11,6 +11,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from .evaluations import Evaluated
 
 
+class NotDeliveredError(RuntimeError):
+    """An optimizer that asked for a structure that was not evaluated: a fault of the program."""
+
+
 class Mailbox(Calculator):
     """Hands out what was delivered for exactly this structure, and refuses to compute anything itself.
 
@@ -26,10 +30,11 @@ class Mailbox(Calculator):
 
     def deliver(self, atoms: Atoms, result: Evaluated) -> None:
         """Results for this structure, served until it moves."""
-        self._structure = atoms.copy()
+        self._structure = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         self._delivered = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces.copy()}
         if result.stress is not None:
             self._delivered["stress"] = result.stress.copy()
+        self.results = {}  # ASE would go on serving an earlier delivery for the same positions
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
@@ -39,8 +44,9 @@ class Mailbox(Calculator):
         if (
             there is None
             or self.atoms is None
+            or not np.array_equal(there.numbers, self.atoms.numbers)
             or not np.array_equal(there.positions, self.atoms.positions)
             or not np.array_equal(there.cell.array, self.atoms.cell.array)
         ):
-            raise RuntimeError("an optimizer asked for a structure that was not evaluated")
+            raise NotDeliveredError("an optimizer asked for a structure that was not evaluated")
         self.results = dict(self._delivered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,21 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from .errors import ConfigError
 from .evaluations import Evaluated
-from .lockstep import Mailbox
+from .lockstep import Mailbox, NotDeliveredError
+from .relaxation_symmetry import check_slab, keep_symmetry
 
 CELLS = ("fixed", "full", "isotropic", "in-plane")
 OPTIMIZERS = ("lbfgs", "fire")
 _MASKS = {"full": [1, 1, 1, 1, 1, 1], "isotropic": [1, 1, 1, 0, 0, 0], "in-plane": [1, 1, 0, 0, 0, 1]}
 _PATIENCE = 60  # steps of L-BFGS without a new best before FIRE takes over
-_RISE = 0.5  # eV per atom above the best, at which L-BFGS has gone astray
+_RISE = 0.5  # eV per atom above the lowest, at which L-BFGS has gone astray
 _MAXSTEP = 0.2  # Å
+_MAXSTRAIN = 0.1  # of the cell in one step
+_STIFFNESS = 70.0  # eV/Å^2, the curvature that L-BFGS begins with, as in ASE
 
 Array = NDArray[np.float64]
+Watcher = Callable[[Atoms, Evaluated], None]
 
 
 @dataclass(frozen=True)
@@ -37,70 +41,120 @@ class WalkSettings:
     steps: int
 
 
+@dataclass(frozen=True)
+class _Best:
+    excess: float
+    positions: Array
+    cell: Array
+    result: Evaluated
+
+
 class Walk:
     """A copy of a structure under an optimizer, which `arrive` tells what was evaluated and `move` lets go on."""
 
-    def __init__(self, atoms: Atoms, settings: WalkSettings) -> None:
-        self.atoms = atoms.copy()
+    def __init__(self, atoms: Atoms, settings: WalkSettings, name: str = "the structure") -> None:
+        self.name = name
         self._settings = settings
+        self._bare = atoms.copy()
+        self._bare.set_constraint()
+        self.atoms = atoms.copy()
         self._box = Mailbox()
         self.atoms.calc = self._box
         if settings.cell == "in-plane":
-            _check_slab(atoms)
+            check_slab(atoms)
         if settings.symprec is not None:
-            self.atoms.set_constraint([*self.atoms.constraints, _symmetry(atoms, settings.symprec)])
+            keep_symmetry(self.atoms, settings.symprec)
         self.optimizers: list[str] = []
+        self._last: tuple[Array, Array] | None = None  # positions and forces before the last step of L-BFGS
         self._start("lbfgs" if settings.optimizer == "auto" else settings.optimizer)
         self.steps = 0
         self.energies: list[float] = []  # eV, enthalpies
         self.max_forces: list[float] = []
         self.max_stresses: list[float] = []
-        self._best: tuple[float, Atoms, Evaluated] | None = None
+        self._best: _Best | None = None
         self._best_at = 0
         self._lowest = math.inf
         self.converged = False
-
-    @property
-    def ended(self) -> bool:
-        return self.converged or self.steps >= self._settings.steps
+        self.ended = False
 
     @property
     def can_go_back(self) -> bool:
         """Whether there is a better structure, and an optimizer left that takes smaller steps."""
         return self._settings.optimizer == "auto" and self.optimizers[-1] == "lbfgs" and self._best is not None
 
+    def where(self) -> Atoms:
+        """A copy of the structure as it stands, without constraints and calculator."""
+        bare: Atoms = self._bare.copy()
+        bare.cell[:] = self.atoms.cell.array
+        bare.positions[:] = self.atoms.positions
+        return bare
+
     def arrive(self, result: Evaluated) -> None:
         """Take in what was evaluated for the structure as it stands now; at the end restore the best one."""
         self._read(result)
-        self.energies.append(result.energy + self._settings.pressure * self._volume())
-        self.max_forces.append(self.max_force)
-        if self.max_stress is not None:
-            self.max_stresses.append(self.max_stress)
+        self._record()
         excess = self._excess()
         self.converged = excess <= 1.0
-        if self._best is None or excess < self._best[0]:
-            self._best = excess, self.atoms.copy(), result
+        if self._best is None or excess < self._best.excess:
+            self._best = _Best(excess, self.atoms.positions.copy(), self.atoms.cell.array.copy(), result)
             self._best_at = self.steps
         if self.energies[-1] < self._lowest - 1e-9:
             self._lowest = self.energies[-1]
             self._best_at = self.steps
+        self.ended = self.converged or self.steps >= self._settings.steps
         if self.ended and not self.converged:
             self._restore_best()
 
     def move(self) -> None:
         """One step of the optimizer, from the structure that arrived last."""
         if self.can_go_back and self._astray():
-            self.go_back()
-        else:
-            self._optimizer.step()
-            self.steps += 1
+            self._back_to_fire()
+        self.steps += 1
+        if self._stepped():
+            return
+        if self.can_go_back:
+            self._back_to_fire()
+            if self._stepped():
+                return
+        self.ended = True
+        self._restore_best()
+        self._record()
 
     def go_back(self) -> None:
-        """Begin again at the best structure met, with FIRE."""
-        self._restore_best()
-        self._start("fire")
-        self._optimizer.step()
-        self.steps += 1
+        """Give up the structure as it stands, which could not be evaluated, for the best one met, and go on by FIRE."""
+        self._back_to_fire()
+        self._record()
+        self.ended = self.steps >= self._settings.steps
+
+    def _stepped(self) -> bool:
+        """Whether the optimizer moved the structure to a place that makes sense."""
+        if self.optimizers[-1] == "lbfgs":
+            self._mind_curvature()
+        try:
+            with np.errstate(all="ignore"):
+                self._optimizer.step()
+        except NotDeliveredError:
+            raise
+        except (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError):
+            return False  # a strain without a logarithm, or one that ASE's FixSymmetry refuses
+        return bool(np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.cell.array).all())
+
+    def _mind_curvature(self) -> None:
+        """Begin L-BFGS anew where the energy curves downwards along its last step: it would climb to the saddle.
+
+        The first step then goes along the forces, twice as far as the last one, until the curvature is positive.
+        """
+        x, force = self._target.get_positions(), self._target.get_forces()
+        last, self._last = self._last, (x, force)
+        if last is None:
+            return
+        step, gain = x - last[0], force - last[1]
+        length = np.linalg.norm(step, axis=1).max()
+        if length > 0 and float(np.vdot(gain, step)) >= 0:
+            self._new_lbfgs(min(_STIFFNESS, float(np.linalg.norm(force, axis=1).max() / (2 * length))))
+            self._downwards = True
+        elif self._downwards:
+            self._new_lbfgs(_STIFFNESS)
 
     def _astray(self) -> bool:
         rise = self.energies[-1] - self._lowest
@@ -126,26 +180,42 @@ class Walk:
             else:
                 self.max_stress = float(np.abs(excess * _MASKS[self._settings.cell]).max())
 
+    def _record(self) -> None:
+        self.energies.append(self.energy + self._settings.pressure * self._volume())
+        self.max_forces.append(self.max_force)
+        if self.max_stress is not None:
+            self.max_stresses.append(self.max_stress)
+
+    def _back_to_fire(self) -> None:
+        self._restore_best()
+        self._start("fire")
+
     def _restore_best(self) -> None:
         if self._best is None:
             raise RuntimeError("no structure was evaluated yet")
-        _, atoms, result = self._best
-        self.atoms.set_cell(atoms.cell, apply_constraint=False)
-        self.atoms.set_positions(atoms.positions, apply_constraint=False)
-        self._read(result)
+        self.atoms.set_cell(self._best.cell, apply_constraint=False)
+        self.atoms.set_positions(self._best.positions, apply_constraint=False)
+        self._read(self._best.result)
 
     def _start(self, optimizer: str) -> None:
-        from ase.optimize import FIRE, LBFGS
+        from ase.optimize import FIRE
 
         self.optimizers.append(optimizer)
-        target: Any = self.atoms
-        silent: Any = None
-        if self._settings.cell != "fixed":
-            target = self._filter()
+        self._target: Any = self.atoms if self._settings.cell == "fixed" else self._filter()
+        self._maxstep = _MAXSTEP if self._settings.cell == "fixed" else min(_MAXSTEP, _MAXSTRAIN * len(self.atoms))
         if optimizer == "lbfgs":
-            self._optimizer = LBFGS(target, logfile=silent, maxstep=_MAXSTEP)
+            self._last = None
+            self._new_lbfgs(_STIFFNESS)
         else:
-            self._optimizer = FIRE(target, logfile=silent, maxstep=_MAXSTEP / 2)
+            silent: Any = None
+            self._optimizer: Any = FIRE(self._target, logfile=silent, maxstep=self._maxstep / 2)
+
+    def _new_lbfgs(self, stiffness: float) -> None:
+        from ase.optimize import LBFGS
+
+        silent: Any = None
+        self._optimizer = LBFGS(self._target, logfile=silent, maxstep=self._maxstep, alpha=stiffness)
+        self._downwards = False
 
     def _filter(self) -> Any:
         from ase.filters import FrechetCellFilter
@@ -160,26 +230,3 @@ class Walk:
 
     def _volume(self) -> float:
         return float(abs(np.linalg.det(self.atoms.cell.array))) if self._settings.cell != "fixed" else 0.0
-
-
-def _symmetry(atoms: Atoms, symprec: float) -> Any:
-    """ASE's constraint that keeps the space group."""
-    from ase.constraints import FixSymmetry
-
-    if not atoms.pbc.all():
-        raise ConfigError(
-            f"keep_symmetry is for structures periodic in all directions, this one has pbc={atoms.pbc.tolist()}: the "
-            "symmetry of molecules is not kept"
-        )
-    return FixSymmetry(atoms, symprec=symprec)
-
-
-def _check_slab(atoms: Atoms) -> None:
-    """ConfigError unless the slab's normal is z."""
-    cell = atoms.cell.array
-    scale = float(np.abs(cell).max())
-    if max(abs(cell[0, 2]), abs(cell[1, 2]), abs(cell[2, 0]), abs(cell[2, 1])) > 1e-6 * scale:
-        raise ConfigError(
-            f"cell='in-plane' is for slabs with two cell vectors in the xy-plane and the third along z, this one has "
-            f"{cell.tolist()}: rotate it, for example with ase.build.rotate"
-        )
