@@ -1,0 +1,271 @@
+"""Crystals with a vacancy: sites and hops by symmetry, supercells, and what a defect calculation has to check."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic, minkowski_reduce
+from ase.units import GPa
+from numpy.typing import NDArray
+
+from . import checks
+from .errors import ConfigError, PhysicsWarning
+from .evaluations import Evaluated
+from .phonons.crystal import supercell_matrix
+
+IMAGE_DISTANCE = 10.0  # Å between a vacancy and its images, below which a warning is due
+LARGEST_FORCE = 1e-3  # eV/Å in the perfect crystal
+LARGEST_STRESS = 0.1  # GPa in the perfect crystal: times a vacancy's volume of 12 Å^3 it is 7 meV
+_HOP_SHELL = 1.25  # hops up to this many times the shortest are listed
+_PADDING = 10.0  # Å of vacuum along directions without periodicity, for the symmetry search only
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Site:
+    """An atom of the unit cell that can be missing."""
+
+    index: int
+    symbol: str
+    multiplicity: int  # symmetry-equivalent atoms in the unit cell given
+    wyckoff: str  # letter, in the standard setting of the space group
+    orbit: int  # index of the first equivalent atom
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A jump of a neighboring atom into a vacancy, one of `multiplicity` equivalent ones."""
+
+    neighbor: int  # the atom that jumps, in the unit cell
+    vector: tuple[float, float, float]  # Å, from the vacancy to the atom that jumps
+    distance: float  # Å
+    multiplicity: int
+
+
+def check_crystal(atoms: Any, purpose: str) -> None:
+    """ConfigError for anything but a neutral crystal, layer or wire without constraints."""
+    checks.structure(atoms, purpose)
+    if not atoms.pbc.any():
+        raise ConfigError(
+            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs a crystal, so set atoms.pbc along the "
+            "directions that repeat"
+        )
+    if atoms.pbc.all():
+        checks.crystal(atoms, purpose)
+    if atoms.constraints:
+        raise ConfigError(
+            f"the structure has the constraint {type(atoms.constraints[0]).__name__}, which has no meaning in its "
+            "supercells: remove it with atoms.set_constraint()"
+        )
+    charge = float(atoms.info.get("charge", 0) or 0) or float(atoms.get_initial_charges().sum())
+    if abs(charge) > 1e-9:
+        raise ConfigError(
+            f"the structure has a charge of {charge:g} e: {purpose} is that of neutral cells, without the electrons' "
+            "chemical potential and corrections for image charges; remove the charge"
+        )
+
+
+def symmetry(atoms: Atoms, symprec: float) -> Any:
+    """spglib's data set for the crystal; directions without periodicity get vacuum first."""
+    import spglib
+
+    symprec = checks.number("symprec", symprec, above=0.0, hint=" Å")
+    crystal = padded(atoms)
+    try:
+        found = spglib.get_symmetry_dataset(
+            (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers), symprec=symprec
+        )
+    except Exception:  # spglib raises its own errors since 2.7, and returned None before
+        found = None
+    if found is None:
+        raise ConfigError(
+            f"spglib finds no symmetry, not even the trivial one, within symprec={symprec:g} Å: look for atoms on top "
+            "of each other, or choose another symprec"
+        )
+    return found
+
+
+def padded(atoms: Atoms) -> Atoms:
+    """A copy with vacuum in the directions without periodicity, and periodic in all."""
+    crystal = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for axis in np.flatnonzero(~atoms.pbc):
+        crystal.center(vacuum=_PADDING, axis=int(axis))
+    crystal.pbc = True
+    return crystal
+
+
+def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) -> list[Site]:
+    """One site for each orbit of the space group, or those chosen; ConfigError for an index that is none."""
+    orbits = np.asarray(data.equivalent_atoms)
+    if chosen is None:
+        indices = sorted({int(np.flatnonzero(orbits == orbit)[0]) for orbit in orbits})
+    else:
+        indices = _indices(atoms, chosen)
+    symbols = atoms.get_chemical_symbols()
+    return [
+        Site(
+            index=k,
+            symbol=symbols[k],
+            multiplicity=int((orbits == orbits[k]).sum()),
+            wyckoff=str(data.wyckoffs[k]),
+            orbit=int(np.flatnonzero(orbits == orbits[k])[0]),
+        )
+        for k in indices
+    ]
+
+
+def _indices(atoms: Atoms, chosen: Any) -> list[int]:
+    if isinstance(chosen, str) or not np.iterable(chosen) or not list(chosen):
+        raise ConfigError(f"sites is {chosen!r}: give a sequence of indices such as [0], or None for all sites")
+    indices = [checks.whole("an index in sites", k, at_least=0) for k in chosen]
+    wrong = [k for k in indices if k >= len(atoms)]
+    if wrong:
+        raise ConfigError(
+            f"sites holds {wrong[0]}, but the unit cell has {len(atoms)} atoms: indices run from 0 to {len(atoms) - 1}"
+        )
+    if len(set(indices)) < len(indices):
+        raise ConfigError(f"sites is {indices}: each index may stand there once")
+    return indices
+
+
+def same_by_symmetry(sites: Sequence[Site]) -> list[tuple[Site, Site]]:
+    """Pairs of sites of one orbit, whose energies must agree."""
+    first: dict[int, Site] = {}
+    return [(first[site.orbit], site) for site in sites if first.setdefault(site.orbit, site) is not site]
+
+
+def perfect_supercell(atoms: Atoms, supercell: Any) -> Atoms:
+    """The repeated crystal, without calculator; atom k of it is atom k of the unit cell for k below its size."""
+    from ase.build import make_supercell
+
+    matrix = supercell_matrix(supercell)
+    for axis in np.flatnonzero(~atoms.pbc):
+        unit = np.eye(3, dtype=int)[axis]
+        if not (np.array_equal(matrix[axis], unit) and np.array_equal(matrix[:, axis], unit)):
+            raise ConfigError(
+                f"supercell is {supercell!r}, but the structure is not periodic along {'abc'[axis]}: the number there "
+                "must be 1"
+            )
+    plain = Atoms(
+        numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=atoms.get_masses()
+    )
+    repeated: Atoms = make_supercell(plain, matrix)
+    if len(repeated) < 2:
+        raise ConfigError(f"supercell is {supercell!r}: without one atom nothing is left of it; take a larger one")
+    return repeated
+
+
+def without(perfect: Atoms, index: int) -> Atoms:
+    """The supercell with one atom missing."""
+    defective: Atoms = perfect.copy()
+    del defective[index]
+    return defective
+
+
+def image_distance(cell: Atoms) -> float:
+    """Shortest lattice vector along the periodic directions, Å: how far a vacancy is from its nearest image."""
+    reduced, _ = minkowski_reduce(cell.cell.array, cell.pbc)
+    return float(np.linalg.norm(reduced[cell.pbc], axis=1).min())
+
+
+def nearest_neighbor(perfect: Atoms, index: int) -> float:
+    """Distance (Å) from the atom to the nearest other one, an image of itself included."""
+    others = np.delete(perfect.positions, index, axis=0) - perfect.positions[index]
+    return min(float(find_mic(others, perfect.cell, perfect.pbc)[1].min()), image_distance(perfect))
+
+
+def rattled(defective: Atoms, center: Array, reach: float, amplitude: float, seed: int) -> Atoms:
+    """A copy whose atoms within `reach` (Å) of the center are displaced at random, so that no symmetry is left."""
+    moved: Atoms = defective.copy()
+    near = find_mic(moved.positions - center, moved.cell, moved.pbc)[1] <= reach
+    noise = np.random.default_rng(seed).normal(scale=amplitude, size=(len(moved), 3)) if amplitude else 0.0
+    moved.positions += near[:, None] * noise
+    return moved
+
+
+def inequivalent_hops(atoms: Atoms, data: Any, site: int, symprec: float) -> list[Hop]:
+    """Jumps of neighbors of the site's own element into it, one per orbit of its site symmetry, shortest first.
+
+    All up to 1.25 times the shortest are listed.
+    """
+    from ase.neighborlist import neighbor_list
+
+    reach = 3.0
+    while True:
+        i, j, d, D = neighbor_list("ijdD", atoms, reach)
+        mine = (i == site) & (atoms.numbers[j] == atoms.numbers[site])
+        if mine.any() and d[mine].min() * _HOP_SHELL <= reach:
+            break
+        reach *= 1.5
+    shell = mine & (d <= _HOP_SHELL * d[mine].min())
+    order = np.flatnonzero(shell)[np.lexsort((*D[shell].T, np.round(d[shell], 6)))]
+    left, found = list(order), []
+    rotations = _site_rotations(atoms, data, site, symprec)
+    while left:
+        images = D[left[0]] @ rotations
+        same = [k for k in left if np.linalg.norm(images - D[k], axis=1).min() < 10 * symprec]
+        vector = tuple(float(x) for x in D[left[0]])
+        found.append(Hop(int(j[left[0]]), (vector[0], vector[1], vector[2]), float(d[left[0]]), len(same)))
+        left = [k for k in left if k not in same]
+    return found
+
+
+def _site_rotations(atoms: Atoms, data: Any, site: int, symprec: float) -> Array:
+    """(G, 3, 3) matrices that act on Cartesian row vectors from the right: the operations that fix the site."""
+    crystal = padded(atoms)
+    x, cell = crystal.get_scaled_positions(wrap=False)[site], crystal.cell.array
+    moved = np.asarray(data.rotations) @ x + np.asarray(data.translations) - x
+    fixing = np.linalg.norm((moved - np.round(moved)) @ cell, axis=1) < 10 * symprec
+    inverse = np.linalg.inv(cell)
+    return np.array([inverse @ rotation.T @ cell for rotation in np.asarray(data.rotations)[fixing]])
+
+
+@dataclass(frozen=True)
+class Perfection:
+    """How well relaxed the perfect crystal is."""
+
+    max_force: float  # eV/Å
+    max_stress: float | None  # GPa, largest component; None where the calculator gives none
+
+    @classmethod
+    def of(cls, found: Evaluated) -> Perfection:
+        stress = None if found.stress is None else float(np.abs(found.stress).max() / GPa)
+        return cls(float(np.linalg.norm(found.forces, axis=1).max()), stress)
+
+    def tell(self) -> None:
+        """A PhysicsWarning where the crystal is not relaxed."""
+        unrelaxed = []
+        if self.max_force > LARGEST_FORCE:
+            unrelaxed.append(f"forces of {self.max_force:.2g} eV/Å (limit {LARGEST_FORCE:g})")
+        if self.max_stress is not None and self.max_stress > LARGEST_STRESS:
+            unrelaxed.append(f"a stress of {self.max_stress:.2g} GPa (limit {LARGEST_STRESS:g})")
+        if unrelaxed:
+            warnings.warn(
+                f"the perfect crystal is not relaxed: it has {' and '.join(unrelaxed)}, so the energies belong to a "
+                "strained crystal; relax it first, relax(atoms, cell=True)",
+                PhysicsWarning,
+                stacklevel=4,
+            )
+
+
+def tell_small(distance: float, what: str = "vacancy") -> None:
+    """A PhysicsWarning where a defect is close to its images."""
+    if distance < IMAGE_DISTANCE:
+        warnings.warn(
+            f"the {what} is {distance:.3g} Å from its nearest image, less than {IMAGE_DISTANCE:g} Å: their interaction "
+            "is part of the energy; take a larger supercell, or extrapolate with vacancy_series",
+            PhysicsWarning,
+            stacklevel=4,
+        )
+
+
+def offers_stress(atoms: Atoms, evaluate: Any, cell: str = "fixed") -> bool:
+    """Whether the stress of the perfect crystal can be asked for along with its forces."""
+    offered = "stress" in getattr(atoms.calc, "implemented_properties", ())
+    return bool(atoms.pbc.all()) and (cell != "fixed" or (offered and evaluate is None))

@@ -1,0 +1,261 @@
+"""The computation behind `vacancy_energy` and `vacancy_series`: all sites and all supercells together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.geometry import find_mic
+from numpy.typing import NDArray
+
+from . import checks
+from .errors import ConfigError, PhysicsWarning
+from .evaluations import Evaluate, Evaluated, Evaluator
+from .phonons.crystal import supercell_matrix
+from .relaxation import Relaxation, relax_many
+from .vacancies import VacancyEnergy
+from .vacancy_cells import (
+    Perfection,
+    Site,
+    check_crystal,
+    image_distance,
+    inequivalent_sites,
+    nearest_neighbor,
+    offers_stress,
+    perfect_supercell,
+    rattled,
+    same_by_symmetry,
+    symmetry,
+    tell_small,
+    without,
+)
+
+_CELLS = ("fixed", "isotropic", "full")
+_GAP = 5.0  # Å without atoms make a layer
+_RATTLED = 2.0  # in units of the distance to the nearest neighbor
+_MOVED = 0.5  # in the same unit: beyond, the vacancy may have become another defect
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class VacancySettings:
+    """What all vacancies of a call share."""
+
+    relaxed: bool
+    cell: str
+    fmax: float  # eV/Å
+    steps: int
+    rattle: float  # Å
+    seed: int
+    symprec: float  # Å
+    require: bool
+
+    def __post_init__(self) -> None:
+        checks.choice("cell", self.cell, _CELLS)
+        checks.number("fmax", self.fmax, above=0.0, hint=" eV/Å")
+        checks.whole("steps", self.steps, at_least=0)
+        checks.number("rattle", self.rattle, at_least=0.0, hint=" Å")
+        checks.whole("seed", self.seed, at_least=0)
+
+
+@dataclass
+class _Supercell:
+    """A perfect supercell, the same with each site empty, and what was found for them."""
+
+    matrix: NDArray[np.int64]
+    perfect: Atoms
+    sites: list[Site]
+    vacancies: list[Atoms] = field(default_factory=list)
+    found: list[Evaluated] = field(default_factory=list)  # of the perfect one, then of the vacancies
+    ends: list[Relaxation] | None = None
+
+    def names(self) -> list[str]:
+        return [f"the vacancy at {site.symbol}{site.index} of {len(self.perfect)} atoms" for site in self.sites]
+
+
+def vacancy_energies(
+    atoms: Atoms,
+    supercells: Sequence[Any],
+    settings: VacancySettings,
+    sites: Sequence[int] | None,
+    chemical_potential: Mapping[str, float] | None,
+    *,
+    evaluate: Evaluate | None,
+    progress: bool | None,
+) -> list[VacancyEnergy]:
+    """One VacancyEnergy per supercell; see `vacancy_energy`."""
+    check_crystal(atoms, "a vacancy energy")
+    data = symmetry(atoms, settings.symprec)
+    chosen = inequivalent_sites(atoms, data, sites)
+    given = _potentials(atoms, data, chosen, chemical_potential)
+    cells = [_prepared(atoms, supercell, chosen) for supercell in supercells]
+    if settings.relaxed and settings.cell != "fixed":
+        checks.crystal(atoms, f"a vacancy with cell={settings.cell!r}", ("energy", "forces", "stress"))
+    tell_small(max(image_distance(cell.perfect) for cell in cells))
+    for one, other in same_by_symmetry(chosen):
+        text = f"sites {one.index} and {other.index} are equivalent by symmetry: their energies are the same"
+        warnings.warn(text, PhysicsWarning, stacklevel=3)
+    stress = offers_stress(atoms, evaluate)
+    _evaluate(cells, Evaluator(atoms.calc, evaluate), stress)
+    Perfection.of(cells[0].found[0]).tell()
+    if settings.relaxed:
+        _relax(cells, atoms, settings, evaluate, progress)
+    spacegroup = f"{data.international} ({data.number})"
+    return [_energies(cell, given, spacegroup, settings) for cell in cells]
+
+
+def _prepared(atoms: Atoms, supercell: Any, sites: list[Site]) -> _Supercell:
+    perfect = perfect_supercell(atoms, supercell)
+    cell = _Supercell(supercell_matrix(supercell), perfect, sites)
+    cell.vacancies = [without(perfect, site.index) for site in sites]
+    return cell
+
+
+def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[str, float] | None) -> dict[str, float]:
+    """mu by element as given; ConfigError where it is needed and missing."""
+    potentials = dict(given or {})
+    symbols = set(atoms.get_chemical_symbols())
+    for symbol, value in potentials.items():
+        if symbol not in symbols:
+            what = "not in the structure" if symbol in atomic_numbers else "no element"
+            raise ConfigError(
+                f"chemical_potential has {symbol!r}, which is {what}: its elements are {', '.join(sorted(symbols))}"
+            )
+        potentials[symbol] = checks.number(f"chemical_potential[{symbol!r}]", value, hint=" eV")
+    missing = sorted({site.symbol for site in sites} - set(potentials))
+    layered = len(set(data.equivalent_atoms)) > 1 and _has_vacuum(atoms)
+    if missing and (len(symbols) > 1 or layered):
+        why = "of a compound" if len(symbols) > 1 else "of a structure with vacuum and several inequivalent sites"
+        raise ConfigError(
+            f"the energy {why} does not give the chemical potential of {', '.join(missing)}: state the energy per atom "
+            f"of the reservoir, such as the element, chemical_potential={{{missing[0]!r}: ...}} in eV"
+        )
+    return potentials
+
+
+def _has_vacuum(atoms: Atoms) -> bool:
+    if not atoms.pbc.all():
+        return True
+    heights = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    scaled = np.sort(atoms.get_scaled_positions(), axis=0)
+    gaps = np.diff(np.vstack([scaled, scaled[:1] + 1]), axis=0).max(axis=0) * heights
+    # A single plane of atoms along a short vector leaves the whole of it: no gap unless it is wide.
+    return bool((gaps > _GAP).any())
+
+
+def _evaluate(cells: Sequence[_Supercell], evaluator: Evaluator, stress: bool) -> None:
+    """All perfect supercells and all unrelaxed vacancies in one batch."""
+    structures = [atoms for cell in cells for atoms in (cell.perfect, *cell.vacancies)]
+    names = [name for cell in cells for name in (f"the perfect supercell of {len(cell.perfect)} atoms", *cell.names())]
+    found = iter(evaluator(structures, stress=stress, names=names))
+    for cell in cells:
+        cell.found = [next(found) for _ in range(1 + len(cell.vacancies))]
+
+
+def _relax(
+    cells: Sequence[_Supercell],
+    atoms: Atoms,
+    settings: VacancySettings,
+    evaluate: Evaluate | None,
+    progress: bool | None,
+) -> None:
+    """All vacancies in one lockstep of relaxations."""
+    starts, names = [], []
+    for cell in cells:
+        for site, vacancy in zip(cell.sites, cell.vacancies, strict=True):
+            reach = _RATTLED * nearest_neighbor(cell.perfect, site.index)
+            center = cell.perfect.positions[site.index]
+            start = rattled(vacancy, center, reach, settings.rattle, settings.seed)
+            start.calc = atoms.calc
+            starts.append(start)
+        names += cell.names()
+    ends = iter(
+        relax_many(
+            starts,
+            fmax=settings.fmax,
+            cell=settings.cell,
+            steps=settings.steps,
+            require=settings.require,
+            evaluate=evaluate,
+            names=names,
+            progress=progress,
+        )
+    )
+    for cell in cells:
+        cell.ends = [next(ends) for _ in cell.sites]
+
+
+def _energies(
+    cell: _Supercell, given: Mapping[str, float], spacegroup: str, settings: VacancySettings
+) -> VacancyEnergy:
+    perfect, *vacancies = cell.found
+    sites, n = cell.sites, len(cell.perfect)
+    mu = np.array([given.get(site.symbol, perfect.energy / n) for site in sites])
+    perfection = Perfection.of(perfect)
+    return VacancyEnergy(
+        sites=tuple(site.index for site in sites),
+        symbols=tuple(site.symbol for site in sites),
+        multiplicities=tuple(site.multiplicity for site in sites),
+        wyckoffs=tuple(site.wyckoff for site in sites),
+        orbits=tuple(site.orbit for site in sites),
+        unrelaxed=np.array([found.energy for found in vacancies]) - perfect.energy + mu,
+        **_relaxed(cell, mu),
+        chemical_potentials=mu,
+        potential_sources=tuple("given" if site.symbol in given else "E(N)/N" for site in sites),
+        supercell=cell.matrix,
+        n_atoms=n,
+        spacegroup=spacegroup,
+        image_distance=image_distance(cell.perfect),
+        cell=settings.cell,
+        perfect_energy=perfect.energy,
+        perfect_max_force=perfection.max_force,
+        perfect_max_stress_GPa=perfection.max_stress,
+        fmax=settings.fmax,
+        rattle=settings.rattle,
+        seed=settings.seed,
+        structures=tuple(cell.vacancies if cell.ends is None else [end.atoms for end in cell.ends]),
+    )
+
+
+def _relaxed(cell: _Supercell, mu: Array) -> dict[str, Any]:
+    """The fields of a VacancyEnergy that come from relaxations."""
+    if cell.ends is None:
+        names = ("relaxed", "converged", "max_forces", "displacements", "relaxation_volumes")
+        return dict.fromkeys(names)
+    moved = [_displacement(end.atoms, start) for end, start in zip(cell.ends, cell.vacancies, strict=True)]
+    for site, distance, name in zip(cell.sites, moved, cell.names(), strict=True):
+        near = nearest_neighbor(cell.perfect, site.index)
+        if distance > _MOVED * near:
+            warnings.warn(
+                f"{name}: an atom moved by {distance:.2f} Å, more than half the distance to a neighbor ({near:.2f} Å): "
+                "the vacancy may have moved or become another defect; look at the structure",
+                PhysicsWarning,
+                stacklevel=5,
+            )
+    volumes = [_volume(end.atoms) - _volume(cell.perfect) for end in cell.ends]
+    return {
+        "relaxed": np.array([end.energy for end in cell.ends]) - cell.found[0].energy + mu,
+        "converged": np.array([end.converged for end in cell.ends]),
+        "max_forces": np.array([end.max_force for end in cell.ends]),
+        "displacements": np.array(moved),
+        "relaxation_volumes": np.array(volumes),
+    }
+
+
+def _displacement(end: Atoms, start: Atoms) -> float:
+    """Largest distance of an atom from its perfect place in the relaxed cell, drift of the whole taken off."""
+    places = start.positions
+    if not np.array_equal(end.cell.array, start.cell.array):
+        places = start.get_scaled_positions(wrap=False) @ end.cell.array
+    away = find_mic(end.positions - places, end.cell, end.pbc)[0]
+    return float(np.linalg.norm(away - np.median(away, axis=0), axis=1).max())
+
+
+def _volume(atoms: Atoms) -> float:
+    return float(abs(np.linalg.det(atoms.cell.array)))
