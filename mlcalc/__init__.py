@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mlcalc.calculator import MLCalculator
     from mlcalc.evaluation import evaluate
+    from mlcalc.hessians import hessian
     from mlcalc.importing import import_checkpoint
     from mlcalc.model_file import load_model, save_model
     from mlcalc.representations import atom_representations
@@ -24,6 +25,7 @@ _LAZY = {
     "MLCalculator": "mlcalc.calculator",
     "atom_representations": "mlcalc.representations",
     "evaluate": "mlcalc.evaluation",
+    "hessian": "mlcalc.hessians",
     "import_checkpoint": "mlcalc.importing",
     "load_model": "mlcalc.model_file",
     "save_model": "mlcalc.model_file",
@@ -33,6 +35,7 @@ __all__ = [
     "__version__",
     "atom_representations",
     "evaluate",
+    "hessian",
     "import_checkpoint",
     "load_model",
     "save_model",

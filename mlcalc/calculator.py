@@ -7,9 +7,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from numpy.typing import NDArray
 
 from mlcalc.batches import Batches
 from mlcalc.cautions import Cautions
@@ -18,6 +20,7 @@ from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
 from mlcalc.evaluation import Evaluation, evaluate_batches
 from mlcalc.graphs import GraphSeries
+from mlcalc.hessians import engine_hessian
 from mlcalc.model_file import load_model
 from mlcalc.models import Potential, Prediction
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
@@ -118,6 +121,29 @@ class MLCalculator(Calculator):
         Protocols of mlcalc.md_protocols look for this method and hand over all structures that they have at once.
         """
         return evaluate_batches(self.engine, self._batches, structures, forces=forces, stress=stress, progress=progress)
+
+    def hessian(
+        self,
+        atoms: Atoms,
+        rows: Sequence[int] | None = None,
+        *,
+        chunk: int | None = None,
+        constraints: bool = False,
+        progress: bool | None = False,
+    ) -> NDArray[np.float64]:
+        """Second derivatives of the energy, (M, 3, N, 3) eV/Å^2 for M rows of atoms, as by `mlcalc.hessian`.
+
+        Protocols of mlcalc.md_protocols look for this method.
+        """
+        return engine_hessian(
+            self.engine,
+            atoms,
+            rows=rows,
+            chunk=chunk,
+            constraints=constraints,
+            progress=progress,
+            min_distance=self.min_distance,
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the numbers depend on: a run in a folder is continued only with the same.
