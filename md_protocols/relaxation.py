@@ -47,7 +47,7 @@ def relax(
 
     cell: False or "fixed"; True or "full" for all of it; "isotropic" for its size, where the mean of xx, yy and zz
     counts; "in-plane" for the xy-part of a slab with its normal along z, whose stress is that of the whole cell,
-    vacuum included.
+    vacuum included; "shape" for all of it at constant volume, where differences of normal stresses and shear count.
     pressure_GPa: positive presses.  The stress goes to -p in ASE's sign, and the enthalpy E + p V is what falls.
     keep_symmetry: the structure is brought onto the space group found within `symprec` (Å), and forces and stress are
     projected on it (ASE's FixSymmetry).

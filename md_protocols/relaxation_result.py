@@ -32,7 +32,7 @@ class Relaxation:
     steps: int
     fmax: float  # eV/Å, what was asked for
     smax: float  # eV/Å^3
-    cell: str  # which part of the cell was free: "fixed", "full", "isotropic" or "in-plane"
+    cell: str  # which part of the cell was free: "fixed", "full", "isotropic", "in-plane" or "shape"
     pressure_GPa: float  # noqa: N815 - the public keyword
     optimizers: tuple[str, ...]  # in the order in which they were used
     spacegroups: tuple[str, str] | None  # before and after, of structures periodic in all directions

@@ -15,9 +15,14 @@ from .evaluations import Evaluated
 from .lockstep import Mailbox, NotDeliveredError
 from .relaxation_symmetry import check_slab, keep_symmetry
 
-CELLS = ("fixed", "full", "isotropic", "in-plane")
+CELLS = ("fixed", "full", "isotropic", "in-plane", "shape")
 OPTIMIZERS = ("lbfgs", "fire")
-_MASKS = {"full": [1, 1, 1, 1, 1, 1], "isotropic": [1, 1, 1, 0, 0, 0], "in-plane": [1, 1, 0, 0, 0, 1]}
+_MASKS = {
+    "full": [1, 1, 1, 1, 1, 1],
+    "isotropic": [1, 1, 1, 0, 0, 0],
+    "in-plane": [1, 1, 0, 0, 0, 1],
+    "shape": [1, 1, 1, 1, 1, 1],
+}
 _PATIENCE = 60  # steps of L-BFGS without a new best before FIRE takes over
 _RISE = 0.5  # eV per atom above the lowest, at which L-BFGS has gone astray
 _MAXSTEP = 0.2  # Å
@@ -178,6 +183,8 @@ class Walk:
             if self._settings.cell == "isotropic":
                 self.max_stress = abs(float(excess[:3].mean()))
             else:
+                if self._settings.cell == "shape":
+                    excess[:3] -= excess[:3].mean()
                 self.max_stress = float(np.abs(excess * _MASKS[self._settings.cell]).max())
 
     def _record(self) -> None:
@@ -225,6 +232,7 @@ class Walk:
             self.atoms,
             mask=_MASKS[cell],
             hydrostatic_strain=cell == "isotropic",
+            constant_volume=cell == "shape",
             scalar_pressure=self._settings.pressure,
         )
 
