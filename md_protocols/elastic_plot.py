@@ -45,12 +45,15 @@ def _draw_matrix(stiffness: Any, ax: Any) -> None:
 
 
 def _draw_young(result: ElasticConstants, ax: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     angles = np.linspace(0.0, 2 * np.pi, 361)
     for (name, (first, second)), style in zip(_PLANES.items(), ("-", "--", ":"), strict=True):
         directions = np.zeros((len(angles), 3))
         directions[:, first], directions[:, second] = np.cos(angles), np.sin(angles)
         ax.plot(angles, young_modulus(result.stiffness, directions), style, label=f"{name} plane")
     ax.set_ylim(bottom=0.0)
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.set_title("Young's modulus (GPa)", fontsize="medium")
     ax.tick_params(labelsize=8)
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize="small")

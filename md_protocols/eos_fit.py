@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 
 Array = NDArray[np.float64]
-KINDS = ("birchmurnaghan", "murnaghan", "vinet", "birch", "pouriertarantola")
+CURVES = {
+    "birchmurnaghan": "Birch–Murnaghan",
+    "murnaghan": "Murnaghan",
+    "vinet": "Vinet",
+    "birch": "Birch",
+    "pouriertarantola": "Poirier–Tarantola",
+}
+KINDS = tuple(CURVES)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ase.units import GPa
 from numpy.typing import NDArray
 
 from . import checks, plotting
-from .eos_fit import KINDS, Fit, fit_energies
+from .eos_fit import CURVES, KINDS, Fit, fit_energies
 from .errors import ConfigError, PhysicsWarning
 from .evaluations import Evaluate, Evaluated, Evaluator, refuse_float32
 from .packed_atoms import pack_atoms, unpack_atoms
@@ -82,9 +82,9 @@ class EquationOfState:
         ax = plotting.axes(ax)
         n = len(self.atoms)
         fine = np.linspace(self.volumes[0], self.volumes[-1], 300)
-        ax.plot(fine / n, 1e3 * (self.energy(fine) - self.E0) / n, color="C0", label=f"{self.kind} fit")
+        ax.plot(fine / n, 1e3 * (self.energy(fine) - self.E0) / n, color="C0", label=CURVES[self.kind])
         ax.plot(self.volumes / n, 1e3 * (self.energies - self.E0) / n, "o", color="C1", label="computed")
-        ax.axvline(self.V0 / n, color="gray", linewidth=0.5)
+        ax.axvline(self.V0 / n, ymax=0.3, color="gray", linewidth=0.5)
         ax.set_xlabel("volume (Å$^3$/atom)")
         ax.set_ylabel("energy above the minimum (meV/atom)")
         text = f"$V_0$ = {self.V0 / n:.3f} Å$^3$/atom\n$B_0$ = {self.B0_GPa:.1f} GPa\n$B_0'$ = {self.B0_prime:.2f}"
