@@ -160,7 +160,7 @@ def vacancy_energy(
     chemical_potential: Mapping[str, float] | None = None,
     fmax: float = 1e-3,
     steps: int = 500,
-    rattle: float = 0.01,
+    rattle: float = 0.02,
     seed: int = 0,
     symprec: float = 1e-3,
     require: bool = False,

@@ -22,6 +22,7 @@ IMAGE_DISTANCE = 10.0  # Å between a vacancy and its images, below which a warn
 LARGEST_FORCE = 1e-3  # eV/Å in the perfect crystal
 LARGEST_STRESS = 0.1  # GPa in the perfect crystal: times a vacancy's volume of 12 Å^3 it is 7 meV
 _HOP_SHELL = 1.25  # hops up to this many times the shortest are listed
+_GAP = 5.0  # Å without atoms are vacuum
 _PADDING = 10.0  # Å of vacuum along directions without periodicity, for the symmetry search only
 
 Array = NDArray[np.float64]
@@ -98,6 +99,15 @@ def padded(atoms: Atoms) -> Atoms:
         crystal.center(vacuum=_PADDING, axis=int(axis))
     crystal.pbc = True
     return crystal
+
+
+def vacuum_axes(atoms: Atoms) -> NDArray[np.bool_]:
+    """(3,) where the structure has a gap of more than 5 Å between its atoms, or no periodicity."""
+    crystal = padded(atoms)
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.cell.array), axis=0)
+    scaled = np.sort(crystal.get_scaled_positions(), axis=0)
+    gaps = np.diff(np.vstack([scaled, scaled[:1] + 1]), axis=0).max(axis=0) * heights
+    return np.asarray(gaps > _GAP, dtype=bool)
 
 
 def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) -> list[Site]:

@@ -32,11 +32,11 @@ from .vacancy_cells import (
     same_by_symmetry,
     symmetry,
     tell_small,
+    vacuum_axes,
     without,
 )
 
 _CELLS = ("fixed", "isotropic", "full")
-_GAP = 5.0  # Å without atoms make a layer
 _RATTLED = 2.0  # in units of the distance to the nearest neighbor
 _MOVED = 0.5  # in the same unit: beyond, the vacancy may have become another defect
 
@@ -129,7 +129,7 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
             )
         potentials[symbol] = checks.number(f"chemical_potential[{symbol!r}]", value, hint=" eV")
     missing = sorted({site.symbol for site in sites} - set(potentials))
-    layered = len(set(data.equivalent_atoms)) > 1 and _has_vacuum(atoms)
+    layered = len(set(data.equivalent_atoms)) > 1 and bool(vacuum_axes(atoms).any())
     if missing and (len(symbols) > 1 or layered):
         why = "of a compound" if len(symbols) > 1 else "of a structure with vacuum and several inequivalent sites"
         raise ConfigError(
@@ -137,16 +137,6 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
             f"of the reservoir, such as the element, chemical_potential={{{missing[0]!r}: ...}} in eV"
         )
     return potentials
-
-
-def _has_vacuum(atoms: Atoms) -> bool:
-    if not atoms.pbc.all():
-        return True
-    heights = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-    scaled = np.sort(atoms.get_scaled_positions(), axis=0)
-    gaps = np.diff(np.vstack([scaled, scaled[:1] + 1]), axis=0).max(axis=0) * heights
-    # A single plane of atoms along a short vector leaves the whole of it: no gap unless it is wide.
-    return bool((gaps > _GAP).any())
 
 
 def _evaluate(cells: Sequence[_Supercell], evaluator: Evaluator, stress: bool) -> None:

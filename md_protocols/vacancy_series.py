@@ -17,6 +17,7 @@ from .evaluations import Evaluate
 from .phonons.crystal import supercell_matrix
 from .storage import load_arrays, save_arrays
 from .vacancies import VacancyEnergy
+from .vacancy_cells import check_crystal, vacuum_axes
 from .vacancy_runs import VacancySettings, vacancy_energies
 
 Array = NDArray[np.float64]
@@ -118,7 +119,7 @@ def vacancy_series(
     chemical_potential: Mapping[str, float] | None = None,
     fmax: float = 1e-3,
     steps: int = 500,
-    rattle: float = 0.01,
+    rattle: float = 0.02,
     seed: int = 0,
     symprec: float = 1e-3,
     require: bool = False,
@@ -131,7 +132,8 @@ def vacancy_series(
 
     The elastic interaction of a defect with its images falls with the volume of the supercell, at fixed volume as at
     zero pressure (Leslie and Gillan, J. Phys. C 18, 973 (1985); Varvenne et al., Phys. Rev. B 88, 134102 (2013)), with
-    a factor that depends on its shape: all supercells must have one shape.  Where vacancies are within each other's
+    a factor that depends on its shape: all supercells must have one shape, or, of a layer with vacuum, one shape in its
+    plane, where the interaction falls with the area.  Where vacancies are within each other's
     range the energies do not lie on a line yet.  The uncertainty, from three sizes on, is therefore the larger of the
     standard error of the least-squares line and of the change of the limit when the smallest supercell is left out.
 
@@ -139,8 +141,9 @@ def vacancy_series(
     """
     if isinstance(supercells, str) or not np.iterable(supercells) or len(list(supercells)) < 2:
         raise ConfigError(f"supercells is {supercells!r}: give at least two supercells, such as (2, 3, 4)")
+    check_crystal(atoms, "a vacancy energy")
     matrices = sorted((supercell_matrix(one) for one in supercells), key=lambda m: float(np.linalg.det(m)))
-    _check_shapes(matrices)
+    _check_shapes(atoms, matrices)
     settings = VacancySettings(
         relaxed=True,
         cell=cell,
@@ -157,17 +160,20 @@ def vacancy_series(
     return _series(results)
 
 
-def _check_shapes(matrices: Sequence[NDArray[np.int64]]) -> None:
-    """ConfigError unless all supercells are of one shape and of different sizes."""
-    volumes = np.array([round(float(np.linalg.det(matrix))) for matrix in matrices])
+def _check_shapes(atoms: Atoms, matrices: Sequence[NDArray[np.int64]]) -> None:
+    """ConfigError unless all supercells are of one shape, along a layer if it is one, and of different sizes."""
+    volumes = [round(float(np.linalg.det(matrix))) for matrix in matrices]
     if len(set(volumes)) < len(volumes):
-        raise ConfigError(f"supercells repeat the unit cell {volumes.tolist()} times: each size may stand there once")
-    for matrix, volume in zip(matrices[1:], volumes[1:], strict=True):
-        scale = (volume / volumes[0]) ** (1 / 3)
-        if not np.allclose(matrix, scale * matrices[0], atol=1e-9):
+        raise ConfigError(f"supercells repeat the unit cell {volumes} times: each size may stand there once")
+    flat = vacuum_axes(atoms)
+    for matrix in matrices[1:]:
+        scale = matrix @ np.linalg.inv(matrices[0])
+        factor = float(np.diag(scale)[~flat].mean()) if not flat.all() else 1.0
+        if not np.allclose(scale, np.diag(np.where(flat, 1.0, factor)), atol=1e-9):
             raise ConfigError(
                 f"the supercells {matrices[0].tolist()} and {matrix.tolist()} have different shapes, so their energies "
                 "do not lie on one line in 1/N: take multiples of one supercell"
+                + (" along the layer, and 1 across its vacuum" if flat.any() else "")
             )
 
 
