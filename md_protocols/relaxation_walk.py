@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.filters import FrechetCellFilter
 from numpy.typing import NDArray
 
 from .evaluations import Evaluated
@@ -52,6 +54,28 @@ class _Best:
     positions: Array
     cell: Array
     result: Evaluated
+
+
+class _CellFilter(FrechetCellFilter):
+    """ASE's filter, whose matrix functions take milliseconds, asked once for each structure."""
+
+    _known: dict[str, tuple[bytes, Array]]
+
+    def __init__(self, atoms: Atoms, **settings: Any) -> None:
+        self._known = {}
+        super().__init__(atoms, **settings)  # type: ignore[no-untyped-call]
+
+    def get_positions(self) -> Array:
+        return self._remembered("positions", super().get_positions)
+
+    def get_forces(self, **keywords: Any) -> Array:
+        return self._remembered("forces", partial(super().get_forces, **keywords))
+
+    def _remembered(self, name: str, compute: Callable[[], Array]) -> Array:
+        key = self.atoms.positions.tobytes() + self.atoms.cell.array.tobytes()
+        if name not in self._known or self._known[name][0] != key:
+            self._known[name] = key, compute()
+        return self._known[name][1].copy()
 
 
 class Walk:
@@ -225,10 +249,8 @@ class Walk:
         self._downwards = False
 
     def _filter(self) -> Any:
-        from ase.filters import FrechetCellFilter
-
         cell = self._settings.cell
-        return FrechetCellFilter(
+        return _CellFilter(
             self.atoms,
             mask=_MASKS[cell],
             hydrostatic_strain=cell == "isotropic",

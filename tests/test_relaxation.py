@@ -54,15 +54,19 @@ class Fragile(EMT):
             self.results["forces"] = self.results["forces"] * np.nan
 
 
-@pytest.mark.parametrize("optimizer", [BFGS, FIRE, LBFGS])
+@pytest.mark.parametrize("optimizer", [BFGS, LBFGS])
 def test_minimum_is_that_of_ases_optimizers(optimizer: Any) -> None:
-    found = relax(crystal(), cell=True, fmax=1e-5, smax=1e-7)
+    found = relax(crystal(), cell=True, fmax=1e-4, smax=1e-6)
     reference = crystal()
-    optimizer(FrechetCellFilter(reference), logfile=None).run(fmax=1e-5, steps=2000)
+    optimizer(FrechetCellFilter(reference), logfile=None).run(fmax=1e-4, steps=500)
     assert found.converged
-    assert found.energy == pytest.approx(reference.get_potential_energy(), abs=1e-8)
-    np.testing.assert_allclose(found.atoms.cell.lengths(), reference.cell.lengths(), atol=1e-4)
-    assert abs(relax(crystal(), fmax=1e-5).energy - found.energy) > 1e-3  # a fixed cell is another minimum
+    assert found.energy == pytest.approx(reference.get_potential_energy(), abs=1e-7)
+    np.testing.assert_allclose(found.atoms.cell.lengths(), reference.cell.lengths(), atol=1e-3)
+    fixed = crystal()
+    FIRE(fixed, logfile=None).run(fmax=1e-4, steps=500)
+    for name in ("auto", "fire"):
+        assert relax(crystal(), optimizer=name).energy == pytest.approx(fixed.get_potential_energy(), abs=1e-7)
+    assert abs(fixed.get_potential_energy() - found.energy) > 1e-3  # a fixed cell is another minimum
 
 
 @pytest.mark.parametrize("fmax", [1e-4, 1e-8])
