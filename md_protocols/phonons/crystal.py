@@ -13,14 +13,16 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks
-from ..errors import ConfigError
-from ..evaluations import Evaluator
+from ..errors import ConfigError, EvaluationError
+from ..evaluations import Evaluated, Evaluator
+from .plane import plane_of, plane_primitive
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
 Array = NDArray[np.float64]
+_DISAGREEMENT = 0.3  # share of the largest change of a force: neglected terms stay far below, wrong orders far above
 
 
 def supercell_matrix(supercell: Any) -> NDArray[np.int64]:
@@ -54,29 +56,75 @@ def to_ase(atoms: PhonopyAtoms, pbc: Any = True) -> Atoms:
 
 
 def phonopy_crystal(
-    atoms: Atoms, supercell: Any, *, primitive: Any = "auto", symprec: float = 1e-5, symmetry: bool = True
+    atoms: Atoms,
+    supercell: Any,
+    *,
+    primitive: Any = "auto",
+    symprec: float = 1e-5,
+    symmetry: bool = True,
+    dimensions: int | None = None,
 ) -> Phonopy:
-    """A Phonopy object for the crystal; its units are THz, Å and eV/Å^2."""
+    """A Phonopy object for the crystal; its units are THz, Å and eV/Å^2.
+
+    primitive: "auto" for the cell given where it is primitive, else the standard primitive cell (for a slab one with
+    the same third vector); or phonopy's matrix or letter of centering.
+    """
     from phonopy import Phonopy
-    from phonopy.structure.cells import guess_primitive_matrix
 
     symprec = checks.number("symprec", symprec, above=0.0, hint=" Å")
-    unitcell = to_phonopy(atoms)
-    if isinstance(primitive, str) and primitive == "auto":  # phonopy's own "auto" warns of its being the default
-        primitive = guess_primitive_matrix(unitcell, symprec=symprec)
+    unitcell, matrix = to_phonopy(atoms), supercell_matrix(supercell)
+    if isinstance(primitive, str) and primitive == "auto":
+        primitive = primitive_matrix(unitcell, symprec, plane_of(atoms, matrix, dimensions))
     return Phonopy(
         unitcell,
-        supercell_matrix=supercell_matrix(supercell),
+        supercell_matrix=matrix,
         primitive_matrix=primitive,
         symprec=symprec,
         is_symmetry=symmetry,
     )
 
 
+def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) -> Array:
+    """(3, 3) phonopy's matrix, with columns, of the primitive cell: the identity where the cell is one itself."""
+    import spglib
+    from phonopy.structure.cells import guess_primitive_matrix
+
+    guess: Array = guess_primitive_matrix(unitcell, symprec=symprec)
+    volume = float(np.linalg.det(guess))
+    if abs(abs(volume) - 1.0) < 1e-3:
+        return np.eye(3)
+    if dimensions == 2:  # the standard cell may have its vacuum along any axis
+        cell: Any = unitcell.totuple()
+        operations: Any = spglib.get_symmetry(cell, symprec=symprec)
+        pure = (operations["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
+        return plane_primitive(unitcell.cell, operations["translations"][pure])
+    return guess if volume > 0 else -guess
+
+
 def displaced_forces(phonon: Phonopy, evaluator: Evaluator) -> tuple[Array, Array]:
-    """Forces (D, N, 3) eV/Å of all displaced supercells in one batch, and those of the perfect supercell (N, 3)."""
+    """Forces (D, N, 3) eV/Å of all displaced supercells in one batch, and those of the perfect supercell (N, 3).
+
+    EvaluationError where energies and forces contradict each other: forces in another order, of another sign or unit.
+    """
     displaced: Sequence[Any] = phonon.supercells_with_displacements or ()
     cells = [phonon.supercell, *displaced]
     names = ["the perfect supercell", *(f"displacement {k}" for k in range(1, len(cells)))]
     found = evaluator([to_ase(cell) for cell in cells], names=names)
+    moves = np.array([cell.positions - phonon.supercell.positions for cell in displaced])
+    for k, result in enumerate(found[1:]):
+        _require_agreement(moves[k], found[0], result, names[k + 1], evaluator.float32)
     return np.array([result.forces for result in found[1:]]), found[0].forces
+
+
+def _require_agreement(move: Array, before: Evaluated, after: Evaluated, name: str, float32: bool) -> None:
+    """The work of the forces over the displacement must be the change of the energy, within a share of it."""
+    from_energies = after.energy - before.energy
+    from_forces = -0.5 * float(np.sum((before.forces + after.forces) * move))
+    change = np.linalg.norm(after.forces - before.forces, axis=1).max() * np.linalg.norm(move, axis=1).max() / 2
+    rounding = (1e-6 if float32 else 1e-11) * abs(before.energy) + 1e-9
+    if abs(from_energies - from_forces) > _DISAGREEMENT * change + 10 * rounding:
+        raise EvaluationError(
+            f"{name}: the energy changes by {from_energies:.3g} eV, but the work of the forces is {from_forces:.3g} "
+            "eV: the forces are those of other atoms (check their order), of another sign or unit, or not the energy's "
+            "derivatives"
+        )

@@ -1,0 +1,69 @@
+"""Frames of a single mode of vibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from .. import checks
+from ..errors import ConfigError
+from .crystal import supercell_matrix, to_ase
+
+if TYPE_CHECKING:
+    from .dispersion import PhononDispersion
+
+
+def mode_animation(
+    phonons: PhononDispersion, q: Any, band: int, *, amplitude: float = 0.3, frames: int = 24, supercell: Any = None
+) -> list[Atoms]:
+    """One period of a mode in equal steps: positions x = R + tau + A Re[e_a exp(i (2 pi q.R - phase)) / sqrt(m_a)].
+
+    band: counted from 0, the lowest.  amplitude: Å, of the atom that moves most.  R is the lattice vector of the atom's
+    primitive cell (phonopy's eigenvectors hold the phase exp(2 pi i q.tau)).
+    supercell: repetitions of the primitive cell; None for the fewest, up to 12, that hold whole waves.
+    """
+    point = np.asarray(q, dtype=float)
+    if point.shape != (3,) or not np.isfinite(point).all():
+        raise ConfigError(f"q is {q!r}: give one q-point as three finite numbers")
+    band = checks.whole("band", band, at_least=0)
+    amplitude = checks.number("amplitude", amplitude, above=0.0, hint=" Å")
+    phonon = phonons.phonopy()
+    found = phonon.run_qpoints(point[None], with_eigenvectors=True)
+    if band >= found.frequencies.shape[1]:
+        raise ConfigError(f"band is {band}: there are {found.frequencies.shape[1]}, counted from 0")
+    primitive = to_ase(phonon.primitive)
+    vector = np.array(found.eigenvectors)[0, :, band].reshape(-1, 3) / np.sqrt(primitive.get_masses())[:, None]
+    cells = np.diag(supercell_matrix(_whole_waves(point) if supercell is None else supercell))
+    steps = np.array(list(np.ndindex(*cells)))
+    positions = (steps @ primitive.cell.array)[:, None] + primitive.positions
+    phases = np.exp(2j * np.pi * (positions @ np.linalg.inv(primitive.cell.array) @ point))
+    waves = (phases[..., None] * vector).reshape(-1, 3)
+    waves *= amplitude / np.linalg.norm(waves, axis=1).max()
+    base = Atoms(
+        numbers=np.tile(primitive.numbers, len(steps)),
+        positions=positions.reshape(-1, 3),
+        cell=cells[:, None] * primitive.cell.array,
+        pbc=phonons.unitcell.pbc,
+        info={"frequency_THz": float(found.frequencies[0, band]), "band": band, "q": point},
+    )
+    result = []
+    for k in range(checks.whole("frames", frames, at_least=2)):
+        frame = base.copy()
+        frame.positions += (waves * np.exp(-2j * np.pi * k / frames)).real
+        result.append(frame)
+    return result
+
+
+def write_animation(phonons: PhononDispersion, q: Any, band: int, path: str | Path, **settings: Any) -> list[Atoms]:
+    """Write `mode_animation` as extxyz, and return its frames."""
+    found = mode_animation(phonons, q, band, **settings)
+    write(Path(path), found, format="extxyz")
+    return found
+
+
+def _whole_waves(q: Any) -> list[int]:
+    return [next((n for n in range(1, 13) if abs(n * x - round(n * x)) < 1e-3), 1) for x in q]

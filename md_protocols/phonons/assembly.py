@@ -1,0 +1,139 @@
+"""From force constants to a `PhononDispersion`: path, frequencies, the verdict on stability."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from .. import checks
+from ..errors import ConfigError, EvaluationError
+from .born import BornCharges, primitive_charges
+from .crystal import to_ase
+from .dispersion import IMAGINARY_LIMIT, PhononDispersion
+from .meshes import mesh_numbers
+from .paths import SampledPath, band_path, sample
+from .plane import plane_of
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Array = NDArray[np.float64]
+_STABILITY_LENGTH = 40.0  # Å: longest wave resolved by the mesh on which stability is judged
+
+
+def dispersion_of(
+    phonon: Phonopy,
+    *,
+    path: Any = None,
+    points: int = 101,
+    dimensions: int | None = None,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
+    pbc: Any = True,
+    **facts: Any,
+) -> PhononDispersion:
+    """The dispersion of a Phonopy object with force constants (and, if it has them, Born charges), which is copied.
+
+    path, points, dimensions, mesh, imaginary_limit: as in `phonon_dispersion`.  facts: further fields of the result.
+    """
+    if phonon.force_constants is None:
+        raise ConfigError("the Phonopy object has no force constants: produce or set them first")
+    constants = full_force_constants(phonon)
+    if not np.isfinite(constants).all():
+        raise EvaluationError("the force constants are not finite: check the forces they come from")
+    unitcell = to_ase(phonon.unitcell, pbc)
+    supercell = np.array(phonon.supercell_matrix, dtype=np.int64)
+    flat = plane_of(unitcell, supercell, dimensions)
+    sampled = sample(band_path(phonon, path, dimensions=flat), points, phonon.primitive.cell)
+    born = (
+        None if phonon.nac_params is None else BornCharges(phonon.nac_params["born"], phonon.nac_params["dielectric"])
+    )
+    numbers = mesh_numbers(phonon, mesh, dimensions=flat, length=_STABILITY_LENGTH)
+    result: dict[str, Any] = {
+        "unitcell": unitcell,
+        "supercell_matrix": supercell,
+        "primitive_matrix": np.array(phonon.primitive_matrix, dtype=float),
+        "symprec": float(phonon.symmetry.tolerance),
+        "dimensions": flat,
+        "force_constants": constants,
+        "qpoints": sampled.qpoints,
+        "frequencies": path_frequencies(phonon, sampled),
+        "distances": sampled.distances,
+        "segments": sampled.segments,
+        "labels": sampled.labels,
+        "mesh": np.array(numbers, dtype=np.int64),
+        "imaginary_limit": checks.number("imaginary_limit", imaginary_limit),
+        "asr_residual": translational_residual(constants),
+        "asr_residual_after": translational_residual(constants),
+        "symmetrized": False,
+        "born": born,
+    }
+    result["lowest"], result["lowest_qpoint"] = lowest_mode(phonon, sampled.qpoints, result["frequencies"], numbers)
+    return PhononDispersion(**(result | facts))
+
+
+def full_force_constants(phonon: Phonopy) -> Array:
+    """(N, N, 3, 3) eV/Å^2 of all atoms of the supercell, whichever form phonopy holds."""
+    from phonopy.harmonic.force_constants import compact_fc_to_full_fc
+
+    constants = np.array(phonon.force_constants, dtype=float, order="C")
+    if constants.shape[0] != constants.shape[1]:
+        constants = np.array(compact_fc_to_full_fc(phonon.primitive, constants), dtype=float)
+    return constants
+
+
+def translational_residual(constants: Array) -> float:
+    """Largest |sum_j Phi_ij| in eV/Å^2: zero where moving the whole crystal costs nothing (acoustic sum rule)."""
+    return float(max(np.abs(constants.sum(axis=1)).max(), np.abs(constants.sum(axis=0)).max()))
+
+
+def path_frequencies(phonon: Phonopy, sampled: SampledPath) -> Array:
+    """(Q, bands) THz; at Γ polar modes are split as seen along the segment."""
+    found = []
+    for start, stop in sampled.segments:
+        points = sampled.qpoints[start:stop]
+        through_gamma = any(np.allclose(end, 0.0, atol=1e-10) for end in (points[0], points[-1]))
+        direction = points[-1] - points[0] if through_gamma and phonon.nac_params is not None else None
+        found.append(np.array(phonon.run_qpoints(points, nac_q_direction=direction).frequencies))
+    return np.concatenate(found)
+
+
+def lowest_mode(phonon: Phonopy, qpoints: Array, frequencies: Array, mesh: tuple[int, int, int]) -> tuple[float, Array]:
+    """The lowest frequency (THz) on path and mesh and its q; of the acoustic modes at Γ the three nearest to zero go.
+
+    The mesh holds Γ and follows the crystal's symmetry.
+    """
+    from .meshes import run_mesh
+
+    found = run_mesh(phonon, mesh)
+    points = np.concatenate([qpoints, found.qpoints])
+    values = np.concatenate([frequencies, found.frequencies])
+    at_gamma = np.linalg.norm(points - np.rint(points), axis=1) < 1e-6
+    kept = values.copy()
+    for k in np.flatnonzero(at_gamma):
+        kept[k, np.argsort(np.abs(values[k]))[:3]] = np.inf
+    if not np.isfinite(kept).any():  # a single q-point and a single atom: all modes are acoustic ones at Γ
+        return 0.0, np.zeros(3)
+    row = int(np.argmin(kept.min(axis=1)))
+    return float(kept[row].min()), points[row]
+
+
+def with_charges(phonon: Phonopy, born: BornCharges | None) -> None:
+    """Give the Phonopy object the charges of its primitive cell's atoms."""
+    if born is not None:
+        parameters: Any = primitive_charges(born, phonon).nac()
+        phonon.nac_params = parameters
+
+
+def without_calculator(atoms: Atoms) -> Atoms:
+    """The structure alone, with its masses and without constraints."""
+    return Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        masses=atoms.get_masses(),
+    )

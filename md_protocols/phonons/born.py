@@ -1,0 +1,91 @@
+"""Born effective charges and the dielectric constant: the electric field of long-wave polar modes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, PhysicsWarning
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Array = NDArray[np.float64]
+_UNBALANCED = 0.1  # e: charges of a cell that add up to more are of another cell, or badly converged
+
+
+@dataclass(frozen=True, eq=False)
+class BornCharges:
+    """Born effective charge tensors, of the atoms of the cell they are given for, and the static electronic response.
+
+    charges[a, i, j] = Omega dP_i / du_aj / e: polarisation along i for a displacement along j (phonopy's order).
+    """
+
+    charges: Array  # (N, 3, 3) e
+    dielectric: Array  # (3, 3) high-frequency, relative to vacuum
+
+    def __post_init__(self) -> None:
+        charges, dielectric = np.array(self.charges, dtype=float), np.array(self.dielectric, dtype=float)
+        if charges.ndim != 3 or charges.shape[1:] != (3, 3) or dielectric.shape != (3, 3):
+            raise ConfigError(
+                f"Born charges have the shape {charges.shape} and the dielectric constant {dielectric.shape}: they "
+                "must be (N, 3, 3) and (3, 3)"
+            )
+        if not (np.isfinite(charges).all() and np.isfinite(dielectric).all()):
+            raise ConfigError("the Born charges or the dielectric constant are not finite")
+        if np.linalg.eigvalsh((dielectric + dielectric.T) / 2).min() < 1.0 - 1e-6:
+            raise ConfigError(f"the dielectric constant {dielectric.tolist()} must not be below 1 in any direction")
+        excess = float(np.abs(charges.sum(axis=0)).max())
+        if excess > _UNBALANCED * max(1, len(charges)):
+            raise ConfigError(
+                f"the Born charges of the cell add up to {excess:.3g} e, and should to zero: give one tensor for each "
+                "atom of the cell, in its order"
+            )
+        object.__setattr__(self, "charges", charges)
+        object.__setattr__(self, "dielectric", dielectric)
+
+    def nac(self) -> dict[str, Any]:
+        """phonopy's parameters of the non-analytical correction by Gonze and Lee, Phys. Rev. B 55, 10355 (1997)."""
+        return {"born": self.charges.copy(), "dielectric": self.dielectric.copy(), "method": "gonze"}
+
+
+def primitive_charges(born: BornCharges, phonon: Phonopy) -> BornCharges:
+    """The charges of the primitive cell's atoms, from those of the structure's atoms or of its primitive cell's.
+
+    They are averaged over the space group and made to add up to zero; PhysicsWarning where that changes them much,
+    ConfigError for a wrong number of atoms.
+    """
+    from phonopy.structure.symmetry import symmetrize_borns_and_epsilon
+
+    unitcell, primitive = phonon.unitcell, phonon.primitive
+    for cell, target in ((unitcell, primitive), (primitive, None)):
+        if len(born.charges) == len(cell):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # told below, in numbers
+                found = [
+                    symmetrize_borns_and_epsilon(
+                        born.charges, born.dielectric, cell, primitive=to, symprec=phonon.symmetry.tolerance
+                    )
+                    for to in (None, target)
+                ]
+            _tell_changes(born, *found[0])
+            return BornCharges(*found[1])
+    raise ConfigError(
+        f"there are Born charges of {len(born.charges)} atoms: give them for the {len(unitcell)} atoms of the "
+        f"structure or for the {len(primitive)} of its primitive cell"
+    )
+
+
+def _tell_changes(born: BornCharges, charges: Array, dielectric: Array) -> None:
+    changes = float(np.abs(charges - born.charges).max()), float(np.abs(dielectric - born.dielectric).max())
+    if max(changes) > _UNBALANCED:
+        warnings.warn(
+            f"Born charges change by up to {changes[0]:.3g} e and the dielectric constant by {changes[1]:.3g} when "
+            "made to follow the space group and the sum rule: check the order of the atoms and the axes",
+            PhysicsWarning,
+            stacklevel=4,
+        )

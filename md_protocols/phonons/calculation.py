@@ -1,0 +1,232 @@
+"""Phonons of a crystal by finite displacements, with the checks that make a calculator's forces physics."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from numpy.typing import NDArray
+
+from .. import checks
+from ..errors import ConfigError, PhysicsWarning
+from ..evaluations import Evaluate, Evaluator, refuse_float32
+from ..progress import CountBar
+from .assembly import dispersion_of, translational_residual, with_charges, without_calculator
+from .born import BornCharges
+from .crystal import displaced_forces, phonopy_crystal
+from .dispersion import IMAGINARY_LIMIT, PhononDispersion
+from .plane import plane_of
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Array = NDArray[np.float64]
+_NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
+
+
+def phonon_dispersion(
+    atoms: Atoms,
+    *,
+    supercell: Any,
+    displacement: float = 0.01,
+    path: Any = None,
+    points: int = 101,
+    primitive_matrix: Any = "auto",
+    dimensions: int | None = None,
+    symprec: float = 1e-5,
+    born: BornCharges | None = None,
+    plusminus: bool | str = "auto",
+    symmetrize: bool = True,
+    fc_calculator: str | None = None,
+    rotational: bool = False,
+    subtract_residual: bool = True,
+    fmax: float = 1e-3,
+    smax: float | None = 1e-3,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
+    allow_float32: bool = False,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> PhononDispersion:
+    """The phonon dispersion of a relaxed crystal, from forces in supercells with one atom displaced (by phonopy).
+
+    Phi_ij = -(F_j(u_i) - F_j(0)) / u_i; all displaced supercells and the perfect one are evaluated in one batch.
+
+    supercell: repetitions of the cell, one number, three, or a 3 x 3 matrix.  displacement: Å.
+    path: None for the recommended one, or as in `band_path`; points: on each of its segments.
+    dimensions: 2 for a slab in the plane of the first two cell vectors; found by itself where the third is not repeated
+    and its vacuum is wider than 8 Å.
+    born: adds the non-analytical correction of polar crystals (Gonze and Lee, Phys. Rev. B 55, 10355 (1997)).
+    plusminus: displace to both sides; "auto" where symmetry does not make them equal.
+    symmetrize: force constants are made to follow the acoustic sum rule and Phi_ij = Phi_ji^T; what they violated
+    before is the result's asr_residual.  rotational: enforce the rotational sum rules too (`sum_rules`).
+    fc_calculator: None for phonopy's own solver, or "symfc".
+    subtract_residual: take the perfect supercell's forces F(0) off; else F(0) is taken for zero.
+    fmax (eV/Å), smax (eV/Å^3, None for no limit): forces and stress of the crystal above them give a PhysicsWarning.
+    mesh: numbers of q-points on which stability is judged beside the path; imaginary_limit: THz.
+
+    Raises ConfigError for settings, the structure and calculators in single precision (unless allowed), EvaluationError
+    for NaN and for forces that contradict the energies, e.g. in another order of the atoms.
+    """
+    checks.crystal(atoms, "a phonon calculation")
+    evaluator = Evaluator(atoms.calc, evaluate)
+    refuse_float32(evaluator, "force constants", allow_float32)
+    crystal = without_calculator(atoms)
+    phonon = phonopy_crystal(crystal, supercell, primitive=primitive_matrix, symprec=symprec, dimensions=dimensions)
+    flat = plane_of(crystal, np.array(phonon.supercell_matrix), dimensions)
+    with_charges(phonon, born)
+    distance = checks.number("displacement", displacement, above=0.0, hint=" Å")
+    phonon.generate_displacements(distance=distance, is_plusminus=_plusminus(plusminus))
+    cautions = [_lowered_symmetry(crystal, phonon, distance)]
+    with CountBar(progress, 1 + len(phonon.displacements), "phonons", "supercell") as bar:
+        forces, perfect = displaced_forces(phonon, evaluator)
+        bar.advance(1 + len(forces))
+    residual = float(np.linalg.norm(perfect, axis=1).max())
+    stress = _stress(atoms, evaluator, evaluate, flat)
+    cautions.append(_unrelaxed(residual, stress, fmax, smax))
+    facts = force_constants_from(
+        phonon,
+        forces - perfect if subtract_residual else forces,
+        symmetrize=symmetrize,
+        fc_calculator=fc_calculator,
+        rotational=rotational,
+        dimensions=flat,
+    )
+    told = tuple(text for text in cautions if text)
+    for text in told:
+        warnings.warn(text, PhysicsWarning, stacklevel=2)
+    return dispersion_of(
+        phonon,
+        path=path,
+        points=points,
+        dimensions=flat,
+        mesh=mesh,
+        imaginary_limit=imaginary_limit,
+        pbc=atoms.pbc,
+        displacement=distance,
+        residual_force=residual,
+        residual_stress=stress,
+        cautions=told,
+        **facts,
+    )
+
+
+def force_constants_from(
+    phonon: Phonopy,
+    forces: Array,
+    *,
+    symmetrize: bool = True,
+    fc_calculator: str | None = None,
+    rotational: bool = False,
+    dimensions: int = 3,
+) -> dict[str, Any]:
+    """Give the Phonopy object the force constants of its displacements' forces (D, N, 3); the facts of the result.
+
+    ConfigError where there are not as many sets of forces as displacements.
+    """
+    from .assembly import full_force_constants
+    from .sum_rules import enforced, rotational_violation
+
+    count, atoms = len(phonon.supercells_with_displacements or ()), len(phonon.supercell)
+    if forces.shape != (count, atoms, 3):
+        raise ConfigError(
+            f"the forces have the shape {forces.shape}: there are {count} displacements of {atoms} atoms, so it must "
+            f"be {(count, atoms, 3)}; a set of forces is missing or belongs to another supercell"
+        )
+    if fc_calculator is not None:
+        fc_calculator = checks.choice("fc_calculator", fc_calculator, ("traditional", "symfc"))
+    phonon.forces = forces
+    solver: Any = fc_calculator
+    phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
+    before = translational_residual(full_force_constants(phonon))
+    if symmetrize:
+        phonon.symmetrize_force_constants(show_drift=False)
+    if rotational:
+        phonon.force_constants = enforced(phonon)
+    violation = rotational_violation(phonon) if dimensions == 2 or rotational else None
+    constants = full_force_constants(phonon)
+    dataset: Any = phonon.dataset
+    first = dataset.get("first_atoms")
+    return {
+        "asr_residual": before,
+        "asr_residual_after": translational_residual(constants),
+        "symmetrized": bool(symmetrize),
+        "rotational": bool(rotational),
+        "rotational_violation": violation,
+        "n_displacements": count,
+        "displaced_atoms": np.array([] if first is None else [entry["number"] for entry in first], dtype=np.int64),
+        "displacements": np.array(
+            dataset["displacements"] if first is None else [entry["displacement"] for entry in first], dtype=float
+        ),
+        "forces": np.array(forces, dtype=float),
+    }
+
+
+def _plusminus(value: bool | str) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if value == "auto":
+        return value
+    raise ConfigError(f"plusminus is {value!r}: it must be True, False or 'auto'")
+
+
+def _stress(atoms: Atoms, evaluator: Evaluator, evaluate: Evaluate | None, dimensions: int) -> float | None:
+    """Largest component (eV/Å^3) of the cell's stress, for a slab in its plane; None where there is none to be had."""
+    if evaluate is not None or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
+        return None
+    try:
+        stress = evaluator.one(without_calculator(atoms), stress=True, name="the cell").stress
+    except (PropertyNotImplementedError, NotImplementedError):
+        return None
+    if stress is None:
+        return None
+    if dimensions == 3:
+        return float(np.abs(stress).max())
+    tensor = np.array([[stress[0], stress[5], stress[4]], [stress[5], stress[1], stress[3]], [*stress[[4, 3, 2]]]])
+    first = atoms.cell.array[0] / np.linalg.norm(atoms.cell.array[0])
+    second = np.cross(np.cross(first, atoms.cell.array[1]), first)
+    axes = np.array([first, second / np.linalg.norm(second)])
+    return float(np.abs(axes @ tensor @ axes.T).max())
+
+
+def _unrelaxed(force: float, stress: float | None, fmax: float, smax: float | None) -> str:
+    complaints = []
+    if force > checks.number("fmax", fmax, above=0.0, hint=" eV/Å"):
+        complaints.append(f"forces of up to {force:.3g} eV/Å act on its atoms (limit {fmax:g})")
+    if smax is not None and stress is not None and stress > checks.number("smax", smax, above=0.0, hint=" eV/Å^3"):
+        complaints.append(f"it is under a stress of {stress:.3g} eV/Å^3 (limit {smax:g})")
+    if not complaints:
+        return ""
+    return (
+        f"the crystal is not relaxed: {' and '.join(complaints)}, so its phonons are not those of a minimum; relax it "
+        "first, relax(atoms, cell=True), or raise the limit where the strain is meant"
+    )
+
+
+def _lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
+    """What to say of a crystal that has more symmetry within a coarser tolerance."""
+    here, name = _space_group(atoms, phonon.symmetry.tolerance)
+    for symprec in _NOISE_SYMPRECS:
+        there, other = _space_group(atoms, symprec)
+        if symprec > phonon.symmetry.tolerance and there > here:
+            coarse = phonopy_crystal(atoms, np.array(phonon.supercell_matrix), primitive="P", symprec=symprec)
+            coarse.generate_displacements(distance=distance)
+            return (
+                f"noise lowers the crystal's symmetry: {name} within {phonon.symmetry.tolerance:g} Å takes "
+                f"{len(phonon.displacements)} displacements, {other} within {symprec:g} Å would take "
+                f"{len(coarse.displacements)}, and modes that symmetry makes equal split; relax with "
+                f"keep_symmetry=True, standardize the structure with spglib, or pass symprec={symprec:g}"
+            )
+    return ""
+
+
+def _space_group(atoms: Atoms, symprec: float) -> tuple[int, str]:
+    """How many operations the crystal has within this tolerance (Å), and the name of their group."""
+    import spglib
+
+    cell: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    found: Any = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    return (0, "no group") if found is None else (len(found.rotations), str(found.international))

@@ -1,0 +1,195 @@
+"""The phonon dispersion of a crystal: frequencies along a path, and everything that follows from force constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..packed_atoms import pack_atoms, unpack_atoms
+from ..storage import load_arrays, save_arrays
+from .born import BornCharges
+from .crystal import phonopy_crystal
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Array = NDArray[np.float64]
+IMAGINARY_LIMIT = -0.05  # THz: lower frequencies are imaginary modes, higher ones may be rounding
+_ARRAYS = (
+    "supercell_matrix primitive_matrix force_constants qpoints frequencies distances segments lowest_qpoint "
+    "mesh displaced_atoms displacements forces"
+).split()
+_PLAIN = (
+    "symprec dimensions labels lowest imaginary_limit asr_residual asr_residual_after symmetrized residual_force "
+    "residual_stress displacement n_displacements cautions rotational_violation rotational"
+).split()
+
+
+@dataclass(frozen=True, eq=False)
+class PhononDispersion:
+    """Frequencies along a path, and the harmonic crystal that they come from.
+
+    Imaginary frequencies are given as negative numbers.  q-points are in fractional coordinates of the reciprocal
+    vectors of the primitive cell, without 2 pi.
+    """
+
+    unitcell: Atoms  # as given, without calculator
+    supercell_matrix: NDArray[np.int64]  # (3, 3) phonopy's: columns are the supercell's vectors
+    primitive_matrix: Array  # (3, 3) phonopy's: columns are the primitive cell's vectors
+    symprec: float  # Å
+    dimensions: int  # 3, or 2 for a slab in the plane of its first two vectors
+    force_constants: Array  # (N, N, 3, 3) eV/Å^2, of the supercell's atoms in phonopy's order
+    qpoints: Array  # (Q, 3) along the path
+    frequencies: Array  # (Q, bands) THz
+    distances: Array  # (Q,) 1/Å, without 2 pi, along the path
+    segments: NDArray[np.int64]  # (S, 2) first q-point of each straight segment, and the one after its last
+    labels: tuple[tuple[str, str], ...]  # (S) names of the ends of the segments
+    mesh: NDArray[np.int64]  # (3,) the mesh on which stability was judged
+    lowest: float  # THz, lowest frequency on path and mesh; the acoustic modes at Γ do not count
+    lowest_qpoint: Array  # (3,) where it is
+    imaginary_limit: float  # THz
+    asr_residual: float  # eV/Å^2, largest |sum_j Phi_ij| before any symmetrisation
+    asr_residual_after: float  # eV/Å^2, the same of the force constants used
+    symmetrized: bool
+    rotational_violation: dict[str, float] | None = None  # eV/Å (Born-Huang), eV (Huang), of the constants used
+    rotational: bool = False  # whether the rotational sum rules were enforced
+    born: BornCharges | None = None  # of the primitive cell's atoms
+    residual_force: float | None = None  # eV/Å, largest force on an atom of the undisplaced crystal
+    residual_stress: float | None = None  # eV/Å^3, largest component of its stress (in the plane of a slab)
+    displacement: float | None = None  # Å
+    n_displacements: int = 0
+    displaced_atoms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (D,)
+    displacements: Array = field(default_factory=lambda: np.empty((0, 3)))  # (D, 3) Å
+    forces: Array = field(default_factory=lambda: np.empty((0, 0, 3)))  # (D, N, 3) eV/Å, less the residual ones
+    cautions: tuple[str, ...] = ()  # texts of the warnings given
+
+    @property
+    def imaginary(self) -> bool:
+        """Whether there are imaginary modes, on the path or on the mesh."""
+        return self.lowest < self.imaginary_limit
+
+    @property
+    def stable(self) -> bool:
+        """Whether there are none."""
+        return not self.imaginary
+
+    @cached_property
+    def _phonon(self) -> Phonopy:
+        return self.phonopy()
+
+    @property
+    def primitive(self) -> Atoms:
+        """The primitive cell, whose atoms' modes the bands are."""
+        from .crystal import to_ase
+
+        return to_ase(self._phonon.primitive, self.unitcell.pbc)
+
+    def phonopy(self) -> Phonopy:
+        """A new Phonopy object with these force constants (and charges), free to be changed."""
+        phonon = phonopy_crystal(
+            self.unitcell, self.supercell_matrix, primitive=self.primitive_matrix, symprec=self.symprec
+        )
+        phonon.force_constants = self.force_constants.copy()
+        if self.born is not None:
+            parameters: Any = self.born.nac()
+            phonon.nac_params = parameters
+        return phonon
+
+    def at(self, q: Any, *, direction: Any = None) -> Array:
+        """Frequencies (..., bands) in THz at one q-point (3,) or many (..., 3), ascending.
+
+        direction: (3,) fractional, from which Γ is approached; it decides on the splitting of polar modes there, and
+        without it Γ has none.
+        """
+        points = _qpoints(q)
+        found = self._phonon.run_qpoints(points.reshape(-1, 3), nac_q_direction=direction)
+        return np.array(found.frequencies).reshape(*points.shape[:-1], -1)
+
+    def group_velocities(self, q: Any) -> Array:
+        """Group velocities d(omega)/dk = (..., bands, 3) in m/s, Cartesian (1 Å THz = 100 m/s)."""
+        points = _qpoints(q)
+        found = self._phonon.run_qpoints(points.reshape(-1, 3), with_group_velocities=True)
+        return 100.0 * np.array(found.group_velocities).reshape(*points.shape[:-1], -1, 3)
+
+    def dos(self, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None) -> Any:
+        """Density of states, total and by element (`PhononDOS`); see `density_of_states`."""
+        from .thermal import density_of_states
+
+        return density_of_states(self, mesh=mesh, sigma=sigma, pitch=pitch)
+
+    def thermal_properties(
+        self, temperatures: Sequence[float] | Array, *, mesh: Any = None, allow_imaginary: bool = False
+    ) -> Any:
+        """Free energy, entropy and heat capacity of the primitive cell (`ThermalProperties`)."""
+        from .thermal import thermal_properties
+
+        return thermal_properties(self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary)
+
+    def mean_square_displacements(
+        self, temperatures: Sequence[float] | Array, *, mesh: Any = None, allow_imaginary: bool = False
+    ) -> Array:
+        """(T, n, 3, 3) Å^2: < u_i u_j > of each atom of the primitive cell; see `mean_square_displacements`."""
+        from .thermal import mean_square_displacements
+
+        return mean_square_displacements(self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary)
+
+    def animate(self, q: Any, band: int, path: str | Path, **settings: Any) -> list[Atoms]:
+        """Write frames of one mode as extxyz (`mode_animation`), and return them."""
+        from .animation import write_animation
+
+        return write_animation(self, q, band, path, **settings)
+
+    def write_phonopy(self, folder: str | Path) -> list[str]:
+        """Write FORCE_SETS, FORCE_CONSTANTS, phonopy_params.yaml (and BORN), for phonopy's own commands."""
+        from .phonopy_files import write_phonopy
+
+        return write_phonopy(self, folder)
+
+    def plot(self, ax: Any = None, *, dos: bool = True, overlay: Any = None, **settings: Any) -> Any:
+        """Axes with the bands, and the density of states beside them; see `figures.band_figure`."""
+        from .figures import band_figure
+
+        return band_figure(self, ax, dos=dos, overlay=overlay, **settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with units in their names."""
+        from .summary import as_json
+
+        return as_json(self)
+
+    def __str__(self) -> str:
+        from .summary import as_text
+
+        return as_text(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one .npz file, without pickle."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | pack_atoms("unitcell", self.unitcell)
+        if self.born is not None:
+            arrays |= {"born.charges": self.born.charges, "born.dielectric": self.born.dielectric}
+        save_arrays(path, "phonon_dispersion", arrays, {name: getattr(self, name) for name in _PLAIN})
+
+    @classmethod
+    def load(cls, path: str | Path) -> PhononDispersion:
+        """The dispersion of a file written by `save`."""
+        arrays, info = load_arrays(path, "phonon_dispersion")
+        info["labels"] = tuple((start, end) for start, end in info["labels"])
+        info["cautions"] = tuple(info["cautions"])
+        born = BornCharges(arrays["born.charges"], arrays["born.dielectric"]) if "born.charges" in arrays else None
+        info |= {name: arrays[name] for name in _ARRAYS}
+        return cls(unitcell=unpack_atoms("unitcell", arrays), born=born, **info)
+
+
+def _qpoints(q: Any) -> Array:
+    points = np.asarray(q, dtype=float)
+    if points.ndim < 1 or points.shape[-1] != 3 or not np.isfinite(points).all():
+        raise ConfigError(f"q has the shape {points.shape}: give finite q-points (..., 3) in fractional coordinates")
+    return points
