@@ -112,7 +112,7 @@ def vacuum_axes(atoms: Atoms) -> NDArray[np.bool_]:
 
 def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) -> list[Site]:
     """One site for each orbit of the space group, or those chosen; ConfigError for an index that is none."""
-    orbits = np.asarray(data.equivalent_atoms)
+    orbits = np.asarray(data.crystallographic_orbits)  # equivalent_atoms has less where the cell is not primitive
     if chosen is None:
         indices = sorted({int(np.flatnonzero(orbits == orbit)[0]) for orbit in orbits})
     else:
@@ -228,8 +228,14 @@ def inequivalent_hops(atoms: Atoms, data: Any, site: int, symprec: float) -> lis
 
 def _site_rotations(atoms: Atoms, data: Any, site: int, symprec: float) -> Array:
     """(G, 3, 3) matrices that act on Cartesian row vectors from the right: the operations that fix the site."""
-    crystal = padded(atoms)
-    x, cell = crystal.get_scaled_positions(wrap=False)[site], crystal.cell.array
+    # Of the primitive cell, because a larger one may break the symmetry of the crystal.
+    crystal, mapping = padded(atoms), np.asarray(data.mapping_to_primitive)
+    first = np.unique(mapping, return_index=True)[1]
+    primitive = Atoms(
+        numbers=crystal.numbers[first], positions=crystal.positions[first], cell=data.primitive_lattice, pbc=True
+    )
+    data = symmetry(primitive, symprec)
+    x, cell = primitive.get_scaled_positions(wrap=False)[mapping[site]], primitive.cell.array
     moved = np.asarray(data.rotations) @ x + np.asarray(data.translations) - x
     fixing = np.linalg.norm((moved - np.round(moved)) @ cell, axis=1) < 10 * symprec
     inverse = np.linalg.inv(cell)

@@ -129,7 +129,7 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
             )
         potentials[symbol] = checks.number(f"chemical_potential[{symbol!r}]", value, hint=" eV")
     missing = sorted({site.symbol for site in sites} - set(potentials))
-    layered = len(set(data.equivalent_atoms)) > 1 and bool(vacuum_axes(atoms).any())
+    layered = len(set(data.crystallographic_orbits)) > 1 and bool(vacuum_axes(atoms).any())
     if missing and (len(symbols) > 1 or layered):
         why = "of a compound" if len(symbols) > 1 else "of a structure with vacuum and several inequivalent sites"
         raise ConfigError(

@@ -105,6 +105,8 @@ def test_does_not_depend_on_how_the_crystal_is_described() -> None:
     one = vacancy_energy(cubic, supercell=2)
     two = vacancy_energy(primitive, supercell=2 * to_cubic)
     doubled = vacancy_energy(with_calculator(cubic * (1, 1, 2), EMT()), supercell=(2, 2, 1))
+    long = with_calculator(relaxed_a15() * (1, 1, 2), pair_potential())  # its own symmetry is tetragonal
+    assert vacancy_energy(long, supercell=(2, 2, 1), relaxed=False).multiplicities == (4, 12)
     shifted = with_calculator(cubic.copy(), EMT())
     shifted.positions += [0.3, 7.1, -3.0]
     for other in (two, doubled, vacancy_energy(shifted, supercell=2)):
