@@ -26,6 +26,7 @@ from .storage import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
 _PLANE = [0, 1, 5]
+_ZERO = 1e-4  # of the largest constant: below are rounding and the noise of relaxations
 _ARRAYS = ("stiffness", "clamped", "raw", "residual_stress")
 _PLAIN = ("asymmetry", "symmetry_violation", "nonlinearity", "residual_force", "spacegroup", "operations")
 _FLAGS = ("symmetrized", "ions_relaxed", "strain", "slab")
@@ -58,8 +59,8 @@ class ElasticConstants:
 
     @property
     def stable(self) -> bool:
-        """Whether every small strain costs energy (Born's criteria)."""
-        return bool(self.eigenvalues[0] > 0)
+        """Whether every small strain costs energy (Born's criteria): eigenvalues above 1e-4 of the largest constant."""
+        return bool(self.eigenvalues[0] > _ZERO * np.abs(self.stiffness).max())
 
     @property
     def compliance(self) -> Array:

@@ -278,7 +278,7 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
         ({}, {"strain": 0.0}, r"strain is 0\.0"),
         ({}, {"strain": 0.2}, r"strain is 0\.2: .*at most 0\.05"),
         ({}, {"symprec": 0.0}, r"symprec is 0\.0"),
-        ({"pbc": [True, True, False]}, {}, r"pbc=\[True, True, False\]: elastic constants needs"),
+        ({"pbc": [True, True, False]}, {}, r"pbc=\[True, True, False\]: a computation of elastic constants needs"),
         ({"constraints": [FixAtoms([0])]}, {}, r"the structure has constraints \(FixAtoms\)"),
         ({}, {"slab": True}, r"two cell vectors in the xy-plane"),
         ({"calc": None}, {}, "no calculator"),
