@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 def mode_animation(
     phonons: PhononDispersion, q: Any, band: int, *, amplitude: float = 0.3, frames: int = 24, supercell: Any = None
 ) -> list[Atoms]:
-    """One period of a mode in equal steps: positions x = R + tau + A Re[e_a exp(i (2 pi q.R - phase)) / sqrt(m_a)].
+    """One period of a mode in equal steps: positions x = X + A Re[e_a exp(i (2 pi q.X - phase)) / sqrt(m_a)].
 
-    band: counted from 0, the lowest.  amplitude: Å, of the atom that moves most.  R is the lattice vector of the atom's
-    primitive cell (phonopy's eigenvectors hold the phase exp(2 pi i q.tau)).
+    band: counted from 0, the lowest.  amplitude: Å, of the atom that moves most; X is where it rests.
     supercell: repetitions of the primitive cell; None for the fewest, up to 12, that hold whole waves.
     """
     point = np.asarray(q, dtype=float)

@@ -50,7 +50,11 @@ class BornCharges:
 
     def nac(self) -> dict[str, Any]:
         """phonopy's parameters of the non-analytical correction by Gonze and Lee, Phys. Rev. B 55, 10355 (1997)."""
-        return {"born": self.charges.copy(), "dielectric": self.dielectric.copy(), "method": "gonze"}
+        from phonopy.physical_units import get_physical_units
+
+        units = get_physical_units()
+        factor = units.Hartree * units.Bohr  # e^2 / (4 pi eps0) in eV Å
+        return {"born": self.charges.copy(), "dielectric": self.dielectric.copy(), "factor": factor, "method": "gonze"}
 
 
 def primitive_charges(born: BornCharges, phonon: Phonopy) -> BornCharges:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,36 +81,76 @@ def phonon_dispersion(
     with_charges(phonon, born)
     distance = checks.number("displacement", displacement, above=0.0, hint=" Å")
     phonon.generate_displacements(distance=distance, is_plusminus=_plusminus(plusminus))
-    cautions = [_lowered_symmetry(crystal, phonon, distance)]
-    with CountBar(progress, 1 + len(phonon.displacements), "phonons", "supercell") as bar:
-        forces, perfect = displaced_forces(phonon, evaluator)
-        bar.advance(1 + len(forces))
-    residual = float(np.linalg.norm(perfect, axis=1).max())
-    stress = _stress(atoms, evaluator, evaluate, flat)
-    cautions.append(_unrelaxed(residual, stress, fmax, smax))
-    facts = force_constants_from(
+    return measured(
         phonon,
-        forces - perfect if subtract_residual else forces,
-        symmetrize=symmetrize,
-        fc_calculator=fc_calculator,
-        rotational=rotational,
+        atoms,
+        evaluator,
         dimensions=flat,
-    )
-    told = tuple(text for text in cautions if text)
-    for text in told:
-        warnings.warn(text, PhysicsWarning, stacklevel=2)
-    return dispersion_of(
-        phonon,
+        settings=Settings(symmetrize, fc_calculator, rotational, subtract_residual, fmax, smax),
+        noise=_lowered_symmetry(crystal, phonon, distance),
+        with_stress=evaluate is None,
+        progress=progress,
         path=path,
         points=points,
-        dimensions=flat,
         mesh=mesh,
         imaginary_limit=imaginary_limit,
-        pbc=atoms.pbc,
         displacement=distance,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done with forces; see `phonon_dispersion`."""
+
+    symmetrize: bool = True
+    fc_calculator: str | None = None
+    rotational: bool = False
+    subtract_residual: bool = True
+    fmax: float = 1e-3  # eV/Å
+    smax: float | None = 1e-3  # eV/Å^3
+
+
+def measured(
+    phonon: Phonopy,
+    atoms: Atoms,
+    evaluator: Evaluator,
+    *,
+    dimensions: int,
+    settings: Settings,
+    noise: str = "",
+    with_stress: bool = True,
+    progress: bool | None = None,
+    **more: Any,
+) -> PhononDispersion:
+    """The dispersion from the forces on the Phonopy object's displaced supercells, with the warnings that are due.
+
+    atoms: the unit cell.  noise: a caution to pass on.  more: as for `dispersion_of`.
+    """
+    count = len(phonon.supercells_with_displacements or ())
+    with CountBar(progress, 1 + count, "phonons", "supercell") as bar:
+        forces, perfect = displaced_forces(phonon, evaluator)
+        bar.advance(1 + count)
+    residual = float(np.linalg.norm(perfect, axis=1).max())
+    stress = _stress(atoms, evaluator, dimensions) if with_stress else None
+    facts = force_constants_from(
+        phonon,
+        forces - perfect if settings.subtract_residual else forces,
+        symmetrize=settings.symmetrize,
+        fc_calculator=settings.fc_calculator,
+        rotational=settings.rotational,
+        dimensions=dimensions,
+    )
+    cautions = tuple(text for text in (noise, _unrelaxed(residual, stress, settings.fmax, settings.smax)) if text)
+    for text in cautions:
+        warnings.warn(text, PhysicsWarning, stacklevel=3)
+    return dispersion_of(
+        phonon,
+        dimensions=dimensions,
+        pbc=atoms.pbc,
         residual_force=residual,
         residual_stress=stress,
-        cautions=told,
+        cautions=cautions,
+        **more,
         **facts,
     )
 
@@ -173,9 +214,9 @@ def _plusminus(value: bool | str) -> Any:
     raise ConfigError(f"plusminus is {value!r}: it must be True, False or 'auto'")
 
 
-def _stress(atoms: Atoms, evaluator: Evaluator, evaluate: Evaluate | None, dimensions: int) -> float | None:
+def _stress(atoms: Atoms, evaluator: Evaluator, dimensions: int) -> float | None:
     """Largest component (eV/Å^3) of the cell's stress, for a slab in its plane; None where there is none to be had."""
-    if evaluate is not None or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
+    if "stress" not in getattr(evaluator.calculator, "implemented_properties", ()):
         return None
     try:
         stress = evaluator.one(without_calculator(atoms), stress=True, name="the cell").stress

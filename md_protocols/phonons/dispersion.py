@@ -21,6 +21,8 @@ from .crystal import phonopy_crystal
 if TYPE_CHECKING:
     from phonopy import Phonopy
 
+    from .thermal import PhononDOS, ThermalProperties
+
 Array = NDArray[np.float64]
 IMAGINARY_LIMIT = -0.05  # THz: lower frequencies are imaginary modes, higher ones may be rounding
 _ARRAYS = (
@@ -81,6 +83,13 @@ class PhononDispersion:
         """Whether there are none."""
         return not self.imaginary
 
+    @property
+    def ticks(self) -> tuple[list[float], list[str]]:
+        """Distances (1/Å) and names of the corners of the path."""
+        from .figures import ticks
+
+        return ticks(self)
+
     @cached_property
     def _phonon(self) -> Phonopy:
         return self.phonopy()
@@ -119,7 +128,7 @@ class PhononDispersion:
         found = self._phonon.run_qpoints(points.reshape(-1, 3), with_group_velocities=True)
         return 100.0 * np.array(found.group_velocities).reshape(*points.shape[:-1], -1, 3)
 
-    def dos(self, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None) -> Any:
+    def dos(self, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None) -> PhononDOS:
         """Density of states, total and by element (`PhononDOS`); see `density_of_states`."""
         from .thermal import density_of_states
 
@@ -127,7 +136,7 @@ class PhononDispersion:
 
     def thermal_properties(
         self, temperatures: Sequence[float] | Array, *, mesh: Any = None, allow_imaginary: bool = False
-    ) -> Any:
+    ) -> ThermalProperties:
         """Free energy, entropy and heat capacity of the primitive cell (`ThermalProperties`)."""
         from .thermal import thermal_properties
 

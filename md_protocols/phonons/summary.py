@@ -16,8 +16,8 @@ def as_text(phonons: PhononDispersion) -> str:
     lines = [
         f"phonons of {phonons.unitcell.get_chemical_formula()}: {bands} bands, supercell of {atoms} atoms, "
         f"{phonons.n_displacements} displacements",
-        f"{verdict}: lowest frequency {phonons.lowest:.4g} THz at q = ({where}), limit {phonons.imaginary_limit:g} THz; "
-        f"highest on the path {phonons.frequencies.max():.4g} THz",
+        f"{verdict}: lowest frequency {phonons.lowest:.4g} THz at q = ({where}), limit {phonons.imaginary_limit:g} "
+        f"THz; highest on the path {phonons.frequencies.max():.4g} THz",
         f"acoustic sum rule violated by {phonons.asr_residual:.2g} eV/Å^2 before symmetrisation, "
         f"{phonons.asr_residual_after:.2g} in the constants used",
     ]

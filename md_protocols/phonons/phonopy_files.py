@@ -1,0 +1,155 @@
+"""Files for phonopy's own commands, and phonons of the displacements that phonopy made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from ..errors import ConfigError, ResultFileError
+from ..evaluations import Evaluate, Evaluator, refuse_float32
+from .born import BornCharges
+from .crystal import phonopy_crystal, to_phonopy
+
+if TYPE_CHECKING:
+    from .dispersion import PhononDispersion
+
+_FILES = ("FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN")
+
+
+def write_phonopy(phonons: PhononDispersion, folder: str | Path, *, overwrite: bool = False) -> list[str]:
+    """Write FORCE_SETS, FORCE_CONSTANTS, phonopy_params.yaml and, with charges, BORN, and return their names.
+
+    FORCE_SETS holds the forces as they were used: those of the undisplaced supercell are taken off.
+    FORCE_CONSTANTS holds the constants after symmetrisation, which phonopy would repeat from FORCE_SETS.
+    """
+    from phonopy.file_IO import write_FORCE_CONSTANTS, write_FORCE_SETS
+
+    if not len(phonons.displacements) or len(phonons.forces) != len(phonons.displacements):
+        raise ConfigError("this dispersion holds no displacements and forces, so there is no FORCE_SETS to write")
+    target = Path(folder)
+    target.mkdir(exist_ok=True)
+    there = [name for name in _FILES if (target / name).exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{target} already holds {', '.join(there)}: choose another folder")
+    phonon = phonons.phonopy()
+    dataset = force_sets(phonons)
+    phonon.dataset = dataset
+    write_FORCE_SETS(dataset, filename=target / "FORCE_SETS")
+    write_FORCE_CONSTANTS(phonons.force_constants, filename=target / "FORCE_CONSTANTS")
+    phonon.save(target / "phonopy_params.yaml", settings={"force_sets": True, "displacements": True})
+    names = ["FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml"]
+    if phonons.born is not None:
+        from phonopy.file_IO import get_BORN_lines
+
+        lines = get_BORN_lines(
+            to_phonopy(phonons.primitive), phonons.born.charges, phonons.born.dielectric, symprec=phonons.symprec
+        )
+        (target / "BORN").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        names.append("BORN")
+    return names
+
+
+def force_sets(phonons: PhononDispersion) -> Any:
+    """phonopy's dataset of displacements and forces."""
+    if phonons.displacements.ndim == 3:
+        return {"displacements": phonons.displacements.copy(), "forces": phonons.forces.copy()}
+    rows = zip(phonons.displaced_atoms, phonons.displacements, phonons.forces, strict=True)
+    entries = [{"number": int(k), "displacement": u.copy(), "forces": f.copy()} for k, u, f in rows]
+    return {"natom": len(phonons.force_constants), "first_atoms": entries}
+
+
+def phonons_of_displacements(
+    path: str | Path,
+    calculator: Any,
+    *,
+    symprec: float = 1e-5,
+    dimensions: int | None = None,
+    born: BornCharges | None = None,
+    allow_float32: bool = False,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> PhononDispersion:
+    """The phonons of a phonopy_disp.yaml: all of its displaced supercells evaluated in one batch.
+
+    Its `write_phonopy(folder)` gives the FORCE_SETS that the `phonopy` command reads for that file.  settings: those of
+    `phonon_dispersion` that concern forces, path and stability.
+
+    Raises ResultFileError for a file that is not sound; see `read_phonopy`.
+    """
+    from .assembly import with_charges
+    from .calculation import Settings, measured
+    from .phonopy_yaml import read_phonopy
+    from .plane import plane_of
+
+    found = read_phonopy(path)
+    if found.dataset is None:
+        raise ResultFileError(f"{path} holds no displacements: make it with phonopy-init -d")
+    evaluator = Evaluator(calculator, evaluate)
+    refuse_float32(evaluator, "force constants", allow_float32)
+    phonon = found.phonopy(symprec=symprec)
+    with_charges(phonon, born)
+    atoms: Atoms = found.unitcell.copy()
+    atoms.calc = calculator
+    names = ("symmetrize", "fc_calculator", "rotational", "subtract_residual", "fmax", "smax")
+    chosen = {name: settings.pop(name) for name in names if name in settings}
+    random = "displacements" in found.dataset
+    if random:
+        chosen.setdefault("fc_calculator", "symfc")
+        lengths = np.linalg.norm(found.dataset["displacements"], axis=2).max()
+    else:
+        lengths = max(np.linalg.norm(entry["displacement"]) for entry in found.dataset["first_atoms"])
+    return measured(
+        phonon,
+        atoms,
+        evaluator,
+        dimensions=plane_of(atoms, found.supercell_matrix, dimensions),
+        settings=Settings(**chosen),
+        with_stress=evaluate is None,
+        progress=progress,
+        displacement=float(lengths),
+        **settings,
+    )
+
+
+def phonons_of_file(path: str | Path, *, symprec: float = 1e-5, symmetrize: bool = True, **settings: Any) -> Any:
+    """The `PhononDispersion` of a phonopy_params.yaml (also .xz) that holds forces; settings as for `dispersion_of`."""
+    from .assembly import dispersion_of
+    from .calculation import force_constants_from
+    from .phonopy_yaml import read_phonopy
+
+    found = read_phonopy(path)
+    forces = _forces_of(found.dataset)
+    if forces is None:
+        raise ResultFileError(f"{path} holds no forces for its displacements: expected a phonopy_params.yaml")
+    phonon = found.phonopy(symprec=symprec)
+    solver = "symfc" if found.dataset is not None and "displacements" in found.dataset else None
+    return dispersion_of(
+        phonon, **settings, **force_constants_from(phonon, forces, symmetrize=symmetrize, fc_calculator=solver)
+    )
+
+
+def read_born(path: str | Path, atoms: Atoms, *, supercell: Any = 1, symprec: float = 1e-5) -> BornCharges:
+    """The charges of a BORN file as phonopy's command reads it: those of inequivalent atoms of the primitive cell."""
+    from phonopy.file_IO import parse_BORN
+
+    phonon = phonopy_crystal(atoms, supercell, symprec=symprec)
+    try:
+        found = parse_BORN(phonon.primitive, symprec=symprec, filename=str(path))
+    except FileNotFoundError:
+        raise ResultFileError(f"{path}: there is no such file") from None
+    except Exception as error:  # whatever a malformed line makes phonopy raise
+        raise ResultFileError(f"{path} cannot be read as a BORN file: {' '.join(str(error).split())}") from error
+    return BornCharges(found["born"], found["dielectric"])
+
+
+def _forces_of(dataset: dict[str, Any] | None) -> Any:
+    if dataset is None:
+        return None
+    if "displacements" in dataset:
+        return dataset.get("forces")
+    entries = dataset["first_atoms"]
+    return np.array([e["forces"] for e in entries]) if all("forces" in e for e in entries) else None
