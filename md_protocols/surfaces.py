@@ -23,7 +23,7 @@ from .vacancy_cells import Perfection, check_crystal, offers_stress
 
 Array = NDArray[np.float64]
 J_PER_M2 = units.J / units.m**2  # in eV/Å^2
-_THICKNESSES = (10.0, 15.0, 20.0)  # Å
+_THICKNESSES = (15.0, 20.0, 25.0)  # Å
 _VACUUM = 8.0  # Å, below which a warning is due
 _THIN = 0.01  # change of the energy between the two thickest slabs, beyond which a warning is due
 _ARRAYS = ("layers", "n_atoms", "thicknesses", "unrelaxed")
@@ -151,7 +151,7 @@ def surface_energy(
     atoms: the unit cell of the perfect, relaxed crystal.  miller: indices of its conventional cell, as spglib chooses
     it; three of them for hexagonal crystals too.
     layers: of the primitive cell, between the lattice planes of the surface; several numbers for several slabs; None
-    for slabs of about 10, 15 and 20 Å.  vacuum: between slabs, Å; it must exceed the range of the potential.
+    for slabs of about 15, 20 and 25 Å.  vacuum: between slabs, Å; it must exceed the range of the potential.
     fitted: half the intercept of the line through E_slab(N) (Fiorentini and Methfessel, J. Phys. Condens. Matter 8,
     6525 (1996)), which needs no bulk energy; a slope other than that energy tells of slabs too thin.
 

@@ -159,6 +159,7 @@ def vacancy_energy(
     cell: str = "fixed",
     chemical_potential: Mapping[str, float] | None = None,
     fmax: float = 1e-3,
+    smax: float = 1e-6,
     steps: int = 500,
     rattle: float = 0.02,
     seed: int = 0,
@@ -176,7 +177,8 @@ def vacancy_energy(
     cell: "fixed" at the volume of the perfect crystal, or "isotropic" or "full" for a vacancy at zero pressure.
     chemical_potential: mu by element, eV.  That of a crystal of one element is E(N)/N unless given; compounds, and
     layers with several inequivalent sites, need one for the element of each site.
-    fmax: forces (eV/Å) to which vacancies are relaxed, within `steps`.
+    fmax: forces (eV/Å) to which vacancies are relaxed, within `steps`; smax: stress (eV/Å^3) of a free cell, which
+    leaves an error of about V smax / B in the relaxation volume (V of the supercell, B its bulk modulus).
     rattle: atoms near the vacancy start displaced at random (standard deviation, Å, with this `seed`), because
     symmetry would hold them on a saddle point where distortion lowers the energy; 0 keeps the symmetry.
 
@@ -192,6 +194,7 @@ def vacancy_energy(
         relaxed=relaxed,
         cell=cell,
         fmax=fmax,
+        smax=smax,
         steps=steps,
         rattle=rattle,
         seed=seed,

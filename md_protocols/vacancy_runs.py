@@ -50,6 +50,7 @@ class VacancySettings:
     relaxed: bool
     cell: str
     fmax: float  # eV/Å
+    smax: float  # eV/Å^3
     steps: int
     rattle: float  # Å
     seed: int
@@ -59,6 +60,7 @@ class VacancySettings:
     def __post_init__(self) -> None:
         checks.choice("cell", self.cell, _CELLS)
         checks.number("fmax", self.fmax, above=0.0, hint=" eV/Å")
+        checks.number("smax", self.smax, above=0.0, hint=" eV/Å^3")
         checks.whole("steps", self.steps, at_least=0)
         checks.number("rattle", self.rattle, at_least=0.0, hint=" Å")
         checks.whole("seed", self.seed, at_least=0)
@@ -169,6 +171,7 @@ def _relax(
         relax_many(
             starts,
             fmax=settings.fmax,
+            smax=settings.smax,
             cell=settings.cell,
             steps=settings.steps,
             require=settings.require,

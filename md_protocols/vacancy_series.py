@@ -17,7 +17,7 @@ from .evaluations import Evaluate
 from .phonons.crystal import supercell_matrix
 from .storage import load_arrays, save_arrays
 from .vacancies import VacancyEnergy
-from .vacancy_cells import check_crystal, vacuum_axes
+from .vacancy_cells import IMAGE_DISTANCE, check_crystal, vacuum_axes
 from .vacancy_runs import VacancySettings, vacancy_energies
 
 Array = NDArray[np.float64]
@@ -25,10 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class VacancySeries:
-    """Relaxed formation energies in supercells of one shape, and the line E_f(N) = E_f + slope / N through them."""
+    """Relaxed formation energies in supercells of one shape, and the line E_f(N) = E_f + slope / N."""
 
     results: tuple[VacancyEnergy, ...]  # (K,), in the order of their sizes
     n_atoms: NDArray[np.int64]  # (K,) N
+    fitted: NDArray[np.bool_]  # (K,) whether the line is fitted to it: images at least 10 Å apart, or all sizes
     unrelaxed: Array  # (K, S) eV
     relaxed: Array  # (K, S) eV
     extrapolated: Array  # (S,) eV, at 1/N = 0
@@ -48,7 +49,8 @@ class VacancySeries:
         lines = []
         for k, label in enumerate(self.results[0].labels()):
             error = "" if self.uncertainties is None else f" ± {self.uncertainties[k]:.4f}"
-            sizes = ", ".join(f"{e:.4f} ({n})" for e, n in zip(self.relaxed[:, k], self.n_atoms, strict=True))
+            rows = zip(self.relaxed[:, k], self.n_atoms, self.fitted, strict=True)
+            sizes = ", ".join(f"{e:.4f} ({n}{'' if used else ', not fitted'})" for e, n, used in rows)
             lines.append(f"{label}: {self.extrapolated[k]:.4f}{error} eV for 1/N -> 0, from {sizes} atoms")
         flag = "" if self.converged else "\nNOT all relaxations are converged"
         return f"vacancies in {self.results[0].spacegroup}, {self.results[0].cell} cell\n" + "\n".join(lines) + flag
@@ -61,7 +63,9 @@ class VacancySeries:
         for k, label in enumerate(self.results[0].labels()):
             color = f"C{k}"
             ax.plot(fine, self.extrapolated[k] + self.slopes[k] * fine, color=color, linewidth=1)
-            ax.plot(x, self.relaxed[:, k], "o", color=color, label=label)
+            ax.plot(x[self.fitted], self.relaxed[self.fitted, k], "o", color=color, label=label)
+            if not self.fitted.all():
+                ax.plot(x[~self.fitted], self.relaxed[~self.fitted, k], "x", color=color, label="images within 10 Å")
             error = None if self.uncertainties is None else self.uncertainties[k]
             ax.errorbar(0.0, self.extrapolated[k], error, fmt="D", color=color, mfc="white", capsize=3, clip_on=False)
         top = ax.secondary_xaxis("top")
@@ -80,6 +84,7 @@ class VacancySeries:
             "symbols": list(self.results[0].symbols),
             "cell": self.results[0].cell,
             "n_atoms": self.n_atoms.tolist(),
+            "fitted": self.fitted.tolist(),
             "unrelaxed_eV": self.unrelaxed.tolist(),
             "relaxed_eV": self.relaxed.tolist(),
             "extrapolated_eV": self.extrapolated.tolist(),
@@ -118,6 +123,7 @@ def vacancy_series(
     cell: str = "fixed",
     chemical_potential: Mapping[str, float] | None = None,
     fmax: float = 1e-3,
+    smax: float = 1e-6,
     steps: int = 500,
     rattle: float = 0.02,
     seed: int = 0,
@@ -133,9 +139,11 @@ def vacancy_series(
     The elastic interaction of a defect with its images falls with the volume of the supercell, at fixed volume as at
     zero pressure (Leslie and Gillan, J. Phys. C 18, 973 (1985); Varvenne et al., Phys. Rev. B 88, 134102 (2013)), with
     a factor that depends on its shape: all supercells must have one shape, or, of a layer with vacuum, one shape in its
-    plane, where the interaction falls with the area.  Where vacancies are within each other's
-    range the energies do not lie on a line yet.  The uncertainty, from three sizes on, is therefore the larger of the
-    standard error of the least-squares line and of the change of the limit when the smallest supercell is left out.
+    plane, where the interaction falls with the area.  Where vacancies are within each other's range the energies do not
+    lie on a line yet: it is fitted to the supercells whose images are at least 10 Å apart, if these are two or more,
+    and otherwise to all.  The uncertainty, from three sizes on, is the larger of the standard error of the limit (from
+    three fitted sizes on) and of its change with another choice of sizes: without the smallest of the three or more
+    that were fitted, or with all that were given where two were fitted.
 
     Everything else is as for `vacancy_energy`; all sizes are evaluated and relaxed together.
     """
@@ -148,6 +156,7 @@ def vacancy_series(
         relaxed=True,
         cell=cell,
         fmax=fmax,
+        smax=smax,
         steps=steps,
         rattle=rattle,
         seed=seed,
@@ -180,16 +189,23 @@ def _check_shapes(atoms: Atoms, matrices: Sequence[NDArray[np.int64]]) -> None:
 def _series(results: Sequence[VacancyEnergy]) -> VacancySeries:
     n_atoms = np.array([result.n_atoms for result in results])
     relaxed = np.array([result.relaxed for result in results], dtype=float)
-    extrapolated, slopes, errors = _lines(1 / n_atoms, relaxed)
+    fitted = np.array([result.image_distance >= IMAGE_DISTANCE for result in results])
+    if fitted.sum() < 2:
+        fitted[:] = True
+    x = 1 / n_atoms
+    limits, slopes, errors = _lines(x[fitted], relaxed[fitted])
     uncertainties = None
     if len(results) > 2:
-        uncertainties = np.maximum(errors, np.abs(_lines(1 / n_atoms[1:], relaxed[1:])[0] - extrapolated))
+        # The other choice of sizes: one less, or all.
+        other = fitted & (n_atoms > n_atoms[fitted].min()) if fitted.sum() > 2 else np.ones_like(fitted)
+        uncertainties = np.maximum(errors, np.abs(_lines(x[other], relaxed[other])[0] - limits))
     return VacancySeries(
         results=tuple(results),
         n_atoms=n_atoms,
+        fitted=fitted,
         unrelaxed=np.array([result.unrelaxed for result in results]),
         relaxed=relaxed,
-        extrapolated=extrapolated,
+        extrapolated=limits,
         slopes=slopes,
         uncertainties=uncertainties,
     )
@@ -200,8 +216,5 @@ def _lines(x: Array, y: Array) -> tuple[Array, Array, Array]:
     from scipy.stats import linregress
 
     fits = [linregress(x, column) for column in y.T]
-    return (
-        np.array([fit.intercept for fit in fits]),
-        np.array([fit.slope for fit in fits]),
-        np.array([fit.intercept_stderr for fit in fits]),
-    )
+    errors = [fit.intercept_stderr for fit in fits] if len(x) > 2 else [0.0] * len(fits)
+    return np.array([fit.intercept for fit in fits]), np.array([fit.slope for fit in fits]), np.array(errors)

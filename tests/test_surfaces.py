@@ -68,13 +68,13 @@ def test_hexagonal_crystals_and_default_layers() -> None:
     a, c = 3.2, 5.2
     atoms = bulk("Mg", a=a, c=c)
     atoms.calc = pair_potential()
-    slab = hcp0001("Mg", (1, 1, 8), a=a, c=c, vacuum=7.5)
+    slab = hcp0001("Mg", (1, 1, 10), a=a, c=c, vacuum=7.5)
     slab.calc = pair_potential()
-    energy = slab.get_potential_energy() - 4 * atoms.get_potential_energy()
+    energy = slab.get_potential_energy() - 5 * atoms.get_potential_energy()
     with pytest.warns(PhysicsWarning, match=r"perfect crystal is not relaxed"):
         found = surface_energy(atoms, miller=(0, 0, 1), relaxed=False)
-    assert found.layers.tolist() == [2, 3, 4]  # of two planes each: 10, 15 and 20 Å
-    np.testing.assert_allclose(found.thicknesses, [10.4, 15.6, 20.8])
+    assert found.layers.tolist() == [3, 4, 5]  # of two planes each: 15, 20 and 25 Å
+    np.testing.assert_allclose(found.thicknesses, [15.6, 20.8, 26.0])
     np.testing.assert_allclose(found.energy, energy / (np.sqrt(3) * a**2), rtol=1e-6)
 
 

@@ -244,6 +244,7 @@ def changed(**changes: Any) -> Atoms:
         (copper(), {"supercell": 2.5}, r"supercell is 2\.5: give a whole number"),
         (copper(), {"cell": "ful"}, r"unknown cell 'ful'.*Did you mean 'full'"),
         (copper(), {"fmax": 0.0}, r"fmax is 0\.0"),
+        (copper(), {"smax": 0.0}, r"smax is 0\.0"),
         (copper(), {"rattle": -0.1}, r"rattle is -0\.1"),
         (copper(), {"seed": -1}, r"seed is -1"),
         (copper(), {"symprec": 0.0}, r"symprec is 0\.0"),

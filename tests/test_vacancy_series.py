@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ase.calculators.emt import EMT
 
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.md_protocols.vacancies import vacancy_energy
-from mlcalc.md_protocols.vacancy_series import VacancySeries, _lines, vacancy_series
+from mlcalc.md_protocols.vacancy_series import VacancySeries, _lines, _series, vacancy_series
 from tests.defect_crystals import InBatches, copper
 
 
@@ -26,12 +27,42 @@ def test_equals_single_supercells_and_a_fitted_line() -> None:
     alone = vacancy_energy(copper(), supercell=3)
     np.testing.assert_allclose(found.relaxed[1], alone.relaxed, atol=1e-12)
     np.testing.assert_allclose(found.unrelaxed[1], alone.unrelaxed, atol=1e-12)
-    slope, limit = np.polyfit(1 / found.n_atoms, found.relaxed[:, 0], 1)
+    assert found.fitted.tolist() == [False, True, True]  # images 7, 11 and 14 Å apart
+    slope, limit = np.polyfit(1 / found.n_atoms[1:], found.relaxed[1:, 0], 1)
     np.testing.assert_allclose([found.extrapolated[0], found.slopes[0]], [limit, slope], rtol=1e-9)
-    without_smallest = np.polyfit(1 / found.n_atoms[1:], found.relaxed[1:, 0], 1)[1]
-    assert found.uncertainties[0] >= abs(without_smallest - limit) > 0
-    assert found.uncertainties[0] < 2e-3
+    all_of_them = np.polyfit(1 / found.n_atoms, found.relaxed[:, 0], 1)[1]
+    np.testing.assert_allclose(found.uncertainties, abs(all_of_them - limit), rtol=1e-6)
+    assert 0 < found.uncertainties[0] < 2e-3
     assert found.converged
+    assert "(32, not fitted)" in str(found)
+
+
+def series(energies: Any, distances: Any) -> VacancySeries:
+    """The series of made-up energies in 32, 108, 256, ... atoms with their images so far apart."""
+    sizes = [4 * n**3 for n in range(2, 2 + len(energies))]
+    rows = zip(energies, sizes, distances, strict=True)
+    return _series([replace(ONE, relaxed=np.array([e]), n_atoms=n, image_distance=d) for e, n, d in rows])
+
+
+ONE = vacancy_energy(copper(), supercell=3, fmax=0.1)
+
+
+def test_the_limit_of_known_energies() -> None:
+    """A line in 1/N, and a first supercell off it by 0.1 eV because vacancies touch."""
+    n = 4 * np.arange(2, 6) ** 3
+    line = 1.2 - 0.5 / n
+    off = line + [0.1, 0, 0, 0]
+    apart = [7.0, 11.0, 14.0, 18.0]
+    found = series(off, apart)
+    assert abs(found.extrapolated[0] - 1.2) < 1e-12
+    assert found.uncertainties[0] < 1e-12
+    assert (found.fitted.tolist(), len(found.n_atoms)) == ([False, True, True, True], 4)
+    kept = series(off, [11.0, 12.0, 14.0, 18.0])  # the same energies, all of them fitted
+    assert abs(kept.extrapolated[0] - 1.2) > 0.01
+    assert kept.uncertainties[0] > abs(kept.extrapolated[0] - 1.2) * 0.9
+    near = series(off[:3], [7.0, 8.0, 9.0])
+    assert near.fitted.all()
+    assert near.uncertainties[0] > 0.01
 
 
 def test_the_line_and_its_error() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="H K L",
     help="Of the conventional cell; may be repeated.  [default: 1 1 1]",
 )
-@click.option("--layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 10, 15 and 20 Å]")
+@click.option("--layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 15, 20 and 25 Å]")
 @click.option("--vacuum", type=float, default=15.0, show_default=True, help="Between slabs, Å.")
 @click.option("--unrelaxed", is_flag=True, help="Do not relax the slabs.")
 @click.option("--stacking-fault", is_flag=True, help="Also the intrinsic fault of an fcc crystal.")
