@@ -16,7 +16,10 @@ _PLANES = {"xy": (0, 1), "xz": (0, 2), "yz": (1, 2)}
 
 
 def draw_stiffness(result: ElasticConstants, ax: Any = None) -> Any:
-    """Axes with the matrix; on a new figure with Young's modulus beside it where the crystal is stable."""
+    """Axes with the matrix; on a new figure with Young's modulus beside it where the crystal is stable.
+
+    Both are in the axes of the conventional cell.
+    """
     if ax is None:
         from matplotlib.figure import Figure
 
@@ -25,7 +28,7 @@ def draw_stiffness(result: ElasticConstants, ax: Any = None) -> Any:
         ax = figure.add_subplot(1, 2 if directions else 1, 1)
         if directions:
             _draw_young(result, figure.add_subplot(1, 2, 2, projection="polar"))
-    _draw_matrix(result.stiffness, ax)
+    _draw_matrix(result.conventional, ax)
     return ax
 
 
@@ -51,7 +54,7 @@ def _draw_young(result: ElasticConstants, ax: Any) -> None:
     for (name, (first, second)), style in zip(_PLANES.items(), ("-", "--", ":"), strict=True):
         directions = np.zeros((len(angles), 3))
         directions[:, first], directions[:, second] = np.cos(angles), np.sin(angles)
-        ax.plot(angles, young_modulus(result.stiffness, directions), style, label=f"{name} plane")
+        ax.plot(angles, young_modulus(result.conventional, directions), style, label=f"{name} plane")
     ax.set_ylim(bottom=0.0)
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.set_title("Young's modulus (GPa)", fontsize="medium")

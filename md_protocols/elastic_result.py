@@ -17,6 +17,7 @@ from .elastic_tensor import (
     density,
     eigenvalues,
     moduli,
+    rotated,
     sound_velocities,
     young_modulus,
 )
@@ -27,7 +28,8 @@ from .storage import load_arrays, save_arrays
 Array = NDArray[np.float64]
 _PLANE = [0, 1, 5]
 _ZERO = 1e-4  # of the largest constant: below are rounding and the noise of relaxations
-_ARRAYS = ("stiffness", "clamped", "raw", "residual_stress")
+_ARRAYS = ("stiffness", "clamped", "raw", "axes", "residual_stress")
+_ORDER = ("xx", "yy", "zz", "yz", "xz", "xy")
 _PLAIN = ("asymmetry", "symmetry_violation", "nonlinearity", "residual_force", "spacegroup", "operations")
 _FLAGS = ("symmetrized", "ions_relaxed", "strain", "slab")
 
@@ -40,6 +42,7 @@ class ElasticConstants:
     stiffness: Array  # (6, 6) GPa, stress = stiffness @ strain with engineering shear; ions relaxed if they were
     clamped: Array  # (6, 6) GPa, of ions that only follow the strain
     raw: Array  # (6, 6) GPa, as `stiffness`, before any symmetrisation
+    axes: Array  # (3, 3) rotation x' = axes x to the axes of the conventional cell (spglib's); identity for a slab
     asymmetry: float  # GPa, largest |raw - raw^T|
     symmetry_violation: float  # GPa, largest change by the mean over the point group
     nonlinearity: float  # GPa, largest difference of the constants from the whole and the half strain
@@ -51,6 +54,18 @@ class ElasticConstants:
     ions_relaxed: bool
     strain: float  # the larger amplitude
     slab: bool  # only xx, yy and xy were strained; the other constants are 0
+
+    @property
+    def conventional(self) -> Array:
+        """(6, 6) GPa in the axes of the conventional cell, as in tables: a cubic crystal's edges are x, y and z."""
+        return rotated(self.stiffness, self.axes)
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """C11, C12, ... of `conventional` in GPa: its upper triangle without what is 0 (1e-4 of the largest)."""
+        c = self.conventional
+        least = _ZERO * np.abs(c).max()
+        return {f"C{i + 1}{j + 1}": float(c[i, j]) for i in range(6) for j in range(i, 6) if abs(c[i, j]) > least}
 
     @property
     def eigenvalues(self) -> Array:
@@ -110,12 +125,16 @@ class ElasticConstants:
             raise ConfigError(f"the structure is {why}: it has no {what}")
 
     def __str__(self) -> str:
-        rows = [" ".join(f"{value:9.2f}" for value in row) for row in np.round(self.stiffness, 2) + 0.0]
-        head = f"elastic constants (GPa; xx, yy, zz, yz, xz, xy), {self.spacegroup}"
-        lines = [f"{head}, {'relaxed' if self.ions_relaxed else 'clamped'} ions:", *rows]
+        lines = [
+            f"elastic constants (GPa; {', '.join(_ORDER)}), {self.spacegroup}, "
+            f"{'relaxed' if self.ions_relaxed else 'clamped'} ions, in the axes of the "
+            f"{'structure' if self.slab else 'conventional cell'}:",
+            *_rows(self.conventional),
+        ]
+        if np.abs(self.conventional - self.stiffness).max() > _ZERO * np.abs(self.stiffness).max():
+            lines += ["in the axes of the structure:", *_rows(self.stiffness)]
         if self.slab:
-            plane = [" ".join(f"{value:9.3f}" for value in row) for row in np.round(self.in_plane_N_per_m, 3) + 0.0]
-            lines += ["in the plane (N/m; xx, yy, xy):", *plane]
+            lines += ["in the plane (N/m; xx, yy, xy):", *_rows(self.in_plane_N_per_m)]
         if (found := self.moduli) is not None:
             lines += [
                 f"bulk modulus    {found.bulk_hill:.2f} GPa (Voigt {found.bulk_voigt:.2f}, Reuss "
@@ -144,7 +163,10 @@ class ElasticConstants:
         values: dict[str, Any] = {
             "stiffness_GPa": self.stiffness.tolist(),
             "clamped_stiffness_GPa": self.clamped.tolist(),
-            "voigt_order": ["xx", "yy", "zz", "yz", "xz", "xy"],
+            "conventional_stiffness_GPa": self.conventional.tolist(),
+            "constants_GPa": self.constants,
+            "axes": self.axes.tolist(),
+            "voigt_order": list(_ORDER),
             "in_plane_N_per_m": self.in_plane_N_per_m.tolist() if self.slab else None,
             "eigenvalues_GPa": self.eigenvalues.tolist(),
             "stable": self.stable,
@@ -169,3 +191,7 @@ class ElasticConstants:
         arrays, info = load_arrays(path, "elastic_constants")
         info |= {name: arrays[name] for name in _ARRAYS}
         return cls(atoms=unpack_atoms("atoms", arrays), **info)
+
+
+def _rows(matrix: Array) -> list[str]:
+    return [" ".join(f"{value:9.2f}" for value in row) for row in np.round(matrix, 2) + 0.0]

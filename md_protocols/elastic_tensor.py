@@ -75,21 +75,33 @@ def rotated(stiffness: Array, rotation: Array) -> Array:
 
 def point_group(atoms: Atoms, symprec: float) -> Array:
     """(G, 3, 3) Cartesian rotations of the crystal's space group within `symprec` (Å); identity where none is found."""
+    found = _symmetry(atoms, symprec)
+    if found is None:
+        return np.eye(3)[None]
+    lattice = atoms.cell.array.T
+    return _orthogonal(lattice @ np.unique(found.rotations, axis=0) @ np.linalg.inv(lattice))
+
+
+def conventional_axes(atoms: Atoms, symprec: float) -> Array:
+    """(3, 3) rotation to the axes of the conventional cell: x along a, y in the plane of a and b (spglib's setting)."""
+    found = _symmetry(atoms, symprec)
+    return np.eye(3) if found is None else _orthogonal(np.asarray(found.std_rotation_matrix))
+
+
+def _symmetry(atoms: Atoms, symprec: float) -> Any:
     import spglib
 
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     with warnings.catch_warnings():  # of a switch of spglib that is the user's to set
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            found = spglib.get_symmetry_dataset(crystal, symprec=symprec)
+            return spglib.get_symmetry_dataset(crystal, symprec=symprec)
         except Exception:  # spglib raises its own errors since 2.7, and returned None before
-            found = None
-    if found is None:
-        return np.eye(3)[None]
-    lattice = atoms.cell.array.T
-    rotations = np.unique(found.rotations, axis=0)
-    cartesian = lattice @ rotations @ np.linalg.inv(lattice)
-    left, _, right = np.linalg.svd(cartesian)  # exactly orthogonal, where the cell is so within symprec only
+            return None
+
+
+def _orthogonal(matrices: Array) -> Array:
+    left, _, right = np.linalg.svd(matrices)  # where the cell has the symmetry within symprec only
     exact: Array = left @ right
     return exact
 

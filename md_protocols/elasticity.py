@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .elastic_result import ElasticConstants
-from .elastic_tensor import VOIGT, point_group, strain_tensor, symmetrized
+from .elastic_tensor import VOIGT, conventional_axes, point_group, strain_tensor, symmetrized
 from .errors import ConfigError, PhysicsWarning
 from .evaluations import Evaluate, Evaluated, Evaluator, refuse_float32
 from .relaxation import relax_many, spacegroup
@@ -79,6 +79,9 @@ def elastic_constants(
     the atoms of each strained cell move until forces are below `fmax` (eV/Å), in one batch; the constants at clamped
     ions come along.  `symmetrize` takes the mean over the point group found within `symprec` (Å), and C = C^T; how
     far the raw constants were from both is reported.
+
+    C is in the Cartesian axes of the structure, which in a primitive cell need not be those of tables:
+    `conventional` is the same tensor in the axes of the conventional cell.
 
     The atoms should be relaxed, cell included.  Under stress the derivatives of the Cauchy stress are the stress-strain
     coefficients B of D. C. Wallace (Thermodynamics of Crystals, 1972): they decide about stability and differ from the
@@ -165,6 +168,7 @@ def _result(
         stiffness=mean if settings.symmetrize else raw,
         clamped=mean_clamped if settings.symmetrize else raw_clamped,
         raw=raw,
+        axes=np.eye(3) if settings.components == _PLANE else conventional_axes(atoms, settings.symprec),
         asymmetry=float(np.abs(raw - raw.T).max()),
         symmetry_violation=float(np.abs((raw + raw.T) / 2 - mean).max()),
         nonlinearity=float(np.abs(whole - half).max()),

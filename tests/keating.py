@@ -8,8 +8,8 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
-from ase.neighborlist import neighbor_list
 from ase.units import GPa
+from matscipy.neighbours import neighbour_list
 
 ALPHA, BETA, LENGTH = 3.0, 0.9, 2.35  # eV/Å^2, eV/Å^2, Å
 
@@ -26,7 +26,7 @@ class Keating(Calculator):
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        i, j, vectors = neighbor_list("ijD", self.atoms, 1.25 * LENGTH)
+        i, j, vectors = neighbour_list("ijD", self.atoms, 1.25 * LENGTH)
         energy, forces, virial = 0.0, np.zeros_like(self.atoms.positions), np.zeros((3, 3))
         scale = 3 / (8 * LENGTH**2)
         for center in range(len(self.atoms)):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.neighborlist import neighbor_list
 from ase.units import GPa
+from matscipy.neighbours import neighbour_list
 from scipy.optimize import brentq
 
 EPSILON, SIGMA = 0.05, 2.6  # eV, Å
@@ -37,7 +37,7 @@ class Pairs(Calculator):
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        i, r, vectors = neighbor_list("idD", self.atoms, self.cutoff)
+        i, r, vectors = neighbour_list("idD", self.atoms, self.cutoff)
         phi, slope, _ = pair(r)
         pull = (slope / r)[:, None] * vectors
         forces = np.zeros_like(self.atoms.positions)

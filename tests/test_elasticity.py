@@ -99,13 +99,21 @@ def test_crystal_that_is_not_stable_is_flagged() -> None:
 
 
 def test_tensor_turns_with_the_crystal() -> None:
-    atoms, _ = lattice("fcc")
+    atoms, c = lattice("fcc")
     rotation = Rotation.from_euler("zyx", [20, 35, -50], degrees=True).as_matrix()
     here, there = elastic_constants(atoms), elastic_constants(turned(atoms, rotation))
     np.testing.assert_allclose(there.stiffness, elastic_tensor.rotated(here.stiffness, rotation), atol=1e-4)
     assert np.abs(there.stiffness - elastic_tensor.rotated(here.stiffness, rotation.T)).max() > 1.0
     assert there.symmetry_violation < 1e-4
     np.testing.assert_allclose(there.eigenvalues, here.eigenvalues, atol=1e-4)
+    for one in (here, there):
+        assert one.constants == pytest.approx(
+            {"C11": c[0, 0], "C12": c[0, 1], "C13": c[0, 1], "C22": c[0, 0], "C23": c[0, 1], "C33": c[0, 0]}
+            | dict.fromkeys(("C44", "C55", "C66"), c[3, 3]),
+            rel=1e-5,
+        )
+    assert "in the axes of the structure:" in str(there)
+    assert "in the axes of the structure:" not in str(here)
     axis = rotation @ [1, 1, 1]
     assert there.young_modulus(axis) == pytest.approx(float(here.young_modulus([1, 1, 1])), rel=1e-6)
 
