@@ -30,7 +30,7 @@ def mode_animation(
         raise ConfigError(f"q is {q!r}: give one q-point as three finite numbers")
     band = checks.whole("band", band, at_least=0)
     amplitude = checks.number("amplitude", amplitude, above=0.0, hint=" Å")
-    phonon = phonons.phonopy()
+    phonon = phonons._phonon
     found = phonon.run_qpoints(point[None], with_eigenvectors=True)
     if band >= found.frequencies.shape[1]:
         raise ConfigError(f"band is {band}: there are {found.frequencies.shape[1]}, counted from 0")

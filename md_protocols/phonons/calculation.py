@@ -143,7 +143,7 @@ def measured(
     cautions = tuple(text for text in (noise, _unrelaxed(residual, stress, settings.fmax, settings.smax)) if text)
     for text in cautions:
         warnings.warn(text, PhysicsWarning, stacklevel=3)
-    return dispersion_of(
+    result = dispersion_of(
         phonon,
         dimensions=dimensions,
         pbc=atoms.pbc,
@@ -153,6 +153,8 @@ def measured(
         **more,
         **facts,
     )
+    result.__dict__["_phonon"] = phonon  # nobody else holds it, and making it anew takes seconds
+    return result
 
 
 def force_constants_from(

@@ -56,7 +56,8 @@ def band_figure(
         ax.axvline(x, color="0.75", linewidth=0.6, zorder=0)
     ax.axhline(0.0, color="0.75", linewidth=0.6, zorder=0)
     ax.set_xlim(edges[0][0], edges[-1][1])
-    low, high = scale * min(0.0, phonons.frequencies.min()), scale * phonons.frequencies.max()
+    shown = phonons.frequencies.ravel() if overlay is None else np.append(phonons.frequencies, points[:, 1])
+    low, high = scale * min(0.0, shown.min()), scale * shown.max()
     ax.set_ylim(1.05 * low if phonons.imaginary else 0.0, 1.06 * high)
     ax.set_ylabel(f"frequency ({text})")
     if label or overlay is not None:
@@ -104,7 +105,7 @@ def overlay_points(phonons: PhononDispersion, overlay: Any) -> Array:
 
 def distances_of(phonons: PhononDispersion, q: Sequence[float] | Array) -> list[float]:
     """The places along the path (1/Å) where it meets q or an equivalent of it."""
-    reciprocal = np.linalg.inv(phonons.primitive.cell.array).T
+    reciprocal = np.linalg.inv(phonons._phonon.primitive.cell).T
     stars = _star(phonons, np.asarray(q, dtype=float))
     found: list[float] = []
     for start, stop in phonons.segments:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 THZ = _hplanck * 1e12 / _e  # eV: h times 1 THz
-_LENGTH, _DOS_LENGTH = 100.0, 60.0  # Å: longest waves resolved by meshes; eigenvectors are wanted on the latter
+_LENGTHS = {"thermal": 100.0, "element": 60.0, "compound": 40.0}  # Å: longest waves resolved by the meshes
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +134,20 @@ def density_of_states(
 ) -> PhononDOS:
     """Density of states by the linear tetrahedron method, or Gaussians of width `sigma` (THz), total and by element.
 
-    mesh: numbers of q-points; None for enough for waves of 60 Å.  pitch: spacing of the frequencies (THz).
+    mesh: numbers of q-points; None for enough for waves of 60 Å, of compounds 40 Å.  pitch: of the frequencies (THz).
     """
-    phonon = phonons.phonopy()
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_DOS_LENGTH)
-    run_mesh(phonon, numbers, symmetry=False, eigenvectors=True)
+    phonon = phonons._phonon
+    symbols = phonon.primitive.symbols
+    single = len(set(symbols)) == 1
+    length = _LENGTHS["element" if single else "compound"]
+    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=length)
+    run_mesh(phonon, numbers, symmetry=single, eigenvectors=not single)
+    if single:
+        whole = phonon.run_total_dos(sigma=sigma, freq_pitch=pitch)
+        total = np.array(whole.dos)
+        return PhononDOS(np.array(whole.frequency_points), total, {symbols[0]: total.copy()}, numbers)
     found = phonon.run_projected_dos(sigma=sigma, freq_pitch=pitch)
     by_atom = np.array(found.projected_dos)
-    symbols = phonon.primitive.symbols
     by_element = {
         name: by_atom[[k for k, symbol in enumerate(symbols) if symbol == name]].sum(axis=0)
         for name in dict.fromkeys(symbols)
@@ -167,8 +173,8 @@ def thermal_properties(
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "thermodynamics", allow_imaginary)
-    phonon = phonons.phonopy()
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTH)
+    phonon = phonons._phonon
+    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTHS["thermal"])
     found = run_mesh(phonon, numbers)
     frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
     moving = vibrating(found.qpoints, frequencies)
@@ -206,8 +212,8 @@ def mean_square_displacements(
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "mean square displacements", allow_imaginary)
-    phonon = phonons.phonopy()
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_DOS_LENGTH)
+    phonon = phonons._phonon
+    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTHS["element"])
     found = run_mesh(phonon, numbers, symmetry=False, eigenvectors=True)
     frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
     kept = vibrating(found.qpoints, frequencies) & (frequencies > 0)
