@@ -35,7 +35,7 @@ _PLAIN = (
 ).split()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PhononDispersion:
     """Frequencies along a path, and the harmonic crystal that they come from.
 
