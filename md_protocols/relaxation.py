@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.units import GPa
 
 from . import checks
@@ -21,6 +22,7 @@ from .relaxation_walk import CELLS, OPTIMIZERS, Walk, WalkSettings
 
 __all__ = ["Relaxation", "relax", "relax_many", "spacegroup"]
 
+_CLOSEST = 0.4  # of the sum of the covalent radii: there are no bonds as short as that
 _SMALLEST_FLOAT32 = 1e-3  # eV/Å: forces in single precision are right to about 1e-5, and minima lie in their noise
 
 
@@ -54,6 +56,8 @@ def relax(
     optimizer: "lbfgs"; "fire"; "auto" for L-BFGS, then, should it go astray, FIRE from the best structure met, which
     is the one of the smallest forces and stress.  L-BFGS begins anew where the energy curves downwards.
     trajectory: an extended XYZ file to be written with the structures of all steps, raw forces and stress.
+
+    A PhysicsWarning tells of atoms that ended closer than any bond, where potentials have false minima.
 
     A start whose forces vanish by symmetry stays where it is, saddle or minimum: no force tells them apart.
 
@@ -125,6 +129,7 @@ def relax_many(
     walks = [Walk(atoms, settings, name) for atoms, name in zip(structures, names, strict=True)]
     _walk(walks, evaluator, settings, progress, [] if trajectories is None else list(map(Path, trajectories)))
     results = [_result(walk, atoms, settings) for walk, atoms in zip(walks, structures, strict=True)]
+    _tell_collapsed(results, names)
     _tell(results, list(names), settings, require)
     return results
 
@@ -246,6 +251,23 @@ def _result(walk: Walk, atoms: Atoms, settings: WalkSettings) -> Relaxation:
         max_forces=np.array(walk.max_forces),
         max_stresses=np.array(walk.max_stresses),
     )
+
+
+def _tell_collapsed(results: Sequence[Relaxation], names: Sequence[str]) -> None:
+    """A PhysicsWarning for a structure whose atoms fell into each other, where potentials have false minima."""
+    for result, name in zip(results, names, strict=True):
+        atoms = result.atoms
+        first, second, distances = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_CLOSEST))
+        if len(distances) == 0:
+            continue
+        k = int(np.argmin(distances))
+        pair = " and ".join(f"{atoms.symbols[n]}{n}" for n in (first[k], second[k]))
+        warnings.warn(
+            f"{name}: {pair} ended only {distances[k]:.3g} Å apart, less than {_CLOSEST:g} of the sum of their "
+            "covalent radii: potentials have false minima there; begin from a structure without overlaps",
+            PhysicsWarning,
+            stacklevel=4,
+        )
 
 
 def _tell(results: Sequence[Relaxation], names: Sequence[str], settings: WalkSettings, require: bool) -> None:

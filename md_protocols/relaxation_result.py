@@ -56,9 +56,11 @@ class Relaxation:
         ax.axhline(self.fmax, color="C0", linewidth=0.5, linestyle="--")
         if len(self.max_stresses):
             ax.semilogy(steps, np.maximum(self.max_stresses / GPa, 1e-12), color="C2", label="largest stress (GPa)")
+            ax.axhline(self.smax / GPa, color="C2", linewidth=0.5, linestyle="--")
         above = self.energies - self.energies.min()
         shown = above > 0
         ax.semilogy(steps[shown], above[shown], color="C1", label="energy above the lowest (eV)")
+        ax.set_ylim(bottom=min(self.fmax, self.smax / GPa) / 100)  # a force that vanishes by symmetry is not drawn
         ax.set_xlabel("step")
         ax.legend(frameon=False)
         return ax

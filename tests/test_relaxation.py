@@ -17,6 +17,7 @@ from ase.optimize import BFGS, FIRE, LBFGS
 from ase.units import GPa
 from scipy.optimize import minimize_scalar
 
+from mlcalc import MLCalculator
 from mlcalc.md_protocols.errors import ConfigError, EvaluationError, NotConvergedError, PhysicsWarning
 from mlcalc.md_protocols.evaluations import Evaluator
 from mlcalc.md_protocols.lockstep import Mailbox, NotDeliveredError
@@ -166,6 +167,16 @@ def test_smallest_structures() -> None:
     assert relax(ethanol, fmax=1e-5).converged
 
 
+def test_atoms_that_fell_into_each_other_are_told() -> None:
+    pair = Atoms("Cu2", [[0, 0, 0], [0.5, 0, 0]], cell=[12, 12, 12], pbc=True, calculator=MLCalculator("cu-hvnet"))
+    with pytest.warns(
+        PhysicsWarning, match=r"the structure: Cu\d and Cu\d ended only 0\.\d+ Å apart, less than 0\.4 of"
+    ):
+        assert relax(pair).converged
+    pair.positions[1, 0] = 2.0
+    relax(pair)  # no warning
+
+
 def test_overshoot_goes_back_to_the_best_and_on_by_fire() -> None:
     expected = relax(crystal(), fmax=1e-5)
     for fault in ("nan", "error"):
@@ -247,7 +258,7 @@ def test_result_is_saved_loaded_drawn_and_followed(tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(value, getattr(again, name))
     ax = found.plot()
-    assert len(ax.lines) == 4
+    assert len(ax.lines) == 5  # three quantities and two limits
     ax.figure.savefig(tmp_path / "relax.png")
     assert found.to_json()["volume_A3"] == pytest.approx(found.atoms.get_volume())
     assert str(found).startswith(f"converged after {found.steps} steps (lbfgs)")

@@ -163,6 +163,7 @@ def _picture(results: Sequence[Relaxation]) -> Any:
             style = "-" if result.converged else "--"
             ax.semilogy(result.max_forces.clip(1e-12), style, linewidth=1, label=f"frame {k}")
         ax.axhline(results[0].fmax, color="gray", linewidth=0.5)
+        ax.set_ylim(bottom=results[0].fmax / 100)
         ax.set_xlabel("step")
         ax.set_ylabel("largest force (eV/Å)")
         if len(results) <= _SHOWN:
