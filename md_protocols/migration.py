@@ -172,7 +172,7 @@ def vacancy_migration(
     """
     from .migration_runs import MigrationSettings, migration_barrier
 
-    settings = MigrationSettings(
+    settings = MigrationSettings.checked(
         images=images,
         spring=spring,
         climb=climb,

@@ -54,14 +54,21 @@ class MigrationSettings:
     symprec: float
     require: bool
 
-    def __post_init__(self) -> None:
-        checks.whole("images", self.images, at_least=1)
-        checks.number("spring", self.spring, above=0.0, hint=" eV/Å^2")
-        checks.number("fmax", self.fmax, above=0.0, hint=" eV/Å")
-        checks.number("relax_fmax", self.relax_fmax, above=0.0, hint=" eV/Å")
-        checks.whole("steps", self.steps, at_least=0)
-        checks.number("rattle", self.rattle, at_least=0.0, hint=" Å")
-        checks.whole("seed", self.seed, at_least=0)
+    @classmethod
+    def checked(cls, **given: Any) -> MigrationSettings:
+        """The settings as plain values; ConfigError where one is out of its range."""
+        return cls(
+            images=checks.whole("images", given["images"], at_least=1),
+            spring=checks.number("spring", given["spring"], above=0.0, hint=" eV/Å^2"),
+            climb=bool(given["climb"]),
+            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
+            relax_fmax=checks.number("relax_fmax", given["relax_fmax"], above=0.0, hint=" eV/Å"),
+            steps=checks.whole("steps", given["steps"], at_least=0),
+            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
+            seed=checks.whole("seed", given["seed"], at_least=0),
+            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
+            require=bool(given["require"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def vacancy_energy(
     """
     from .vacancy_runs import VacancySettings, vacancy_energies
 
-    settings = VacancySettings(
+    settings = VacancySettings.checked(
         relaxed=relaxed,
         cell=cell,
         fmax=fmax,

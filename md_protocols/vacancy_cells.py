@@ -59,6 +59,7 @@ def check_crystal(atoms: Any, purpose: str) -> None:
         )
     if atoms.pbc.all():
         checks.crystal(atoms, purpose)
+    padded(atoms)
     if atoms.constraints:
         raise ConfigError(
             f"the structure has the constraint {type(atoms.constraints[0]).__name__}, which has no meaning in its "
@@ -93,8 +94,10 @@ def symmetry(atoms: Atoms, symprec: float) -> Any:
 
 
 def padded(atoms: Atoms) -> Atoms:
-    """A copy with vacuum in the directions without periodicity, and periodic in all."""
+    """A copy with vacuum in the directions without periodicity, and periodic in all; ConfigError for a flat cell."""
     crystal = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if np.linalg.matrix_rank(atoms.cell.array[atoms.pbc]) < atoms.pbc.sum():
+        raise ConfigError(f"the structure is periodic but its cell has no volume: {atoms.cell.array.tolist()}")
     for axis in np.flatnonzero(~atoms.pbc):
         crystal.center(vacuum=_PADDING, axis=int(axis))
     crystal.pbc = True
@@ -131,9 +134,10 @@ def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) ->
 
 
 def _indices(atoms: Atoms, chosen: Any) -> list[int]:
-    if isinstance(chosen, str) or not np.iterable(chosen) or not list(chosen):
+    given = [] if isinstance(chosen, str) or not np.iterable(chosen) else list(chosen)
+    if not given:
         raise ConfigError(f"sites is {chosen!r}: give a sequence of indices such as [0], or None for all sites")
-    indices = [checks.whole("an index in sites", k, at_least=0) for k in chosen]
+    indices = [checks.whole("an index in sites", k, at_least=0) for k in given]
     wrong = [k for k in indices if k >= len(atoms)]
     if wrong:
         raise ConfigError(
@@ -162,10 +166,9 @@ def perfect_supercell(atoms: Atoms, supercell: Any) -> Atoms:
                 f"supercell is {supercell!r}, but the structure is not periodic along {'abc'[axis]}: the number there "
                 "must be 1"
             )
-    plain = Atoms(
-        numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=atoms.get_masses()
-    )
-    repeated: Atoms = make_supercell(plain, matrix)
+    repeated: Atoms = make_supercell(atoms, matrix)  # with all its arrays: a calculator may read moments or tags
+    repeated.arrays.pop("momenta", None)
+    repeated.info = dict(atoms.info)
     if len(repeated) < 2:
         raise ConfigError(f"supercell is {supercell!r}: without one atom nothing is left of it; take a larger one")
     return repeated

@@ -39,6 +39,7 @@ from .vacancy_cells import (
 _CELLS = ("fixed", "isotropic", "full")
 _RATTLED = 2.0  # in units of the distance to the nearest neighbor
 _MOVED = 0.5  # in the same unit: beyond, the vacancy may have become another defect
+_NOISE = 1e-3  # eV
 
 Array = NDArray[np.float64]
 
@@ -57,13 +58,20 @@ class VacancySettings:
     symprec: float  # Å
     require: bool
 
-    def __post_init__(self) -> None:
-        checks.choice("cell", self.cell, _CELLS)
-        checks.number("fmax", self.fmax, above=0.0, hint=" eV/Å")
-        checks.number("smax", self.smax, above=0.0, hint=" eV/Å^3")
-        checks.whole("steps", self.steps, at_least=0)
-        checks.number("rattle", self.rattle, at_least=0.0, hint=" Å")
-        checks.whole("seed", self.seed, at_least=0)
+    @classmethod
+    def checked(cls, **given: Any) -> VacancySettings:
+        """The settings as plain values; ConfigError where one is out of its range."""
+        return cls(
+            relaxed=bool(given["relaxed"]),
+            cell=checks.choice("cell", given["cell"], _CELLS),
+            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
+            smax=checks.number("smax", given["smax"], above=0.0, hint=" eV/Å^3"),
+            steps=checks.whole("steps", given["steps"], at_least=0),
+            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
+            seed=checks.whole("seed", given["seed"], at_least=0),
+            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
+            require=bool(given["require"]),
+        )
 
 
 @dataclass
@@ -221,24 +229,37 @@ def _relaxed(cell: _Supercell, mu: Array) -> dict[str, Any]:
     if cell.ends is None:
         names = ("relaxed", "converged", "max_forces", "displacements", "relaxation_volumes")
         return dict.fromkeys(names)
+    relaxed = np.array([end.energy for end in cell.ends]) - cell.found[0].energy + mu
+    unrelaxed = np.array([found.energy for found in cell.found[1:]]) - cell.found[0].energy + mu
     moved = [_displacement(end.atoms, start) for end, start in zip(cell.ends, cell.vacancies, strict=True)]
-    for site, distance, name in zip(cell.sites, moved, cell.names(), strict=True):
-        near = nearest_neighbor(cell.perfect, site.index)
-        if distance > _MOVED * near:
-            warnings.warn(
-                f"{name}: an atom moved by {distance:.2f} Å, more than half the distance to a neighbor ({near:.2f} Å): "
-                "the vacancy may have moved or become another defect; look at the structure",
-                PhysicsWarning,
-                stacklevel=5,
-            )
+    _tell_moved(cell, moved, np.where([end.converged for end in cell.ends], relaxed - unrelaxed, 0.0))
     volumes = [_volume(end.atoms) - _volume(cell.perfect) for end in cell.ends]
     return {
-        "relaxed": np.array([end.energy for end in cell.ends]) - cell.found[0].energy + mu,
+        "relaxed": relaxed,
         "converged": np.array([end.converged for end in cell.ends]),
         "max_forces": np.array([end.max_force for end in cell.ends]),
         "displacements": np.array(moved),
         "relaxation_volumes": np.array(volumes),
     }
+
+
+def _tell_moved(cell: _Supercell, moved: Sequence[float], gained: Array) -> None:
+    """PhysicsWarnings for relaxations that led to another defect, or to no lower energy."""
+    for site, distance, gain, name in zip(cell.sites, moved, gained, cell.names(), strict=True):
+        near = nearest_neighbor(cell.perfect, site.index)
+        text = ""
+        if distance > _MOVED * near:
+            text = (
+                f"{name}: an atom moved by {distance:.2f} Å, more than half the distance to a neighbor ({near:.2f} Å): "
+                "the vacancy may have moved or become another defect; look at the structure"
+            )
+        elif gain > _NOISE:
+            text = (
+                f"{name}: its energy after the relaxation is {gain:.3g} eV above that before: the displacements that "
+                "break the symmetry are not undone yet; relax to smaller forces (fmax) or with a smaller rattle"
+            )
+        if text:
+            warnings.warn(text, PhysicsWarning, stacklevel=6)
 
 
 def _displacement(end: Atoms, start: Atoms) -> float:

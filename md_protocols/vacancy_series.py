@@ -147,12 +147,13 @@ def vacancy_series(
 
     Everything else is as for `vacancy_energy`; all sizes are evaluated and relaxed together.
     """
-    if isinstance(supercells, str) or not np.iterable(supercells) or len(list(supercells)) < 2:
+    cells = [] if isinstance(supercells, str) or not np.iterable(supercells) else list(supercells)
+    if len(cells) < 2:
         raise ConfigError(f"supercells is {supercells!r}: give at least two supercells, such as (2, 3, 4)")
     check_crystal(atoms, "a vacancy energy")
-    matrices = sorted((supercell_matrix(one) for one in supercells), key=lambda m: float(np.linalg.det(m)))
+    matrices = sorted((supercell_matrix(one) for one in cells), key=lambda m: float(np.linalg.det(m)))
     _check_shapes(atoms, matrices)
-    settings = VacancySettings(
+    settings = VacancySettings.checked(
         relaxed=True,
         cell=cell,
         fmax=fmax,

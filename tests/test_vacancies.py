@@ -198,6 +198,27 @@ def test_what_is_wrong_with_the_physics_is_said(recwarn: pytest.WarningsRecorder
     assert not recwarn.list
 
 
+def test_displacements_left_over_are_said() -> None:
+    with pytest.warns(PhysicsWarning, match=r"eV above that before: .*smaller forces"):
+        vacancy_energy(copper(), supercell=3, fmax=0.5, rattle=0.05)
+
+
+def test_settings_and_arrays_of_other_kinds(tmp_path: Path) -> None:
+    atoms = copper()
+    atoms.set_initial_magnetic_moments([1.0, 0.0, 0.0, 0.0])
+    found = vacancy_energy(
+        atoms,
+        supercell=np.array([2, 2, 2]),
+        seed=np.int64(3),
+        sites=iter([np.int64(1)]),
+        cell="FIXED",
+        fmax=np.float64(0.01),
+    )
+    found.save(tmp_path / "v.npz")
+    assert (found.cell, found.sites, found.seed) == ("fixed", (1,), 3)
+    assert found.structures[0].get_initial_magnetic_moments().sum() == 8
+
+
 def test_an_atom_that_goes_away_is_said() -> None:
     atoms = bulk("Cu", a=3.6, cubic=True)
     atoms.calc = Wells(atoms.repeat(2), wells=1)
@@ -260,6 +281,8 @@ def changed(**changes: Any) -> Atoms:
         (changed(cell=[3.6, 3.6, 0]), {}, r"its cell has no volume"),
         (changed(calc=None), {}, r"no calculator"),
         (changed(positions=np.full((4, 3), np.nan)), {}, r"positions of 4 atoms are not finite"),
+        (Atoms("Cu", cell=[2.5, 0, 0], pbc=[1, 1, 0], calculator=EMT()), {}, r"its cell has no volume"),
+        (with_calculator(bulk("Cu"), Wells(bulk("Cu"), 1)), {"cell": "full"}, r"Wells gives .*no stress"),
         ("Cu", {}, r"atoms is a str"),
     ],
 )
