@@ -83,12 +83,8 @@ def test_phonopy_by_hand_gives_the_same() -> None:
     found, phonon = phonon_dispersion(gold, supercell=3, points=5), by_hand(gold, [3, 3, 3])
     points = np.array([[0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]])
     np.testing.assert_allclose(found.at(points), phonon.run_qpoints(points).frequencies, atol=1e-4)
-    swapped = phonon.force_constants[:, :, ::-1, :]
-    assert (
-        np.abs(found.force_constants - swapped).max()
-        > 0.1
-        > np.abs(found.force_constants - phonon.force_constants).max()
-    )
+    np.testing.assert_allclose(found.force_constants, phonon.force_constants, atol=1e-4)
+    assert np.abs(found.force_constants - phonon.force_constants[:, :, ::-1, :]).max() > 0.1
 
 
 def test_thermodynamics_of_phonopy(emt: PhononDispersion, tmp_path: Path) -> None:
@@ -98,11 +94,10 @@ def test_thermodynamics_of_phonopy(emt: PhononDispersion, tmp_path: Path) -> Non
     phonon.run_mesh([12, 12, 12], is_gamma_center=True)
     other = phonon.run_thermal_properties(temperatures=kelvin, exclude_gamma_acoustic=True)
     kilojoule = 1000 / 6.02214076e23 / _e
-    np.testing.assert_allclose(found.free_energy, np.array(other.free_energy) * kilojoule, rtol=1e-6)
-    np.testing.assert_allclose(found.entropy, np.array(other.entropy) * kilojoule / 1000, rtol=1e-5, atol=1e-12)
-    np.testing.assert_allclose(
-        found.heat_capacity, np.array(other.heat_capacity) * kilojoule / 1000, rtol=1e-5, atol=1e-12
-    )
+    # The constants of nature in ASE are those of another year.
+    np.testing.assert_allclose(found.free_energy, np.array(other.free_energy) * kilojoule, rtol=2e-5)
+    for ours, theirs in ((found.entropy, other.entropy), (found.heat_capacity, other.heat_capacity)):
+        np.testing.assert_allclose(ours, np.array(theirs) * kilojoule / 1000, rtol=1e-5, atol=1e-12)
     assert found.free_energy[0] == pytest.approx(found.zero_point_energy)
     assert found.heat_capacity[3] == pytest.approx(3 * 8.617333e-5, rel=0.01)  # Dulong and Petit
     found.save(tmp_path / "t.npz")
