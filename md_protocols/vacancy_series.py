@@ -65,7 +65,13 @@ class VacancySeries:
             ax.plot(fine, self.extrapolated[k] + self.slopes[k] * fine, color=color, linewidth=1)
             ax.plot(x[self.fitted], self.relaxed[self.fitted, k], "o", color=color, label=label)
             if not self.fitted.all():
-                ax.plot(x[~self.fitted], self.relaxed[~self.fitted, k], "x", color=color, label="images within 10 Å")
+                ax.plot(
+                    x[~self.fitted],
+                    self.relaxed[~self.fitted, k],
+                    "x",
+                    color=color,
+                    label=None if k else "images within 10 Å",
+                )
             error = None if self.uncertainties is None else self.uncertainties[k]
             ax.errorbar(0.0, self.extrapolated[k], error, fmt="D", color=color, mfc="white", capsize=3, clip_on=False)
         top = ax.secondary_xaxis("top")

@@ -13,13 +13,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.mep import NEB
 from ase.optimize import BFGS, FIRE
+from defect_crystals import InBatches, alloy, copper, pair_potential
 
 from mlcalc.md_protocols.elastic_band import relax_band
 from mlcalc.md_protocols.errors import ConfigError, NotConvergedError, PhysicsWarning
 from mlcalc.md_protocols.evaluations import Evaluator
 from mlcalc.md_protocols.migration import MigrationBarrier, vacancy_migration
 from mlcalc.md_protocols.vacancy_cells import inequivalent_hops, symmetry
-from tests.defect_crystals import InBatches, alloy, copper, pair_potential
 
 pytestmark = pytest.mark.filterwarnings("ignore:the vacancy is .* from its nearest image:UserWarning")
 
@@ -44,9 +44,9 @@ def by_hand(fmax: float) -> np.ndarray:
 
 
 def test_equals_ase_by_hand() -> None:
-    energies = by_hand(fmax=5e-3)
-    found = vacancy_migration(copper(), supercell=2, images=3, fmax=5e-3, relax_fmax=1e-4, rattle=0.0)
-    assert abs(found.barrier - (energies.max() - energies[0])) < 2e-4
+    energies = by_hand(fmax=0.01)
+    found = vacancy_migration(copper(), supercell=2, images=3, fmax=0.01, relax_fmax=1e-4, rattle=0.0)
+    assert abs(found.barrier - (energies.max() - energies[0])) < 3e-4
     assert (found.saddle, found.converged) == (2, True)
     assert abs(found.barrier - found.barrier_backward) < 1e-5  # the jump is its own mirror image
     displaced = vacancy_migration(copper(), supercell=2, images=3, seed=4)
@@ -87,12 +87,12 @@ def test_inequivalent_jumps() -> None:
 
 def test_all_images_of_a_step_are_one_batch() -> None:
     atoms = copper()
-    looped = vacancy_migration(atoms, supercell=2, images=4, fmax=0.05)
+    looped = vacancy_migration(atoms, supercell=2, images=2, fmax=0.1)
     atoms.calc = InBatches(EMT())
-    found = vacancy_migration(atoms, supercell=2, images=4, fmax=0.05)
+    found = vacancy_migration(atoms, supercell=2, images=2, fmax=0.1)
     sizes = atoms.calc.sizes
     assert sizes[0] == 1  # the perfect crystal
-    assert sizes.count(4) == found.steps + 1
+    assert sizes[-found.steps - 1 :] == [2] * (found.steps + 1)
     assert set(sizes[1 : -found.steps - 1]) <= {1, 2}  # end points
     np.testing.assert_array_equal(found.energies, looped.energies)
 
@@ -169,7 +169,7 @@ def test_a_minimum_on_the_way_is_said() -> None:
     a = atoms.cell[0, 0]
     atoms.calc = Shifted(np.array([0.0, 1.75 * a, 1.75 * a]), depth=1.0)
     with pytest.warns(PhysicsWarning, match=r"a minimum between its end points, at image \d: .*several barriers"):
-        vacancy_migration(atoms, supercell=2, images=7, fmax=0.1)
+        vacancy_migration(atoms, supercell=2, images=5, fmax=0.2)
 
 
 def test_results_are_saved_loaded_and_drawn(tmp_path: Path) -> None:

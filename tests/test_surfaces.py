@@ -13,11 +13,11 @@ from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
+from defect_crystals import InBatches, copper, nearest_pairs, pair_potential
 
 from mlcalc.md_protocols.errors import ConfigError, NotConvergedError, PhysicsWarning
 from mlcalc.md_protocols.stacking_faults import StackingFault, stacking_fault_energy
 from mlcalc.md_protocols.surfaces import J_PER_M2, SurfaceEnergy, surface_energy
-from tests.defect_crystals import InBatches, copper, nearest_pairs, pair_potential
 
 R0, EPSILON = 2.55, 0.3  # Å, eV: of nearest_pairs()
 FCC = {"a": R0 * np.sqrt(2)}

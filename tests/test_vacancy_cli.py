@@ -45,6 +45,9 @@ def crystal() -> Atoms:
 def test_energy_equals_the_library(structure: Path, tmp_path: Path) -> None:
     expected = vacancy_energy(crystal(), supercell=2, fmax=0.02)
     words = ("--supercell", "2", "2", "2", "--fmax", "0.02", "--output", str(tmp_path / "out"))
+    perfect, calculator = crystal().repeat(2), MLCalculator("cu-hvnet")
+    energies = [calculator.get_potential_energy(atoms) for atoms in (perfect, perfect[1:])]
+    np.testing.assert_allclose(expected.unrelaxed, energies[1] - 31 / 32 * energies[0], atol=1e-8)
     shown = run(vacancy_command, structure, *words)
     assert shown.exit_code == 0, shown.output
     assert "7.27 Å from its nearest image" in shown.stderr

@@ -11,11 +11,11 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.emt import EMT
+from defect_crystals import InBatches, copper
 
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.md_protocols.vacancies import vacancy_energy
 from mlcalc.md_protocols.vacancy_series import VacancySeries, _lines, _series, vacancy_series
-from tests.defect_crystals import InBatches, copper
 
 
 def test_equals_single_supercells_and_a_fitted_line() -> None:
