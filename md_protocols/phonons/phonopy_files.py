@@ -62,7 +62,7 @@ def force_sets(phonons: PhononDispersion) -> Any:
 
 
 def phonons_of_displacements(
-    path: str | Path,
+    file: str | Path,
     calculator: Any,
     *,
     symprec: float = 1e-5,
@@ -85,9 +85,9 @@ def phonons_of_displacements(
     from .phonopy_yaml import read_phonopy
     from .plane import plane_of
 
-    found = read_phonopy(path)
+    found = read_phonopy(file)
     if found.dataset is None:
-        raise ResultFileError(f"{path} holds no displacements: make it with phonopy-init -d")
+        raise ResultFileError(f"{file} holds no displacements: make it with phonopy-init -d")
     evaluator = Evaluator(calculator, evaluate)
     refuse_float32(evaluator, "force constants", allow_float32)
     phonon = found.phonopy(symprec=symprec)
@@ -115,16 +115,16 @@ def phonons_of_displacements(
     )
 
 
-def phonons_of_file(path: str | Path, *, symprec: float = 1e-5, symmetrize: bool = True, **settings: Any) -> Any:
+def phonons_of_file(file: str | Path, *, symprec: float = 1e-5, symmetrize: bool = True, **settings: Any) -> Any:
     """The `PhononDispersion` of a phonopy_params.yaml (also .xz) that holds forces; settings as for `dispersion_of`."""
     from .assembly import dispersion_of
     from .calculation import force_constants_from
     from .phonopy_yaml import read_phonopy
 
-    found = read_phonopy(path)
+    found = read_phonopy(file)
     forces = _forces_of(found.dataset)
     if forces is None:
-        raise ResultFileError(f"{path} holds no forces for its displacements: expected a phonopy_params.yaml")
+        raise ResultFileError(f"{file} holds no forces for its displacements: expected a phonopy_params.yaml")
     phonon = found.phonopy(symprec=symprec)
     solver = "symfc" if found.dataset is not None and "displacements" in found.dataset else None
     return dispersion_of(

@@ -1,0 +1,233 @@
+"""`mlcalc phonons`: dispersion, density of states and thermodynamics from a model's forces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlcalc.cli.cautions import cautions_on_stderr
+from mlcalc.cli.options import DebugCommand, existing_file, json_option
+from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
+
+
+@click.command("phonons", cls=DebugCommand, short_help="Phonon dispersion, density of states, thermodynamics.")
+@click.argument("structure", type=existing_file, required=False)
+@potential_options
+@click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repetitions of the cell.")
+@click.option("--displacement", type=float, default=0.01, show_default=True, help="Of one atom at a time, Å.")
+@click.option(
+    "--relax/--no-relax",
+    "relaxed",
+    default=True,
+    show_default=True,
+    help="First relax positions and cell (of a slab: in its plane), keeping the symmetry.",
+)
+@click.option("--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: the recommended path]')
+@click.option("--points", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
+@click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points for the density of states and --thermal.")
+@click.option("--born", type=existing_file, metavar="FILE", help="Born charges in phonopy's BORN format.")
+@click.option("--rotational", is_flag=True, help="Enforce the rotational sum rules; for sheets.")
+@click.option("--dimensions", type=click.Choice(["2", "3"]), help="2 for slabs.  [default: found from the vacuum]")
+@click.option(
+    "--overlay", type=existing_file, metavar="FILE", help="Points to draw: columns distance THz, or q1 q2 q3 THz."
+)
+@click.option(
+    "--unit", type=click.Choice(["THz", "meV", "1/cm"]), default="THz", show_default=True, help="Of the picture."
+)
+@click.option("--convergence", is_flag=True, help="Also compare displacements, and a supercell one step smaller.")
+@click.option("--thermal", type=float, nargs=3, metavar="T0 T1 DT", help="Thermodynamics from T0 to T1 by DT, K.")
+@click.option("--animate", "mode", metavar="Q1,Q2,Q3,BAND", help="Write a mode as extxyz, as in 0.5,0,0.5,2.")
+@click.option(
+    "--phonopy", type=existing_file, metavar="FILE", help="A phonopy_disp.yaml, in place of STRUCTURE and --supercell."
+)
+@click.option("--output", metavar="DIR", help="Folder for phonons.npz, .json, .png and phonopy's files.")
+@json_option
+def phonons_command(*, structure: str | None, output: str | None, as_json: bool, **settings: Any) -> None:
+    """Phonons of STRUCTURE by finite displacements: bands, stability, density of states, thermodynamics.
+
+    All displaced supercells are evaluated in batches.  Residual forces and stress, symmetry lost to noise, imaginary
+    modes and violated sum rules are told.  With --output the folder also gets phonopy's FORCE_SETS, FORCE_CONSTANTS
+    and phonopy_params.yaml.  With --phonopy the displacements are those of a file made by `phonopy-init -d`.
+
+    \b
+    Examples:
+      mlcalc phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --output phonons
+      mlcalc phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --thermal 0 800 10 --json
+      mlcalc phonons MoSe2.xyz --model mose2.safetensors --supercell 5 5 1 --rotational --output phonons
+      mlcalc phonons --phonopy phonopy_disp.yaml --model cu-hvnet --output forces
+    """
+    _check(structure, settings, output)
+    folder = check_folder(output)
+    if folder is not None and (taken := [name for name in _PHONOPY_FILES if (folder / name).exists()]):
+        raise click.BadParameter(f"{output!r} already holds {', '.join(taken)}: choose another", param_hint="--output")
+    with cautions_on_stderr():
+        more = {name: settings.pop(name) for name in ("convergence", "thermal", "mode", "overlay", "unit")}
+        if settings["phonopy"]:
+            atoms, result = _of_phonopy(settings)
+        else:
+            atoms, result = _of_structure(str(structure), settings)
+        report = _more(atoms, result, more, settings["mesh"], folder)
+    if folder is not None:
+        _write(result, folder, more, settings["mesh"])
+    if as_json:
+        click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in report.items()}))
+        return
+    show(result, False)
+    for name, value in report.items():
+        if name != "thermal":
+            click.echo(str(value))
+    if "thermal" in report:
+        click.echo(_thermal_table(report["thermal"]))
+    if folder is not None:
+        click.echo(f"wrote {folder}")
+
+
+_PHONOPY_FILES = ("FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN")
+
+
+def _check(structure: str | None, settings: dict[str, Any], output: str | None) -> None:
+    if settings["phonopy"] and (structure or settings["supercell"]):
+        raise click.UsageError("--phonopy names the crystal and its supercell: leave STRUCTURE and --supercell out")
+    if not settings["phonopy"] and not structure:
+        raise click.UsageError("Missing argument 'STRUCTURE' (or --phonopy).")
+    if not settings["phonopy"] and not settings["supercell"]:
+        raise click.UsageError("Missing option '--supercell', as in --supercell 3 3 3")
+    if settings["phonopy"] and settings["convergence"]:
+        raise click.UsageError("--convergence makes its own displacements: give STRUCTURE and --supercell")
+    if settings["mode"] and output is None:
+        raise click.UsageError("--animate writes a file: give --output too")
+    if settings["thermal"] and not (
+        0 <= settings["thermal"][0] <= settings["thermal"][1] and settings["thermal"][2] > 0
+    ):
+        raise click.BadParameter("give T0 <= T1 and DT > 0, in K", param_hint="--thermal")
+    _mode(settings["mode"])
+
+
+def _mode(word: str | None) -> tuple[list[float], int] | None:
+    if word is None:
+        return None
+    try:
+        *q, band = word.split(",")
+        if len(q) != 3:
+            raise ValueError(word)
+        return [float(x) for x in q], int(band)
+    except ValueError:
+        raise click.BadParameter(f"{word!r}: use q1,q2,q3,band, as in 0.5,0,0.5,2", param_hint="--animate") from None
+
+
+def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]:
+    from mlcalc.md_protocols.phonons import phonon_dispersion, read_born
+    from mlcalc.md_protocols.phonons.crystal import supercell_matrix
+    from mlcalc.md_protocols.phonons.plane import plane_of
+    from mlcalc.md_protocols.relaxation import relax
+
+    atoms = with_calculator(structure, settings)
+    supercell = list(settings["supercell"])
+    dimensions = int(settings["dimensions"]) if settings["dimensions"] else None
+    if settings["relaxed"]:
+        flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
+        cell = "in-plane" if flat else "full"
+        atoms = relax(atoms, fmax=_FMAX, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
+    born = read_born(settings["born"], atoms) if settings["born"] else None
+    result = phonon_dispersion(
+        atoms,
+        supercell=supercell,
+        displacement=settings["displacement"],
+        path=settings["path"],
+        points=settings["points"],
+        dimensions=dimensions,
+        born=born,
+        rotational=settings["rotational"],
+    )
+    return atoms, result
+
+
+def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
+    from mlcalc.calculator import MLCalculator
+    from mlcalc.md_protocols.phonons import phonons_of_displacements, read_born
+    from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
+
+    settings.pop("index")
+    model = {name: settings.pop(name) for name in ("device", "dtype", "kernels")}
+    found = read_phonopy(settings["phonopy"])
+    born = read_born(settings["born"], found.unitcell) if settings["born"] else None
+    result = phonons_of_displacements(
+        settings["phonopy"],
+        MLCalculator(settings.pop("model"), **model),
+        dimensions=int(settings["dimensions"]) if settings["dimensions"] else None,
+        born=born,
+        path=settings["path"],
+        points=settings["points"],
+        rotational=settings["rotational"],
+    )
+    return found.unitcell, result
+
+
+def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Path | None) -> dict[str, Any]:
+    """Further results that were asked for, by the names of their files."""
+    import numpy as np
+
+    from mlcalc.md_protocols.phonons import displacement_convergence, supercell_convergence
+
+    found: dict[str, Any] = {}
+    if more["thermal"]:
+        first, last, step = more["thermal"]
+        found["thermal"] = result.thermal_properties(np.arange(first, last + step / 2, step), mesh=mesh or None)
+    if more["convergence"]:
+        sizes = np.diag(result.supercell_matrix)
+        found["displacements"] = displacement_convergence(atoms, supercell=sizes, points=2)
+        smaller = np.where(sizes > 1, sizes - 1, 1)
+        if not np.array_equal(smaller, sizes):
+            found["supercells"] = supercell_convergence(atoms, supercells=[smaller, sizes], points=2)
+    if folder is not None:
+        for name, value in found.items():
+            write_result(value, folder, name)
+    return found
+
+
+def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:
+    result.save(folder / "phonons.npz")
+    (folder / "phonons.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    overlay = _points(more["overlay"]) if more["overlay"] else None
+    result.plot(overlay=overlay, unit=more["unit"]).figure.savefig(folder / "phonons.png", dpi=200)
+    write_result(result.dos(mesh=mesh or None), folder, "dos")
+    result.write_phonopy(folder)
+    mode = _mode(more["mode"])
+    if mode is not None:
+        result.animate(*mode, folder / "mode.extxyz")
+
+
+def _points(path: str) -> Any:
+    import numpy as np
+
+    from mlcalc.errors import DataError
+
+    try:
+        points = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: {error}; expected columns of numbers, distance and THz or q1 q2 q3 and THz"
+        ) from error
+    if points.shape[1] not in (2, 4):
+        raise DataError(f"{path} has {points.shape[1]} columns: expected 2 (distance, THz) or 4 (q1, q2, q3, THz)")
+    return points
+
+
+def _thermal_table(found: Any) -> str:
+    from mlcalc.cli.tables import table
+
+    rows = [
+        (f"{t:g}", f"{free:.6f}", f"{1e3 * entropy:.6f}", f"{1e3 * heat:.6f}")
+        for t, free, entropy, heat in zip(
+            found.temperatures, found.free_energy, found.entropy, found.heat_capacity, strict=True
+        )
+    ]
+    return table(("T (K)", "F (eV)", "S (meV/K)", "C_V (meV/K)"), rows) + "\nper primitive cell"
