@@ -143,8 +143,8 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
     if missing and (len(symbols) > 1 or layered):
         why = "of a compound" if len(symbols) > 1 else "of a structure with vacuum and several inequivalent sites"
         raise ConfigError(
-            f"the energy {why} does not give the chemical potential of {', '.join(missing)}: state the energy per atom "
-            f"of the reservoir, such as the element, chemical_potential={{{missing[0]!r}: ...}} in eV"
+            f"the energy {why} does not give the chemical potential of {', '.join(missing)}: pass chemical_potential "
+            "with the energy per atom of the reservoir, such as the element, for each, in eV"
         )
     return potentials
 
