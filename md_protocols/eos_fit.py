@@ -64,7 +64,7 @@ def fit_energies(volumes: Array, energies: Array, kind: str, n_atoms: int) -> Fi
             warnings.simplefilter("error")  # scipy's doubts about a fit
             # per atom and from the lowest energy, so that scipy's steps do not depend on the size of the cell
             curve = EquationOfState(volumes / n_atoms, (energies - energies.min()) / n_atoms, eos=kind)
-            curve.fit()
+            curve.fit(warn=False)  # where its minimum lies is looked at below
     except (RuntimeError, ValueError, Warning) as error:
         reason = str(error)
     else:

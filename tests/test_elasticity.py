@@ -224,6 +224,12 @@ def test_debye_temperature_and_point_group_of_copper() -> None:
     assert elastic_tensor.density(copper) == pytest.approx(8935, rel=2e-3)
     found = elastic_tensor.debye_temperature(copper, elastic_tensor.moduli(cubic))
     assert found == pytest.approx(345, abs=20)  # from heat capacities at 0 K; Hill's average is within a few percent
+    velocities = np.sqrt(np.array([30, 30, 110]) * 1e9 / elastic_tensor.density(copper))  # of the isotropic solid
+    per_m3, mean = 4e30 / 3.615**3, np.mean(velocities**-3.0) ** (-1 / 3)
+    expected = 1.054571817e-34 / 1.380649e-23 * (6 * np.pi**2 * per_m3) ** (1 / 3) * mean  # Debye's own form
+    assert elastic_tensor.debye_temperature(copper, elastic_tensor.moduli(ISOTROPIC)) == pytest.approx(
+        expected, rel=1e-6
+    )
     assert len(elastic_tensor.point_group(copper, 1e-5)) == 48
     np.testing.assert_allclose(
         elastic_tensor.symmetrized(cubic, elastic_tensor.point_group(copper, 1e-5)), cubic, atol=1e-9

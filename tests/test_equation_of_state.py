@@ -155,6 +155,16 @@ def test_what_is_wrong_is_told() -> None:
     assert found.residual > 1e-3
 
 
+def test_a_dent_is_no_minimum() -> None:
+    atoms = curved(V0=50.6)
+    smooth = atoms.calc.curve
+    near, last = bulk("Cu", cubic=True).get_volume() * np.array([1.048, 1.06])
+    depth = smooth(near) - smooth(last) + 1e-3  # so that the energy is lowest there, and not at the end
+    atoms.calc.curve = lambda volume: smooth(volume) - depth * np.exp(-(((volume - near) / 0.1) ** 2))
+    with pytest.raises(ConfigError, match=r"the curve has its minimum at 5\d\."):
+        equation_of_state(atoms)
+
+
 @pytest.mark.parametrize(
     ("atoms", "settings", "text"),
     [
