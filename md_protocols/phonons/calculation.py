@@ -140,7 +140,8 @@ def measured(
         rotational=settings.rotational,
         dimensions=dimensions,
     )
-    cautions = tuple(text for text in (noise, _unrelaxed(residual, stress, settings.fmax, settings.smax)) if text)
+    texts = (noise, _another_shape(phonon), _unrelaxed(residual, stress, settings.fmax, settings.smax))
+    cautions = tuple(text for text in texts if text)
     for text in cautions:
         warnings.warn(text, PhysicsWarning, stacklevel=3)
     result = dispersion_of(
@@ -246,6 +247,17 @@ def _unrelaxed(force: float, stress: float | None, fmax: float, smax: float | No
     return (
         f"the crystal is not relaxed: {' and '.join(complaints)}, so its phonons are not those of a minimum; relax it "
         "first, relax(atoms, cell=True), or raise the limit where the strain is meant"
+    )
+
+
+def _another_shape(phonon: Phonopy) -> str:
+    """What to say of a supercell that has fewer of the point group's operations than the crystal."""
+    whole, left = len(phonon.primitive_symmetry.pointgroup_operations), len(phonon.symmetry.pointgroup_operations)
+    if left >= whole:
+        return ""
+    return (
+        f"the supercell has {left} of the crystal's {whole} point operations, so directions that symmetry makes equal "
+        "come out different by what the supercell cuts off: repeat equivalent axes equally often"
     )
 
 

@@ -5,6 +5,7 @@ phonopy's own reader of YAML files executes what a file tells it to, and is neve
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,16 @@ def phonopy_crystal(
     unitcell, matrix = to_phonopy(atoms), supercell_matrix(supercell)
     if isinstance(primitive, str) and primitive == "auto":
         primitive = primitive_matrix(unitcell, symprec, plane_of(atoms, matrix, dimensions))
-    return Phonopy(
-        unitcell,
-        supercell_matrix=matrix,
-        primitive_matrix=primitive,
-        symprec=symprec,
-        is_symmetry=symmetry,
-    )
+    with warnings.catch_warnings():
+        # A supercell of another shape than the crystal's: `phonon_dispersion` tells it, once.
+        warnings.filterwarnings("ignore", message="Warning: Point group symmetries", category=UserWarning)
+        return Phonopy(
+            unitcell,
+            supercell_matrix=matrix,
+            primitive_matrix=primitive,
+            symprec=symprec,
+            is_symmetry=symmetry,
+        )
 
 
 def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) -> Array:
