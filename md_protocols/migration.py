@@ -165,8 +165,8 @@ def vacancy_migration(
 
     Both end points are relaxed together, and each step of the band evaluates all images in one batch.  Methods: see
     `relax_band`.  A PhysicsWarning says where the crystal is not relaxed, images of the vacancy are nearer than 10 Å,
-    an end point or the band ends unconverged (with `require` a NotConvergedError), the end points are not two
-    vacancies, or the path has no barrier, or several.
+    an end point or the band ends unconverged (with `require` a NotConvergedError), or the path has no barrier, or
+    several.  NotConvergedError, in any case, where the relaxed end points are not a jump apart.
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """

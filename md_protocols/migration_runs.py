@@ -199,15 +199,14 @@ def _relaxed(
 
 
 def _check_ends(ends: tuple[Relaxation, Relaxation], jump: _Jump) -> None:
-    """A PhysicsWarning where the relaxed end points are not a jump apart."""
+    """NotConvergedError where the relaxed end points are not a jump apart: there is no path between them."""
     first, last = (end.atoms.positions[jump.jumper] for end in ends)
     off = float(np.linalg.norm(last - first + jump.hop.vector))
     if off > jump.hop.distance / 2:
-        warnings.warn(
+        raise NotConvergedError(
             f"the relaxed end points are not those of a jump of {jump.hop.distance:.2f} Å: the atom is {off:.2f} Å "
-            "off, so the vacancy is not stable on one of the sites; look at the images",
-            PhysicsWarning,
-            stacklevel=4,
+            "off, so the vacancy is not stable at one of the two places; look at the relaxed structures in `results`",
+            ends,
         )
 
 

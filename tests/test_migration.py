@@ -151,17 +151,17 @@ def test_what_is_wrong_with_a_path_is_said() -> None:
 class Shifted(EMT):
     """Copper with energies that favor atoms away from, or on, half the jump."""
 
-    def __init__(self, center: np.ndarray, depth: float) -> None:
+    def __init__(self, center: np.ndarray, depth: float, width: float = 0.4) -> None:
         super().__init__()
-        self.center, self.depth = center, depth
+        self.center, self.depth, self.width = center, depth, width
 
     def calculate(self, *arguments: Any, **keywords: Any) -> None:
         super().calculate(*arguments, **keywords)
         if len(self.atoms) % 2:  # with a vacancy
             away = self.atoms.positions - self.center
-            bump = self.depth * np.exp(-((away / 0.4) ** 2).sum(axis=1))
+            bump = self.depth * np.exp(-((away / self.width) ** 2).sum(axis=1))
             self.results["energy"] = self.results["free_energy"] = self.results["energy"] - bump.sum()
-            self.results["forces"] = self.results["forces"] - (2 * bump / 0.4**2)[:, None] * away
+            self.results["forces"] = self.results["forces"] - (2 * bump / self.width**2)[:, None] * away
 
 
 def test_a_minimum_on_the_way_is_said() -> None:
@@ -170,6 +170,25 @@ def test_a_minimum_on_the_way_is_said() -> None:
     atoms.calc = Shifted(np.array([0.0, 1.75 * a, 1.75 * a]), depth=1.0)
     with pytest.warns(PhysicsWarning, match=r"a minimum between its end points, at image \d: .*several barriers"):
         vacancy_migration(atoms, supercell=2, images=5, fmax=0.2)
+
+
+def test_end_points_that_are_one_and_the_same_are_refused() -> None:
+    atoms = copper()
+    a = atoms.cell[0, 0]
+    atoms.calc = Shifted(np.array([0.0, 1.75 * a, 1.75 * a]), depth=5.0, width=1.2)  # draws the atom half way
+    with pytest.raises(NotConvergedError, match=r"not those of a jump of 2\.54 Å: the atom is 2\.\d+ Å off") as caught:
+        vacancy_migration(atoms, supercell=2, relax_fmax=0.05)
+    assert len(caught.value.results) == 2
+
+
+def test_a_path_without_a_barrier_is_said() -> None:
+    atoms = copper()
+    a = atoms.cell[0, 0]
+    atoms.calc = Shifted(np.array([0.0, 1.75 * a, 1.75 * a]), depth=2.0, width=0.45)
+    with pytest.warns(PhysicsWarning, match=r"the path has no barrier: an end point is its highest image"):
+        found = vacancy_migration(atoms, supercell=2, images=1, fmax=0.5, rattle=0.0)
+    assert found.saddle in (0, 2)
+    assert min(found.barrier, found.barrier_backward) == 0
 
 
 def test_results_are_saved_loaded_and_drawn(tmp_path: Path) -> None:
