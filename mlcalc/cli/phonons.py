@@ -65,6 +65,7 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
       mlcalc phonons --phonopy phonopy_disp.yaml --model cu-hvnet --output forces
     """
     _check(structure, settings, output)
+    settings["overlay"] = _points(settings["overlay"])
     folder = check_folder(output)
     if folder is not None and (taken := [name for name in _PHONOPY_FILES if (folder / name).exists()]):
         raise click.BadParameter(f"{output!r} already holds {', '.join(taken)}: choose another", param_hint="--output")
@@ -196,8 +197,7 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Pa
 def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:
     result.save(folder / "phonons.npz")
     (folder / "phonons.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    overlay = _points(more["overlay"]) if more["overlay"] else None
-    result.plot(overlay=overlay, unit=more["unit"]).figure.savefig(folder / "phonons.png", dpi=200)
+    result.plot(overlay=more["overlay"], unit=more["unit"]).figure.savefig(folder / "phonons.png", dpi=200)
     write_result(result.dos(mesh=mesh or None), folder, "dos")
     result.write_phonopy(folder)
     mode = _mode(more["mode"])
@@ -205,7 +205,9 @@ def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:
         result.animate(*mode, folder / "mode.extxyz")
 
 
-def _points(path: str) -> Any:
+def _points(path: str | None) -> Any:
+    if path is None:
+        return None
     import numpy as np
 
     from mlcalc.errors import DataError
