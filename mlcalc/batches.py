@@ -47,7 +47,7 @@ class Batches:
     def __init__(
         self, engine: Engine, edges: int | None, neighbor_backend: str, min_distance: float, max_edges: int
     ) -> None:
-        if edges is not None and not (isinstance(edges, int) and edges >= 1):
+        if edges is not None and not (isinstance(edges, int) and not isinstance(edges, bool) and edges >= 1):
             raise ConfigError(f"edges_per_batch is {edges!r}: it must be a whole number of at least 1")
         check_distance(min_distance)
         self._scope, self._edges = engine.scope, edges_per_batch(engine) if edges is None else edges

@@ -38,7 +38,8 @@ class MLCalculator(Calculator):
     device: "cpu", "cuda", "cuda:1" or "auto".
     dtype: precision of the network, "float64" or the faster "float32"; geometry and sums are float64 in any case.
     kernels: "auto" for the fastest way to compute there is; "fused", "torch" or "compile" to choose it (see Engine).
-    All give the same within 1e-4 eV/Å in float32 and 1e-8 in float64; `calc.engine.path` tells which one runs.
+    All give the same within 1e-4 eV/Å in float32 and 1e-8 in float64 (up to forces of 10 eV/Å; beyond, in proportion);
+    `calc.engine.path` tells which one runs.
     skin: neighbor lists are searched within cutoff + skin (Å) and reused until atoms or cell have moved too far;
     results do not depend on it.
     min_distance: closer atoms (Å) are an error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import fields
 from typing import Any, cast
@@ -18,6 +19,7 @@ from mlcalc.paths import TorchPath, choose_path
 from mlcalc.pieces import Memory, evaluate_pieces, receptive_layers, split_graph
 from mlcalc.scope import Scope
 
+_logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PREDICTED = tuple(field.name for field in fields(Prediction))
 _LEAST = 1  # bytes; pieces of so little cannot be
@@ -82,13 +84,15 @@ class Engine:
                 f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a "
                 "potential with a cutoff (Å) that returns atomic energies of a graph"
             )
-        if isinstance(potential, nn.Module):
-            network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)
-            potential = cast("Potential", network)
-        self.potential = potential
-        self.scope = Scope.of(potential)
         self.kernels = kernels
-        self._path, self.why = choose_path(potential, self.device, self.dtype, kernels)
+        self.pieces = 0  # into which the last structure was cut, that did not fit into memory; 0: none was
+        with torch.inference_mode(False):  # in which autograd, the measure of all paths, would not work
+            if isinstance(potential, nn.Module):
+                network = copy.deepcopy(potential).to(self.device, self.dtype).eval().requires_grad_(False)
+                potential = cast("Potential", network)
+            self.potential = potential
+            self.scope = Scope.of(potential)
+            self._path, self.why = choose_path(potential, self.device, self.dtype, kernels)
 
     @property
     def path(self) -> str:
@@ -99,7 +103,8 @@ class Engine:
         dtype, threads = str(self.dtype).removeprefix("torch."), torch.get_num_threads()
         where = f"{self.device}, {threads} threads" if self.device.type == "cpu" else str(self.device)
         why = f" ({self.why})" if self.why else ""
-        return f"<Engine of {type(self.potential).__name__}: {self.path}{why}; {dtype} on {where}>"
+        pieces = f"; the last large structure in {self.pieces} pieces by autograd" if self.pieces else ""
+        return f"<Engine of {type(self.potential).__name__}: {self.path}{why}{pieces}; {dtype} on {where}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_path"}
@@ -157,14 +162,20 @@ class Engine:
         if graph.n_structures > 1:
             raise self._shortage(graph, "there are several structures") from cause
         memory: Memory = TorchPath(self.potential, self.device).memory
-        need = memory(len(graph.numbers), graph.edges.shape[1])
+        atoms, edges = len(graph.numbers), graph.edges.shape[1]
+        need = memory(atoms, edges)
         if not need:  # nothing is known of it: count edges
-            memory, need = _size, _size(len(graph.numbers), graph.edges.shape[1])
+            memory, need = _size, _size(atoms, edges)
         limit = 0.5 * need if room is None else min(_SHARE * room, 0.5 * need)
         while limit > _LEAST:
             try:
                 if (pieces := split_graph(graph, layers, memory, limit)) is None:
                     break
+                if not self.pieces:
+                    _logger.warning(
+                        "%d atoms do not fit into memory: computed in %d pieces, by autograd", atoms, len(pieces)
+                    )
+                self.pieces = len(pieces)
                 return evaluate_pieces(self.potential, graph, pieces, self.device, forces=forces, stress=stress)
             except Exception as error:
                 if not is_out_of_memory(error):

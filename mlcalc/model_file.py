@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from ase import Atoms
 from torch import Tensor, nn
 
@@ -83,9 +84,10 @@ def load_model(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> 
     """
     container, origin = _open(name_or_path)
     info = _checked_info(container, origin)
-    network = rebuild_network(info, container.tensors(), origin)
-    if verify:
-        check_golden(network, info, origin)
+    with torch.inference_mode(False):  # weights made in it could never be differentiated through
+        network = rebuild_network(info, container.tensors(), origin)
+        if verify:
+            check_golden(network, info, origin)
     network.info = info
     return network
 

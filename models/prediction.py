@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -55,7 +55,8 @@ def predict(
     """
     if getattr(potential, "quantity", "energy") != "energy":
         return _property_prediction(cast("Network", potential), graph, stress=stress, create_graph=create_graph)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        graph = _recordable(graph)
         positions = graph.positions.detach().requires_grad_(bool(forces))
         strain = graph.cell.new_zeros((graph.n_structures, 3, 3)).requires_grad_(bool(stress))
         energies = _checked(potential(_strained(graph, positions, strain) if stress else _at(graph, positions)), graph)
@@ -100,7 +101,8 @@ def hessian_vector_product(potential: Potential, graph: Graph, vectors: Tensor) 
 
     One forward pass and one backward pass per vector, without ever forming the (3N, 3N) matrix.
     """
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        graph = _recordable(graph)
         positions = graph.positions.detach().requires_grad_(True)
         energy = graph.sum_by_structure(_checked(potential(_at(graph, positions)), graph)).sum()
         (gradient,) = _gradients(energy, [positions], create_graph=True)
@@ -111,6 +113,14 @@ def hessian_vector_product(potential: Potential, graph: Graph, vectors: Tensor) 
             torch.autograd.grad(gradient, positions, row, retain_graph=True, materialize_grads=True)[0] for row in rows
         ]
     return torch.stack(products).reshape(vectors.shape).detach()
+
+
+def _recordable(graph: Graph) -> Graph:
+    """The graph with copies of tensors made under torch.inference_mode, of which autograd would take no notice."""
+    values = {field.name: getattr(graph, field.name) for field in fields(graph)}
+    if not any(value.is_inference() for value in values.values()):
+        return graph
+    return Graph(**{name: value.clone() for name, value in values.items()})
 
 
 def _at(graph: Graph, positions: Tensor) -> Graph:

@@ -38,7 +38,9 @@ class _Cache(FunctionCache):
         found = super().load_overload(sig, target_context)
         if found is None and not _told:
             _told.append(True)
-            _logger.warning("compiling the kernels for this processor: about 20 s, once")
+            _logger.warning(
+                "compiling the kernels for this processor: about 20 s, once for each kind of network and precision"
+            )
         return found
 
 
