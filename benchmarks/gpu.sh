@@ -5,7 +5,9 @@
 #
 # Tables and logs go to FOLDER (else $OUT, else gpu_output).  Needs Python with a CUDA build of torch.  What else is
 # missing is installed for this run only: from the wheels in the folder $WHEELS, where that is set, else by pip.
-#   pip download --no-deps -d WHEELS ase matscipy click     # on a machine with a network, for the GPU's Python
+#   pip download --no-deps -d WHEELS PACKAGE...             # on a machine with a network, for the GPU's Python
+# of these, those that the GPU's Python lacks: ase matscipy click safetensors tqdm scipy pytest pluggy iniconfig
+# packaging pygments matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing python-dateutil six
 set -u
 cd "$(dirname "$0")/.."
 folder=${1:-${OUT:-gpu_output}}
@@ -19,9 +21,18 @@ export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
     || exit 1
 if [ -n "${WHEELS:-}" ]; then
     "$python" -m pip install -q --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 1
-elif ! "$python" -c 'import ase, matscipy, click, safetensors, pytest, tqdm, scipy, matplotlib' 2>/dev/null; then
+else
+    missing=$("$python" - <<'END'
+from importlib.util import find_spec
+
+modules = "ase matscipy click safetensors tqdm scipy pytest pluggy iniconfig packaging pygments matplotlib contourpy cycler"
+names = {name: name for name in f"{modules} kiwisolver pyparsing six".split()}
+names |= {"fontTools": "fonttools", "PIL": "pillow", "dateutil": "python-dateutil"}
+print(*(package for module, package in names.items() if find_spec(module) is None))
+END
+    ) || exit 1
     # --no-deps: numpy and torch stay those of the machine
-    "$python" -m pip install -q --no-deps --target "$site" ase matscipy click safetensors pytest tqdm || exit 1
+    [ -z "$missing" ] || "$python" -m pip install -q --no-deps --target "$site" $missing || exit 1
 fi
 failed=0
 run() {  # run SECONDS NAME COMMAND...: its output is kept, and a failure does not keep the rest from running

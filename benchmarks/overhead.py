@@ -5,6 +5,7 @@ A process of its own: `python -m benchmarks.overhead` reads JSON from standard i
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import sys
@@ -126,6 +127,7 @@ def list_times(name: str, atoms: Atoms, *, cutoff: float = 5.0) -> ListTimes:
     search = {
         backend: _fastest(partial(neighbor_pairs, x, cell, pbc, cutoff, backend=backend))
         for backend in ("matscipy", "vesin")
+        if importlib.util.find_spec(backend) is not None
     }
     near = NeighborList(cutoff, skin=1.0)
     edges = len(near.pairs(x, cell, pbc).i)

@@ -23,12 +23,12 @@ class Report:
 
     date: str
     repeats: int
-    machine: Machine
     measurements: list[Measurement]
-    floors: list[Floor]
-    overhead: Overhead
-    lists: list[ListTimes]
     memory_gib: float
+    machine: Machine | None = None  # None: not measured, or that failed
+    floors: list[Floor] = field(default_factory=list)
+    overhead: Overhead | None = None
+    lists: list[ListTimes] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -54,6 +54,8 @@ class Report:
 
     def _machine(self) -> str:
         machine = self.machine
+        if machine is None:
+            return f"The machine was not measured; {self.date}; medians of {self.repeats} samples."
         lines = [
             f"{machine.name}; {machine.threads} thread{'s' if machine.threads > 1 else ''}; torch {machine.torch}; "
             f"{self.date}; medians of {self.repeats} samples; at most {self.memory_gib:.0f} GiB per process.",
@@ -134,6 +136,8 @@ class Report:
 
     def _overhead(self) -> str:
         o = self.overhead
+        if o is None:
+            return ""
         row = [
             f"{o.calculator_us:.0f}",
             f"{o.network_us:.0f}",

@@ -48,6 +48,7 @@ class Run:
             for system, network in chosen:
                 for dtype in dtypes:
                     measurements += self._comparison(system, network, dtype, peers, bar)
+                    self._report(measurements).save(self.output / "benchmarks.json")
                     bar.update()
             bar.set_postfix_str("machine, floors, neighbor lists, overheads")
             cases = [asdict(r.case) for r in measurements if r.case.peer == "mlcalc" and r.status == FITS]
@@ -56,14 +57,20 @@ class Run:
             rest = self._ask("benchmarks.overhead", {"threads": self.threads, "structures": paths})
         for path, _ in self.references.values():
             path.unlink(missing_ok=True)
+        report = self._report(measurements)
+        if limits is not None:
+            report.machine = Machine(**limits["machine"])
+            report.floors = [Floor(**values) for values in limits["floors"]]
+        if rest is not None:
+            report.overhead = Overhead(**rest["overhead"])
+            report.lists = [ListTimes(**values) for values in rest["lists"]]
+        return report
+
+    def _report(self, measurements: list[Measurement]) -> Report:
         return Report(
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
             repeats=self.repeats,
-            machine=Machine(**limits["machine"]),
             measurements=measurements,
-            floors=[Floor(**values) for values in limits["floors"]],
-            overhead=Overhead(**rest["overhead"]),
-            lists=[ListTimes(**values) for values in rest["lists"]],
             memory_gib=self.memory_gib,
             versions={name: metadata.version(name) for name in ("torch", "numpy", "ase")},
         )
@@ -129,7 +136,8 @@ class Run:
     def _file(self, system: str) -> Path:
         return (self.output / f"{system}.xyz").absolute()
 
-    def _ask(self, module: str, question: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, module: str, question: dict[str, Any]) -> dict[str, Any] | None:
+        """What the module answers; None, with a line, where it failed: the comparisons are kept all the same."""
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         done = subprocess.run(  # noqa: S603 - our own module
             [sys.executable, "-m", module],
@@ -138,7 +146,10 @@ class Run:
             env=os.environ | threads,
             stdout=subprocess.PIPE,
             text=True,
-            check=True,
+            check=False,
         )
+        if done.returncode:
+            tqdm.write(f"{module} failed with exit code {done.returncode}: its table is left out")
+            return None
         found: dict[str, Any] = json.loads(done.stdout)
         return found
