@@ -99,7 +99,8 @@ class ThermalProperties:
         right.plot(self.temperatures, self.free_energy / self.n_atoms, color="C2", linestyle="--", label=r"$F$")
         right.set_ylabel(r"$F$ (eV per atom)")
         handles = ax.get_legend_handles_labels(), right.get_legend_handles_labels()
-        ax.legend(handles[0][0] + handles[1][0], handles[0][1] + handles[1][1], frameon=False)
+        lines, names = handles[0][0] + handles[1][0], handles[0][1] + handles[1][1]
+        ax.legend(lines, names, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return ax
 
     def to_json(self) -> dict[str, Any]:
