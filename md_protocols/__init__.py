@@ -1,24 +1,64 @@
-"""Molecular-dynamics protocols on any ASE calculator, and what is measured on their frames."""
+"""Protocols on any ASE calculator: molecular dynamics, what is measured on its frames, relaxation, and properties."""
 
 from __future__ import annotations
 
 from .distributions import InteratomicDistances, RadialDistribution, interatomic_distances, radial_distribution
 from .dynamics import run_nve, run_nvt
-from .errors import ConfigError, PhysicsWarning, ProtocolError, ResultFileError, SimulationError, ThermostatError
+from .elasticity import ElasticConstants, elastic_constants
+from .equation_of_state import EquationOfState, equation_of_state
+from .errors import (
+    ConfigError,
+    EvaluationError,
+    NotConvergedError,
+    PhysicsWarning,
+    ProtocolError,
+    ResultFileError,
+    SimulationError,
+    ThermostatError,
+)
+from .migration import MigrationBarrier, vacancy_migration
+from .phonons import BornCharges, PhononDispersion, phonon_dispersion
+from .relaxation import Relaxation, relax, relax_many
+from .stacking_faults import StackingFault, stacking_fault_energy
+from .surfaces import SurfaceEnergy, surface_energy
 from .trajectory import Trajectory
+from .vacancies import VacancyEnergy, vacancy_energy
+from .vacancy_series import VacancySeries, vacancy_series
 
 __all__ = [
+    "BornCharges",
     "ConfigError",
+    "ElasticConstants",
+    "EquationOfState",
+    "EvaluationError",
     "InteratomicDistances",
+    "MigrationBarrier",
+    "NotConvergedError",
+    "PhononDispersion",
     "PhysicsWarning",
     "ProtocolError",
     "RadialDistribution",
+    "Relaxation",
     "ResultFileError",
     "SimulationError",
+    "StackingFault",
+    "SurfaceEnergy",
     "ThermostatError",
     "Trajectory",
+    "VacancyEnergy",
+    "VacancySeries",
+    "elastic_constants",
+    "equation_of_state",
     "interatomic_distances",
+    "phonon_dispersion",
     "radial_distribution",
+    "relax",
+    "relax_many",
     "run_nve",
     "run_nvt",
+    "stacking_fault_energy",
+    "surface_energy",
+    "vacancy_energy",
+    "vacancy_migration",
+    "vacancy_series",
 ]

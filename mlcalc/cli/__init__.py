@@ -17,19 +17,27 @@ import click
 
 from mlcalc import __version__
 from mlcalc.cli.doctor import doctor_command
+from mlcalc.cli.elastic import elastic_command
+from mlcalc.cli.eos import eos_command
 from mlcalc.cli.evaluate import eval_command
 from mlcalc.cli.import_ import import_command
 from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
 from mlcalc.cli.rdf import rdf_command
+from mlcalc.cli.relax import relax_command
+from mlcalc.cli.surface import surface_command
 from mlcalc.cli.train import train_command
+from mlcalc.cli.vacancy import vacancy_command
 
 __all__ = ["commands", "main"]
 
 # Remedies that the library words for Python, as they are called here.
 _OPTIONS = {
     "pass allow_large_timestep=True": "give --allow-large-timestep",
+    "pass allow_float32=True": "give --allow-float32",
+    "mlcalc.md_protocols.relax(atoms, cell=True)": "give --relax",
+    "call elastic_constants(..., slab=True)": "give --slab",
 }
 
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes; the last two as shells report signals
@@ -58,7 +66,20 @@ def commands() -> None:
     """
 
 
-for _command in (md_command, rdf_command, models_command, train_command, eval_command, import_command, doctor_command):
+for _command in (
+    md_command,
+    rdf_command,
+    relax_command,
+    eos_command,
+    elastic_command,
+    vacancy_command,
+    surface_command,
+    models_command,
+    train_command,
+    eval_command,
+    import_command,
+    doctor_command,
+):
     commands.add_command(_command)
 
 
