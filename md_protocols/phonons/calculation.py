@@ -56,7 +56,8 @@ def phonon_dispersion(
 
     Phi_ij = -(F_j(u_i) - F_j(0)) / u_i; all displaced supercells and the perfect one are evaluated in one batch.
 
-    supercell: repetitions of the cell, one number, three, or a 3 x 3 matrix.  displacement: Å.
+    supercell: repetitions of the cell, one number, three, or a 3 x 3 matrix whose columns, as in phonopy, are the
+    supercell's vectors.  displacement: Å.
     path: None for the recommended one, or as in `band_path`; points: on each of its segments.
     dimensions: 2 for a slab in the plane of the first two cell vectors; found by itself where the third is not repeated
     and its vacuum is wider than 8 Å.
