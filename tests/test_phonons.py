@@ -193,6 +193,19 @@ def test_an_unrelaxed_crystal_is_told(phonons: PhononDispersion) -> None:
     assert found.residual_force > 0.1
 
 
+def test_residual_forces_are_taken_off() -> None:
+    """One-sided displacements of an unrelaxed crystal then agree with two-sided ones, in which F(0) cancels."""
+    atoms = bulk("Cu", "fcc", a=EMT_COPPER, cubic=True)
+    atoms.positions[0, 0] += 0.02
+    atoms.calc = EMT()
+    settings: dict[str, Any] = {"supercell": 1, "points": 2, "mesh": 2, "smax": None, "fmax": 1.0, "symmetrize": False}
+    both = phonon_dispersion(atoms, plusminus=True, **settings).force_constants
+    one = phonon_dispersion(atoms, plusminus=False, displacement=1e-3, **settings).force_constants
+    raw = phonon_dispersion(atoms, plusminus=False, displacement=1e-3, subtract_residual=False, **settings)
+    assert np.abs(one - both).max() < 0.05
+    assert np.abs(raw.force_constants - both).max() > 50
+
+
 def test_symmetry_lowered_by_noise_is_told() -> None:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER, cubic=True)
     atoms.positions += np.random.default_rng(0).normal(scale=1e-4, size=(4, 3))
@@ -246,11 +259,16 @@ class Single(EMT):
         ({"fc_calculator": "alm"}, "fc_calculator"),
         ({"symprec": -1}, "symprec"),
         ({"fmax": 0}, "fmax"),
+        ({"smax": -1.0}, "smax"),
+        ({"imaginary_limit": float("nan")}, "imaginary_limit"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], text: str) -> None:
+    def evaluate(structures: list[Atoms]) -> list[Any]:
+        raise AssertionError("forces were asked for")
+
     with pytest.raises(ConfigError, match=text):
-        phonon_dispersion(copper(), **({"supercell": 2} | settings))
+        phonon_dispersion(copper(), evaluate=evaluate, **({"supercell": 2} | settings))
 
 
 def test_calculators_and_structures_are_checked() -> None:

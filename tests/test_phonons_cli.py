@@ -89,6 +89,16 @@ def test_displacements_made_by_phonopy(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def test_a_refused_sum_does_not_cost_the_phonons(tmp_path: Path) -> None:
+    path = tmp_path / "stretched.extxyz"
+    bulk("Cu", "fcc", a=4.2).write(path)
+    words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--points", 5, "--no-relax", "--mesh", 4, 4, 4)
+    found = run(path, *words, "--thermal", 0, 300, 100, "--output", tmp_path / "out")
+    assert "imaginary modes" in str(found.exception)
+    assert "IMAGINARY MODES" in found.output
+    assert PhononDispersion.load(tmp_path / "out/phonons.npz").imaginary
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

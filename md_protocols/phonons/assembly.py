@@ -47,11 +47,10 @@ def dispersion_of(
     unitcell = to_ase(phonon.unitcell, pbc)
     supercell = np.array(phonon.supercell_matrix, dtype=np.int64)
     flat = plane_of(unitcell, supercell, dimensions)
-    sampled = sample(band_path(phonon, path, dimensions=flat), points, phonon.primitive.cell)
+    sampled, numbers = where_to_look(phonon, path=path, points=points, mesh=mesh, dimensions=flat)
     born = (
         None if phonon.nac_params is None else BornCharges(phonon.nac_params["born"], phonon.nac_params["dielectric"])
     )
-    numbers = mesh_numbers(phonon, mesh, dimensions=flat, length=_STABILITY_LENGTH)
     result: dict[str, Any] = {
         "unitcell": unitcell,
         "supercell_matrix": supercell,
@@ -73,6 +72,14 @@ def dispersion_of(
     }
     result["lowest"], result["lowest_qpoint"] = lowest_mode(phonon, sampled.qpoints, result["frequencies"], numbers)
     return PhononDispersion(**(result | facts))
+
+
+def where_to_look(
+    phonon: Phonopy, *, path: Any = None, points: int = 101, mesh: Any = None, dimensions: int = 3
+) -> tuple[SampledPath, tuple[int, int, int]]:
+    """The q-points of the path, and the numbers of those of the mesh; ConfigError for what cannot be."""
+    sampled = sample(band_path(phonon, path, dimensions=dimensions), points, phonon.primitive.cell)
+    return sampled, mesh_numbers(phonon, mesh, dimensions=dimensions, length=_STABILITY_LENGTH)
 
 
 def full_force_constants(phonon: Phonopy) -> Array:

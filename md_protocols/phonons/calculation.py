@@ -15,7 +15,7 @@ from .. import checks
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluations import Evaluate, Evaluator, refuse_float32
 from ..progress import CountBar
-from .assembly import dispersion_of, translational_residual, with_charges, without_calculator
+from .assembly import dispersion_of, translational_residual, where_to_look, with_charges, without_calculator
 from .born import BornCharges
 from .crystal import displaced_forces, phonopy_crystal
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
 
 Array = NDArray[np.float64]
+_SOLVERS = ("traditional", "symfc")
 _NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 
 
@@ -110,6 +111,13 @@ class Settings:
     fmax: float = 1e-3  # eV/Å
     smax: float | None = 1e-3  # eV/Å^3
 
+    def __post_init__(self) -> None:
+        checks.number("fmax", self.fmax, above=0.0, hint=" eV/Å")
+        if self.smax is not None:
+            checks.number("smax", self.smax, above=0.0, hint=" eV/Å^3")
+        if self.fc_calculator is not None:
+            checks.choice("fc_calculator", self.fc_calculator, _SOLVERS)
+
 
 def measured(
     phonon: Phonopy,
@@ -127,6 +135,9 @@ def measured(
 
     atoms: the unit cell.  noise: a caution to pass on.  more: as for `dispersion_of`.
     """
+    looked = {name: more[name] for name in ("path", "points", "mesh") if name in more}
+    where_to_look(phonon, dimensions=dimensions, **looked)  # a misspelt path must not cost the forces
+    checks.number("imaginary_limit", more.get("imaginary_limit", IMAGINARY_LIMIT))
     count = len(phonon.supercells_with_displacements or ())
     with CountBar(progress, 1 + count, "phonons", "supercell") as bar:
         forces, perfect = displaced_forces(phonon, evaluator)
@@ -182,7 +193,7 @@ def force_constants_from(
             f"be {(count, atoms, 3)}; a set of forces is missing or belongs to another supercell"
         )
     if fc_calculator is not None:
-        fc_calculator = checks.choice("fc_calculator", fc_calculator, ("traditional", "symfc"))
+        fc_calculator = checks.choice("fc_calculator", fc_calculator, _SOLVERS)
     phonon.forces = forces
     solver: Any = fc_calculator
     phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
@@ -239,9 +250,9 @@ def _stress(atoms: Atoms, evaluator: Evaluator, dimensions: int) -> float | None
 
 def _unrelaxed(force: float, stress: float | None, fmax: float, smax: float | None) -> str:
     complaints = []
-    if force > checks.number("fmax", fmax, above=0.0, hint=" eV/Å"):
+    if force > fmax:
         complaints.append(f"forces of up to {force:.3g} eV/Å act on its atoms (limit {fmax:g})")
-    if smax is not None and stress is not None and stress > checks.number("smax", smax, above=0.0, hint=" eV/Å^3"):
+    if smax is not None and stress is not None and stress > smax:
         complaints.append(f"it is under a stress of {stress:.3g} eV/Å^3 (limit {smax:g})")
     if not complaints:
         return ""

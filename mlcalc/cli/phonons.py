@@ -75,18 +75,16 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
             atoms, result = _of_phonopy(settings)
         else:
             atoms, result = _of_structure(str(structure), settings)
+        if folder is not None:
+            _write(result, folder, more, settings["mesh"])
+        if not as_json:
+            show(result, False)
         report = _more(atoms, result, more, settings["mesh"], folder)
-    if folder is not None:
-        _write(result, folder, more, settings["mesh"])
     if as_json:
         click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in report.items()}))
         return
-    show(result, False)
     for name, value in report.items():
-        if name != "thermal":
-            click.echo(str(value))
-    if "thermal" in report:
-        click.echo(_thermal_table(report["thermal"]))
+        click.echo(_thermal_table(value) if name == "thermal" else str(value))
     if folder is not None:
         click.echo(f"wrote {folder}")
 
