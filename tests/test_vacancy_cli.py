@@ -63,7 +63,7 @@ def test_energy_equals_the_library(structure: Path, tmp_path: Path) -> None:
 
 def test_migration_series_and_relaxed_crystals(structure: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
-    loose = ("--fmax", "0.05", "--relax-first", "--output", output, "--json")
+    loose = ("--fmax", "0.05", "--relax", "--output", output, "--json")
     words = ("--supercell", "2", "2", "2", "--migration", "--images", "1", "--band-fmax", "0.2", "--unrelaxed")
     shown = run(vacancy_command, structure, *words, *loose)
     assert shown.exit_code == 0, shown.output

@@ -29,16 +29,9 @@ from mlcalc.cli.relax import relax_command
 from mlcalc.cli.surface import surface_command
 from mlcalc.cli.train import train_command
 from mlcalc.cli.vacancy import vacancy_command
+from mlcalc.cli.wording import as_options
 
 __all__ = ["commands", "main"]
-
-# Remedies that the library words for Python, as they are called here.
-_OPTIONS = {
-    "pass allow_large_timestep=True": "give --allow-large-timestep",
-    "pass allow_float32=True": "give --allow-float32",
-    "mlcalc.md_protocols.relax(atoms, cell=True)": "give --relax",
-    "call elastic_constants(..., slab=True)": "give --slab",
-}
 
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes; the last two as shells report signals
 
@@ -131,9 +124,7 @@ def _told(error: Exception) -> str:
 
     text = " ".join(str(error).split())
     if isinstance(error, MLCalcError | ModelError | ProtocolError):
-        for keyword, option in _OPTIONS.items():
-            text = text.replace(keyword, option)
-        return text
+        return as_options(text)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback, and report it)"

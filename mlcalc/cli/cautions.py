@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from mlcalc.cli.wording import as_options
+
 
 @contextmanager
 def cautions_on_stderr() -> Iterator[None]:
@@ -20,7 +22,7 @@ def cautions_on_stderr() -> Iterator[None]:
 
         def told(message, category, *where, **more):  # type: ignore[no-untyped-def]  # as warnings.showwarning
             if issubclass(category, PhysicsWarning):
-                click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+                click.echo(f"Warning: {as_options(str(message))}", err=True)
             else:
                 show(message, category, *where, **more)
 

@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 @click.option("--fmax", type=float, default=1e-3, show_default=True, help="Largest force of relaxed slabs, eV/Å.")
 @click.option("--steps", type=int, default=500, show_default=True, help="At most, of a relaxation.")
 @click.option("--symprec", type=float, default=1e-3, show_default=True, help="Tolerance of the symmetry search, Å.")
-@click.option("--relax-first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
+@click.option("--relax", "relax_first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Folder for results, pictures and structures.")
 @json_option
 def surface_command(*, structure: str, output: str | None, as_json: bool, **settings: Any) -> None:
     """Energies of the surfaces of STRUCTURE, a unit cell of a crystal, from slabs of several thicknesses.
 
-    STRUCTURE must be relaxed with the same model (or give --relax-first).  Surfaces are ideal, 1 x 1; those of
+    STRUCTURE must be relaxed with the same model (or give --relax).  Surfaces are ideal, 1 x 1; those of
     compounds need slabs with two equivalent faces.
 
     \b
     Examples:
-      mlcalc surface Cu.cif --model cu-hvnet --relax-first
+      mlcalc surface Cu.cif --model cu-hvnet --relax
       mlcalc surface Cu.cif --model cu-hvnet --miller 1 1 1 --miller 1 0 0 --miller 1 1 0 --output surfaces
       mlcalc surface Cu.cif --model cu-hvnet --stacking-fault --json
     """

@@ -39,7 +39,7 @@ _STRUCTURES = ("vacancies.extxyz", "crystal.extxyz", "migration.extxyz")
 @click.option("--rattle", type=float, default=0.02, show_default=True, help="Random displacements at the start, Å.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random displacements.")
 @click.option("--symprec", type=float, default=1e-3, show_default=True, help="Tolerance of the symmetry search, Å.")
-@click.option("--relax-first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
+@click.option("--relax", "relax_first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
 @click.option("--migration", is_flag=True, help="Also the barrier of a neighbor's jump into the vacancy.")
 @click.option("--site", type=int, help="Vacancy of --migration, from 0.  [default: the only kind of site]")
 @click.option("--hop", type=int, help="Which of the inequivalent jumps, the shortest is 0.")
@@ -50,14 +50,14 @@ _STRUCTURES = ("vacancies.extxyz", "crystal.extxyz", "migration.extxyz")
 def vacancy_command(*, structure: str, output: str | None, as_json: bool, **settings: Any) -> None:
     """Formation energies of vacancies E(N-1) - E(N) + mu at the inequivalent sites of STRUCTURE, a unit cell.
 
-    STRUCTURE must be relaxed with the same model (or give --relax-first).  mu is E(N)/N in a crystal of one element;
+    STRUCTURE must be relaxed with the same model (or give --relax).  mu is E(N)/N in a crystal of one element;
     compounds need --mu for the element of each site.  --migration follows the shortest jump with a climbing-image
     elastic band in the supercell given, at fixed volume.
 
     \b
     Examples:
-      mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3 --relax-first
-      mlcalc vacancy Cu.cif --model cu-hvnet --series 2,3,4 --relax-first --output vacancies
+      mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3 --relax
+      mlcalc vacancy Cu.cif --model cu-hvnet --series 2,3,4 --relax --output vacancies
       mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3 --migration --output vacancies
       mlcalc vacancy MoSe2.cif --model mose2.safetensors --supercell 5 5 1 --mu Mo=-10.1 --mu Se=-3.5
     """
