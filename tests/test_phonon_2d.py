@@ -17,10 +17,13 @@ from spring_crystals import EMT_COPPER
 from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.md_protocols.phonons import PhononDispersion, dispersion_of, phonon_dispersion
 from mlcalc.md_protocols.phonons.assembly import translational_residual
+from mlcalc.md_protocols.phonons.calculation import force_constants_from
+from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
 from mlcalc.md_protocols.phonons.plane import plane_of, vacuum
 from mlcalc.md_protocols.phonons.sum_rules import enforced, rotational_violation
 
 BOND = 1.42  # Å
+DATA = Path("/work/shared/data/phonons/MoS2_monolayer")
 
 
 class Sheet(Calculator):
@@ -211,3 +214,24 @@ def test_saved_with_its_violation(noisy: tuple[PhononDispersion, PhononDispersio
     assert again.rotational_violation == noisy[1].rotational_violation
     assert rotational_violation(again.phonopy()) == pytest.approx(noisy[1].rotational_violation, abs=1e-9)
     assert dispersion_of(again.phonopy(), points=3).dimensions == 2
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the stored reference data are not here")
+def test_molybdenum_disulfide_bends_with_the_square() -> None:
+    """From published forces, whose noise bends the bending mode to imaginary frequencies near Γ."""
+    from phonopy.file_IO import parse_FORCE_SETS
+
+    phonon = read_phonopy(DATA / "phonopy_disp.yaml").phonopy()
+    sets = parse_FORCE_SETS(filename=DATA / "FORCE_SETS", natom=len(phonon.supercell))
+    forces = np.array([entry["forces"] for entry in sets["first_atoms"]])
+    found = []
+    for rotational in (False, True):
+        facts = force_constants_from(phonon, forces, dimensions=2, rotational=rotational)
+        found.append(dispersion_of(phonon, points=21, **facts))
+    before, after = found
+    assert before.lowest < -0.01
+    assert after.lowest > 0
+    assert abs(bending_exponent(before) - 2) > 0.2
+    assert bending_exponent(after) == pytest.approx(2.0, abs=0.05)
+    stiff = before.frequencies > 0.5
+    np.testing.assert_allclose(after.frequencies[stiff], before.frequencies[stiff], rtol=0.01)
