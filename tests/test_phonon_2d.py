@@ -229,9 +229,9 @@ def test_molybdenum_disulfide_bends_with_the_square() -> None:
         facts = force_constants_from(phonon, forces, dimensions=2, rotational=rotational)
         found.append(dispersion_of(phonon, points=21, **facts))
     before, after = found
-    assert before.lowest < -0.01
+    assert before.lowest < -0.005
     assert after.lowest > 0
     assert abs(bending_exponent(before) - 2) > 0.2
     assert bending_exponent(after) == pytest.approx(2.0, abs=0.05)
-    stiff = before.frequencies > 0.5
-    np.testing.assert_allclose(after.frequencies[stiff], before.frequencies[stiff], rtol=0.01)
+    others, same = before.frequencies[:, 1:], after.frequencies[:, 1:]
+    np.testing.assert_allclose(same[others > 0.5], others[others > 0.5], rtol=0.01)

@@ -12,13 +12,15 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.phonons import Phonons
 from ase.units import _e, _hplanck
-from spring_crystals import EMT_COPPER
+from spring_crystals import EMT_COPPER, THZ
 
 from mlcalc.md_protocols.phonons import PhononDispersion, PhononDOS, ThermalProperties, dispersion_of, phonon_dispersion
+from mlcalc.md_protocols.phonons.animation import mode_animation
 from mlcalc.md_protocols.phonons.calculation import force_constants_from
 from mlcalc.md_protocols.phonons.paths import special_points
 from mlcalc.md_protocols.phonons.phonopy_files import phonons_of_file
 from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
+from mlcalc.md_protocols.phonons.thermal import vibrating
 
 DATA = Path("/work/shared/data/phonons")
 stored = pytest.mark.skipif(not DATA.is_dir(), reason="the stored reference data are not here")
@@ -85,6 +87,18 @@ def test_phonopy_by_hand_gives_the_same() -> None:
     np.testing.assert_allclose(found.at(points), phonon.run_qpoints(points).frequencies, atol=1e-4)
     np.testing.assert_allclose(found.force_constants, phonon.force_constants, atol=1e-4)
     assert np.abs(found.force_constants - phonon.force_constants[:, :, ::-1, :]).max() > 0.1
+
+    # The optical mode of two masses: each atom is pulled back by m (2 pi nu)^2 times its displacement.
+    frames = mode_animation(found, [1 / 3, 0, 0], 5, amplitude=1e-4, frames=4, supercell=3)
+    frames[1].calc = EMT()
+    moved = frames[1].positions - (frames[0].positions + frames[2].positions) / 2
+    pull = (found.at([1 / 3, 0, 0])[5] / THZ) ** 2 * frames[1].get_masses()[:, None] * moved
+    np.testing.assert_allclose(frames[1].get_forces(), -pull, atol=0.02 * np.abs(pull).max())
+
+
+def test_acoustic_modes_at_gamma_do_not_count() -> None:
+    points, frequencies = np.array([[0.0, 0, 0], [0.5, 0, 0], [1.0, 0, 0]]), np.array([[1e-6, -1e-6, 2e-6, 5.0]] * 3)
+    assert vibrating(points, frequencies).tolist() == [[False] * 3 + [True], [True] * 4, [False] * 3 + [True]]
 
 
 def test_thermodynamics_of_phonopy(emt: PhononDispersion, tmp_path: Path) -> None:
