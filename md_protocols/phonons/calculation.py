@@ -258,7 +258,7 @@ def _unrelaxed(force: float, stress: float | None, fmax: float, smax: float | No
         return ""
     return (
         f"the crystal is not relaxed: {' and '.join(complaints)}, so its phonons are not those of a minimum; relax it "
-        "first, relax(atoms, cell=True), or raise the limit where the strain is meant"
+        "first, mlcalc.md_protocols.relax(atoms, cell=True), or raise the limit where the strain is meant"
     )
 
 

@@ -44,11 +44,14 @@ class PhononDOS:
         draw(self.total, color="0.25", linewidth=1.0, label="total")
         if len(self.by_element) > 1:
             for k, (element, values) in enumerate(self.by_element.items()):
-                draw(values, color=f"C{k}", linewidth=1.0, label=element)
+                draw(values, color=f"C{k + 1}", linewidth=1.0, label=element)
             ax.legend(frameon=False, handlelength=1.2, fontsize="small")
         labels = ("frequency (THz)", "DOS (1/THz)")
         (ax.set_ylabel if vertical else ax.set_xlabel)(labels[0])
         (ax.set_xlabel if vertical else ax.set_ylabel)(labels[1])
+        (ax.set_xlim if vertical else ax.set_ylim)(0.0, 1.05 * self.total.max())
+        occupied = self.frequencies[self.total > 1e-3 * self.total.max()]
+        (ax.set_ylim if vertical else ax.set_xlim)(min(0.0, occupied.min()), 1.03 * occupied.max())
         return ax
 
     def to_json(self) -> dict[str, Any]:

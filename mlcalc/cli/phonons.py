@@ -34,6 +34,9 @@ _FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
 @click.option("--points", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
 @click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points for the density of states and --thermal.")
 @click.option("--born", type=existing_file, metavar="FILE", help="Born charges in phonopy's BORN format.")
+@click.option("--allow-float32", is_flag=True, help="Let --dtype float32 pass; take a larger --displacement.")
+@click.option("--allow-imaginary", is_flag=True, help="Let --thermal leave imaginary modes out.")
+@click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
 @click.option("--rotational", is_flag=True, help="Enforce the rotational sum rules; for sheets.")
 @click.option("--dimensions", type=click.Choice(["2", "3"]), help="2 for slabs.  [default: found from the vacuum]")
 @click.option(
@@ -71,6 +74,7 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
         raise click.BadParameter(f"{output!r} already holds {', '.join(taken)}: choose another", param_hint="--output")
     with cautions_on_stderr():
         more = {name: settings.pop(name) for name in ("convergence", "thermal", "mode", "overlay", "unit")}
+        more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec")}
         if settings["phonopy"]:
             atoms, result = _of_phonopy(settings)
         else:
@@ -134,7 +138,8 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
     if settings["relaxed"]:
         flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
         cell = "in-plane" if flat else "full"
-        atoms = relax(atoms, fmax=_FMAX, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
+        fmax = 1e-3 if getattr(atoms.calc, "dtype", None) == "float32" else _FMAX
+        atoms = relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
     born = read_born(settings["born"], atoms) if settings["born"] else None
     result = phonon_dispersion(
         atoms,
@@ -145,6 +150,8 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
         dimensions=dimensions,
         born=born,
         rotational=settings["rotational"],
+        allow_float32=settings["allow_float32"],
+        symprec=settings["symprec"],
     )
     return atoms, result
 
@@ -166,6 +173,8 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
         path=settings["path"],
         points=settings["points"],
         rotational=settings["rotational"],
+        allow_float32=settings["allow_float32"],
+        symprec=settings["symprec"],
     )
     return found.unitcell, result
 
@@ -179,13 +188,15 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Pa
     found: dict[str, Any] = {}
     if more["thermal"]:
         first, last, step = more["thermal"]
-        found["thermal"] = result.thermal_properties(np.arange(first, last + step / 2, step), mesh=mesh or None)
+        kelvin, allow = np.arange(first, last + step / 2, step), more["allow_imaginary"]
+        found["thermal"] = result.thermal_properties(kelvin, mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
         sizes = np.diag(result.supercell_matrix)
-        found["displacements"] = displacement_convergence(atoms, supercell=sizes, points=2)
+        same = {"points": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
+        found["displacements"] = displacement_convergence(atoms, supercell=sizes, **same)
         smaller = np.where(sizes > 1, sizes - 1, 1)
         if not np.array_equal(smaller, sizes):
-            found["supercells"] = supercell_convergence(atoms, supercells=[smaller, sizes], points=2)
+            found["supercells"] = supercell_convergence(atoms, supercells=[smaller, sizes], **same)
     if folder is not None:
         for name, value in found.items():
             write_result(value, folder, name)
