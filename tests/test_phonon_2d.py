@@ -23,7 +23,7 @@ from mlcalc.md_protocols.phonons.plane import plane_of, vacuum
 from mlcalc.md_protocols.phonons.sum_rules import enforced, rotational_violation
 
 BOND = 1.42  # Å
-DATA = Path("/work/shared/data/phonons/MoS2_monolayer")
+DATA = Path(__file__).parents[2] / "shared" / "data" / "phonons" / "MoS2_monolayer"
 
 
 class Sheet(Calculator):

@@ -24,6 +24,7 @@ from mlcalc.cli.import_ import import_command
 from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
+from mlcalc.cli.phonons import phonons_command
 from mlcalc.cli.rdf import rdf_command
 from mlcalc.cli.relax import relax_command
 from mlcalc.cli.surface import surface_command
@@ -55,6 +56,8 @@ def commands() -> None:
       mlcalc doctor ethanol-visnet
       mlcalc md ethanol.xyz --model ethanol-visnet --ensemble berendsen --temperature-K 300 --steps 2000 --output run
       mlcalc rdf run --output distances.png
+      mlcalc relax Cu.cif --model cu-hvnet --cell full --output relaxed.extxyz
+      mlcalc phonons relaxed.extxyz --model cu-hvnet --supercell 3 3 3 --output phonons
       mlcalc eval cu-hvnet Cu_test.xyz --plot parity.png
     """
 
@@ -67,6 +70,7 @@ for _command in (
     elastic_command,
     vacancy_command,
     surface_command,
+    phonons_command,
     models_command,
     train_command,
     eval_command,

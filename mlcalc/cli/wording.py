@@ -5,6 +5,8 @@ from __future__ import annotations
 _OPTIONS = {
     "pass allow_large_timestep=True": "give --allow-large-timestep",
     "pass allow_float32=True": "give --allow-float32",
+    "pass allow_imaginary=True": "give --allow-imaginary",
+    "or pass symprec=": "or give --symprec ",
     "mlcalc.md_protocols.relax(atoms, cell=True)": "give --relax",
     "call elastic_constants(..., slab=True)": "give --slab",
     "pass chemical_potential with": "give --mu X=EV with",
