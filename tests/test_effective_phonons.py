@@ -24,8 +24,8 @@ A = 3.6
 X, L = [0.5, 0.0, 0.5], [0.5, 0.5, 0.5]
 
 
-def crystal(k: float = 3.0, g: float = 0.0, cubic: float = 0.0) -> Atoms:
-    atoms = bulk("Cu", "fcc", a=A, cubic=True)
+def crystal(k: float = 3.0, g: float = 0.0, cubic: float = 0.0, *, conventional: bool = False) -> Atoms:
+    atoms = bulk("Cu", "fcc", a=A, cubic=conventional)
     atoms.calc = QuarticBonds(k, g, cubic, A)
     return atoms
 
@@ -73,10 +73,13 @@ def test_quartic_bonds_come_to_the_self_consistent_spring(k: float, g: float, ke
     expected = self_consistent_bond(sites, k, g, kelvin, classical=classical)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no force constants explain", PhysicsWarning)
-        result = phonons_at(crystal(k, g), kelvin, structures=100, statistics=statistics)
+        result = phonons_at(crystal(k, g), kelvin, structures=300, statistics=statistics)
     found, _ = bond(result)
     assert result.converged
-    assert found == pytest.approx(expected, rel=0.015)
+    error = (
+        2 * found * float((result.standard_error([X, L]) / result.at([X, L])).max())
+    )  # k goes with frequency squared
+    assert abs(found - expected) < 3 * error < (0.1 if k < 0 else 0.05) * expected
     # Broken twins: no vibrations, the other statistics at a low temperature, and the first iteration only.
     assert abs(k / expected - 1) > 0.05
     if kelvin == 100.0:
@@ -89,8 +92,8 @@ def test_quartic_bonds_come_to_the_self_consistent_spring(k: float, g: float, ke
 
 
 def test_odd_terms_drop_out_and_the_mean_force_of_a_lattice_vanishes() -> None:
-    even = phonons_at(crystal(g=60.0), 300, structures=8)
-    odd = phonons_at(crystal(g=60.0, cubic=-8.0), 300, structures=8)
+    even = phonons_at(crystal(g=60.0, conventional=True), 300, structures=8)
+    odd = phonons_at(crystal(g=60.0, cubic=-8.0, conventional=True), 300, structures=8)
     np.testing.assert_allclose(odd.phonons.force_constants, even.phonons.force_constants, atol=1e-9)
     assert odd.iterations.anharmonicity[-1] > 1.01 * even.iterations.anharmonicity[-1]
     assert odd.mean_force[0] < 1e-10
@@ -98,7 +101,7 @@ def test_odd_terms_drop_out_and_the_mean_force_of_a_lattice_vanishes() -> None:
 
 def test_standard_errors_are_those_of_other_seeds() -> None:
     start = phonon_dispersion(crystal(g=60.0), supercell=2, points=2)
-    runs = [phonons_at(crystal(g=60.0), 300, structures=20, start=start, seed=s, iterations=4) for s in range(8)]
+    runs = [phonons_at(crystal(g=60.0), 300, structures=60, start=start, seed=s, iterations=4) for s in range(6)]
     spread = np.std([run.at([X, L]) for run in runs], axis=0, ddof=1)
     told = np.sqrt(np.mean([run.standard_error([X, L]) ** 2 for run in runs], axis=0))
     ratio = told / spread
@@ -129,9 +132,9 @@ def test_displacements_have_the_variance_of_quantum_oscillators() -> None:
     sites = sites_of(crystal() * (2, 2, 2), A)
     for kelvin, statistics in ((0.0, "quantum"), (300.0, "quantum"), (300.0, "classical")):
         constants = np.array(phonon.force_constants)
-        u, soft = drawn_displacements(phonon, constants, kelvin, 400, seed=0, statistics=statistics)
+        u, soft = drawn_displacements(phonon, constants, kelvin, 1000, seed=0, statistics=statistics)
         assert soft == 0
-        np.testing.assert_array_equal(u[400:], -u[:400])
+        np.testing.assert_array_equal(u[1000:], -u[:1000])
         i, j, n = bonds(to_ase(phonon.supercell))
         s = np.einsum("ex,dex->de", n, u[:, j] - u[:, i])
         expected = bond_variance(sites, 3.0, kelvin, classical=statistics == "classical")
@@ -165,7 +168,7 @@ def test_what_is_not_met_is_told() -> None:
     assert not result.converged
     assert "NOT CONVERGED" in str(result)
     assert len(result.cautions) == 1
-    with pytest.warns(PhysicsWarning, match=r"statistical error .* limit error_THz=0\.001\): about structures=\d+"):
+    with pytest.warns(PhysicsWarning, match=r"statistical error .*limit error_THz=0\.001\): about structures=\d+"):
         phonons_at(crystal(g=60.0), 300, structures=8, error_THz=0.001)
     with pytest.warns(PhysicsWarning, match=r"imaginary modes .* there is no self-consistent harmonic crystal"):
         assert phonons_at(crystal(k=-0.3), 10, structures=8).phonons.imaginary
@@ -192,9 +195,10 @@ def test_bad_settings_are_refused(settings: dict[str, Any], text: str) -> None:
 
 def test_phonons_of_another_crystal_and_too_few_structures_are_refused() -> None:
     atoms = crystal()
-    with pytest.raises(ConfigError, match=r"start has phonons of Cu4 in a supercell of 4 atoms, .* 32 in its"):
+    with pytest.raises(ConfigError, match=r"start has phonons of Cu in a supercell of 1 atoms, .* 8 in its"):
         phonons_at(atoms, 300, start=phonon_dispersion(atoms, supercell=1, points=2))
-    low = crystal()
+    low = bulk("Cu", "fcc", a=A, cubic=True)
+    low.calc = atoms.calc
     low.positions += np.random.default_rng(0).uniform(-0.01, 0.01, (4, 3))
     with pytest.raises(ConfigError, match=r"4 structures of 16 atoms do not fix \d+ independent .*structures=\d+"):
         phonons_at(low, 300, supercell=[2, 2, 1], structures=4)
