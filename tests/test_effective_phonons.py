@@ -76,16 +76,11 @@ def test_quartic_bonds_come_to_the_self_consistent_spring(k: float, g: float, ke
         result = phonons_at(crystal(k, g), kelvin, structures=300, statistics=statistics)
     found, _ = bond(result)
     assert result.converged
-    error = (
-        2 * found * float((result.standard_error([X, L]) / result.at([X, L])).max())
-    )  # k goes with frequency squared
-    assert abs(found - expected) < 3 * error < (0.1 if k < 0 else 0.05) * expected
-    # Broken twins: no vibrations, the other statistics at a low temperature, and the first iteration only.
+    assert found == pytest.approx(expected, rel=0.04 if k < 0 else 0.015)
+    # Broken twins: no vibrations, and the other statistics at a low temperature.
     assert abs(k / expected - 1) > 0.05
     if kelvin == 100.0:
         assert abs(self_consistent_bond(sites, k, g, kelvin) / expected - 1) > 0.05
-    once = k + 3 * g * bond_variance(sites, abs(k), kelvin, classical=classical)
-    assert abs(once / expected - 1) > 0.002
     if k < 0:
         assert result.start.imaginary
         assert result.phonons.stable
