@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks, plotting
-from ..errors import ConfigError, EvaluationError
+from ..errors import ConfigError, EvaluationError, PhysicsWarning
+from ..evaluations import Evaluator
 from ..storage import load_arrays, save_arrays
 from .crystal import to_ase
 from .dispersion import PhononDispersion
@@ -29,9 +31,11 @@ class HessianComparison:
     """Force constants of finite displacements against the Hessian of the same supercell, for the primitive atoms."""
 
     finite: Array  # (n, N, 3, 3) eV/Å^2, as the dispersion has them
+    raw: Array  # (n, N, 3, 3) eV/Å^2, of the finite displacements before symmetrisation
     exact: Array  # (n, N, 3, 3) eV/Å^2, from the Hessian, nothing symmetrized
     displacement: float | None  # Å, of the finite displacements
     symmetrized: bool  # whether the finite ones were
+    frequency_changes: Array  # (Q, bands) THz on the dispersion's path, of finite displacements less the Hessian's
 
     @property
     def largest_difference(self) -> float:
@@ -44,6 +48,16 @@ class HessianComparison:
         return self.largest_difference / float(np.abs(self.exact).max())
 
     @property
+    def rms_difference(self) -> float:
+        """eV/Å^2."""
+        return float(np.sqrt(((self.finite - self.exact) ** 2).mean()))
+
+    @property
+    def relative_raw_difference(self) -> float:
+        """The largest difference before symmetrisation over the largest force constant."""
+        return float(np.abs(self.raw - self.exact).max() / np.abs(self.exact).max())
+
+    @property
     def asr_residual(self) -> float:
         """eV/Å^2, largest |sum_j Phi_ij| of the Hessian."""
         return float(np.abs(self.exact.sum(axis=1)).max())
@@ -52,7 +66,9 @@ class HessianComparison:
         step = "" if self.displacement is None else f" at {self.displacement:g} Å"
         return (
             f"force constants of finite displacements{step} and the Hessian of {self.exact.shape[1]} atoms differ by "
-            f"{self.largest_difference:.3g} eV/Å^2 at most, {self.relative_difference:.2g} of the largest"
+            f"{self.largest_difference:.3g} eV/Å^2 at most, {self.relative_difference:.2g} of the largest "
+            f"({self.relative_raw_difference:.2g} before symmetrisation); "
+            f"frequencies on the path by {np.abs(self.frequency_changes).max():.3g} THz"
         )
 
     def plot(self, ax: Any = None) -> Any:
@@ -70,6 +86,10 @@ class HessianComparison:
         return {
             "largest_difference_eV_per_A2": self.largest_difference,
             "relative_difference": self.relative_difference,
+            "relative_difference_before_symmetrisation": self.relative_raw_difference,
+            "rms_difference_eV_per_A2": self.rms_difference,
+            "largest_frequency_change_THz": float(np.abs(self.frequency_changes).max()),
+            "rms_frequency_change_THz": float(np.sqrt((self.frequency_changes**2).mean())),
             "largest_force_constant_eV_per_A2": float(np.abs(self.exact).max()),
             "hessian_asr_residual_eV_per_A2": self.asr_residual,
             "displacement_A": self.displacement,
@@ -79,14 +99,19 @@ class HessianComparison:
 
     def save(self, path: str | Path) -> None:
         """Write everything to one .npz file, without pickle."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         info = {"displacement": self.displacement, "symmetrized": self.symmetrized}
-        save_arrays(path, "hessian_comparison", {"finite": self.finite, "exact": self.exact}, info)
+        save_arrays(path, "hessian_comparison", arrays, info)
 
     @classmethod
     def load(cls, path: str | Path) -> HessianComparison:
         """The comparison of a file written by `save`."""
         arrays, info = load_arrays(path, "hessian_comparison")
-        return cls(arrays["finite"], arrays["exact"], info["displacement"], info["symmetrized"])
+        named: dict[str, Any] = {**arrays, **info}
+        return cls(**named)
+
+
+_ARRAYS = ("finite", "raw", "exact", "frequency_changes")
 
 
 def hessian_check(
@@ -101,8 +126,29 @@ def hessian_check(
     """
     phonon = phonons.phonopy()
     exact = exact_force_constants(phonon, _callable(calculator, hessian), phonons.unitcell.pbc)
-    finite = phonons.force_constants[np.array(phonon.primitive.p2s_map)]
-    return HessianComparison(finite, exact, phonons.displacement, phonons.symmetrized)
+    rows = np.array(phonon.primitive.p2s_map)
+    phonon.force_constants = exact
+    return HessianComparison(
+        finite=phonons.force_constants[rows],
+        raw=_unsymmetrized(phonons)[rows],
+        exact=exact,
+        displacement=phonons.displacement,
+        symmetrized=phonons.symmetrized,
+        frequency_changes=phonons.at(phonons.qpoints) - np.array(phonon.run_qpoints(phonons.qpoints).frequencies),
+    )
+
+
+def _unsymmetrized(phonons: PhononDispersion) -> Array:
+    """(N, N, 3, 3) eV/Å^2 by phonopy's solver from the forces, where each displaces one atom; else those used."""
+    from .assembly import full_force_constants
+    from .phonopy_files import force_sets
+
+    if phonons.displacements.ndim != 2 or not len(phonons.forces):
+        return phonons.force_constants
+    phonon = phonons.phonopy()
+    phonon.dataset = force_sets(phonons)
+    phonon.produce_force_constants(show_drift=False)
+    return full_force_constants(phonon)
 
 
 def phonon_dispersion_from_hessian(
@@ -112,23 +158,45 @@ def phonon_dispersion_from_hessian(
     hessian: Hessian | None = None,
     primitive_matrix: Any = "auto",
     symprec: float = 1e-5,
+    fmax: float = 1e-3,
+    smax: float | None = 1e-3,
+    dimensions: int | None = None,
     **settings: Any,
 ) -> PhononDispersion:
     """The phonon dispersion from exact second derivatives: there is no displacement to choose.
 
-    settings: path, points, dimensions, mesh and imaginary_limit, as in `phonon_dispersion`.  Nothing is symmetrized.
-    The largest force on an atom is in the result; whether the crystal is relaxed is the caller's to look at.
+    settings: path, points, mesh and imaginary_limit; these, fmax, smax and dimensions as in `phonon_dispersion`.
+    Nothing is symmetrized.
+
+    Raises ConfigError and EvaluationError as `hessian_check` does; PhysicsWarning for a crystal that is not relaxed.
     """
-    from .assembly import dispersion_of, without_calculator
+    from .assembly import dispersion_of, where_to_look, without_calculator
+    from .calculation import _stress, _unrelaxed
     from .crystal import phonopy_crystal
+    from .plane import plane_of
 
     checks.crystal(atoms, "a phonon calculation")
-    phonon = phonopy_crystal(without_calculator(atoms), supercell, primitive=primitive_matrix, symprec=symprec)
-    phonon.force_constants = exact_force_constants(phonon, _callable(atoms.calc, hessian), atoms.pbc)
-    bare = atoms.copy()
-    bare.calc = atoms.calc
-    residual = float(np.linalg.norm(bare.get_forces(apply_constraint=False), axis=1).max())
-    return dispersion_of(phonon, pbc=atoms.pbc, residual_force=residual, **settings)
+    checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
+    rows_of = _callable(atoms.calc, hessian)
+    crystal, evaluator = without_calculator(atoms), Evaluator(atoms.calc)
+    phonon = phonopy_crystal(crystal, supercell, primitive=primitive_matrix, symprec=symprec, dimensions=dimensions)
+    flat = plane_of(crystal, np.array(phonon.supercell_matrix), dimensions)
+    where_to_look(phonon, dimensions=flat, **{k: v for k, v in settings.items() if k in ("path", "points", "mesh")})
+    residual = float(np.linalg.norm(evaluator.one(crystal).forces, axis=1).max())
+    stress = _stress(atoms, evaluator, flat)
+    caution = _unrelaxed(residual, stress, fmax, smax)
+    if caution:
+        warnings.warn(caution, PhysicsWarning, stacklevel=2)
+    phonon.force_constants = exact_force_constants(phonon, rows_of, atoms.pbc)
+    return dispersion_of(
+        phonon,
+        pbc=atoms.pbc,
+        dimensions=flat,
+        residual_force=residual,
+        residual_stress=stress,
+        cautions=(caution,) if caution else (),
+        **settings,
+    )
 
 
 def exact_force_constants(phonon: Phonopy, hessian: Hessian, pbc: Any = True) -> Array:

@@ -46,6 +46,7 @@ _FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
     "--unit", type=click.Choice(["THz", "meV", "1/cm"]), default="THz", show_default=True, help="Of the picture."
 )
 @click.option("--convergence", is_flag=True, help="Also compare displacements, and a supercell one step smaller.")
+@click.option("--hessian", is_flag=True, help="Also compare the force constants with the model's second derivatives.")
 @click.option("--thermal", type=float, nargs=3, metavar="T0 T1 DT", help="Thermodynamics from T0 to T1 by DT, K.")
 @click.option("--animate", "mode", metavar="Q1,Q2,Q3,BAND", help="Write a mode as extxyz, as in 0.5,0,0.5,2.")
 @click.option(
@@ -73,7 +74,7 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
     if folder is not None and (taken := [name for name in _PHONOPY_FILES if (folder / name).exists()]):
         raise click.BadParameter(f"{output!r} already holds {', '.join(taken)}: choose another", param_hint="--output")
     with cautions_on_stderr():
-        more = {name: settings.pop(name) for name in ("convergence", "thermal", "mode", "overlay", "unit")}
+        more = {name: settings.pop(name) for name in ("convergence", "hessian", "thermal", "mode", "overlay", "unit")}
         more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec")}
         if settings["phonopy"]:
             atoms, result = _of_phonopy(settings)
@@ -105,6 +106,8 @@ def _check(structure: str | None, settings: dict[str, Any], output: str | None) 
         raise click.UsageError("Missing option '--supercell', as in --supercell 3 3 3")
     if settings["phonopy"] and settings["convergence"]:
         raise click.UsageError("--convergence makes its own displacements: give STRUCTURE and --supercell")
+    if settings["phonopy"] and settings["hessian"]:
+        raise click.UsageError("--hessian compares phonons of STRUCTURE: give it and --supercell")
     if settings["mode"] and output is None:
         raise click.UsageError("--animate writes a file: give --output too")
     if settings["thermal"] and not (
@@ -197,6 +200,10 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Pa
         smaller = np.where(sizes > 1, sizes - 1, 1)
         if not np.array_equal(smaller, sizes):
             found["supercells"] = supercell_convergence(atoms, supercells=[smaller, sizes], **same)
+    if more["hessian"]:
+        from mlcalc.md_protocols.phonons.hessian_check import hessian_check
+
+        found["hessian"] = hessian_check(result, calculator=atoms.calc)
     if folder is not None:
         for name, value in found.items():
             write_result(value, folder, name)
