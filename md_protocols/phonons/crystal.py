@@ -110,14 +110,35 @@ def displaced_forces(phonon: Phonopy, evaluator: Evaluator) -> tuple[Array, Arra
 
     EvaluationError where energies and forces contradict each other: forces in another order, of another sign or unit.
     """
-    displaced: Sequence[Any] = phonon.supercells_with_displacements or ()
-    cells = [phonon.supercell, *displaced]
-    names = ["the perfect supercell", *(f"displacement {k}" for k in range(1, len(cells)))]
-    found = evaluator([to_ase(cell) for cell in cells], names=names)
-    moves = np.array([cell.positions - phonon.supercell.positions for cell in displaced])
-    for k, result in enumerate(found[1:]):
-        _require_agreement(moves[k], found[0], result, names[k + 1], evaluator.float32)
-    return np.array([result.forces for result in found[1:]]), found[0].forces
+    forces, perfect = displaced_forces_of([phonon], evaluator)[0]
+    return forces, perfect.forces
+
+
+def displaced_forces_of(
+    phonons: Sequence[Phonopy], evaluator: Evaluator, names: Sequence[str] = ("",)
+) -> list[tuple[Array, Evaluated]]:
+    """`displaced_forces` of several crystals, all in one batch, with what belongs to each perfect supercell."""
+    cells: list[Any] = []
+    labels: list[str] = []
+    for phonon, name in zip(phonons, names, strict=True):
+        displaced: Sequence[Any] = phonon.supercells_with_displacements or ()
+        cells += [phonon.supercell, *displaced]
+        labels += [f"{name}{kind}" for kind in _labels(len(displaced))]
+    found = evaluator([to_ase(cell) for cell in cells], names=labels)
+    results, first = [], 0
+    for phonon in phonons:
+        count = 1 + len(phonon.supercells_with_displacements or ())
+        perfect, *moved = found[first : first + count]
+        for k, result in enumerate(moved, first + 1):
+            move = cells[k].positions - phonon.supercell.positions
+            _require_agreement(move, perfect, result, labels[k], evaluator.float32)
+        results.append((np.array([result.forces for result in moved]), perfect))
+        first += count
+    return results
+
+
+def _labels(displacements: int) -> list[str]:
+    return ["the perfect supercell", *(f"displacement {k}" for k in range(1, displacements + 1))]
 
 
 def _require_agreement(move: Array, before: Evaluated, after: Evaluated, name: str, float32: bool) -> None:
