@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 from ase.units import _amu, _e, _hbar, kB
@@ -33,11 +32,11 @@ class QuarticBonds(Calculator):
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         k, g, cubic, a = (self.parameters[name] for name in ("k", "g", "cubic", "a"))
-        sites = sites_of(self.atoms, a)
-        if not np.array_equal(self.known[0], sites.positions):
-            self.known = (sites.positions, bonds(sites))
+        positions = lattice_points(self.atoms.positions, a)
+        if not np.array_equal(self.known[0], positions):
+            self.known = (positions, bonds(sites_of(self.atoms, a)))
         i, j, n = self.known[1]
-        u = self.atoms.positions - sites.positions
+        u = self.atoms.positions - positions
         s = np.einsum("ex,ex->e", n, u[j] - u[i])
         slope = k * s + cubic * s**2 + g * s**3
         # Every bond is there from both ends.
@@ -48,10 +47,15 @@ class QuarticBonds(Calculator):
 
 def sites_of(atoms: Atoms, a: float) -> Atoms:
     """The fcc crystal that the atoms are displaced from."""
-    inverse = np.linalg.inv(bulk("Cu", "fcc", a=a).cell.array)
     sites = atoms.copy()
-    sites.positions = np.rint(atoms.positions @ inverse) @ np.linalg.inv(inverse)
+    sites.positions = lattice_points(atoms.positions, a)
     return sites
+
+
+def lattice_points(positions: Array, a: float) -> Array:
+    """The nearest points of an fcc lattice, all by rounding: atoms must be near to them."""
+    cell = a / 2 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    return np.rint(positions @ np.linalg.inv(cell)) @ cell
 
 
 def bonds(sites: Atoms) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

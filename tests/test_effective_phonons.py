@@ -73,7 +73,7 @@ def test_quartic_bonds_come_to_the_self_consistent_spring(k: float, g: float, ke
     expected = self_consistent_bond(sites, k, g, kelvin, classical=classical)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no force constants explain", PhysicsWarning)
-        result = phonons_at(crystal(k, g), kelvin, structures=300, statistics=statistics)
+        result = phonons_at(crystal(k, g), kelvin, structures=200, statistics=statistics)
     found, _ = bond(result)
     assert result.converged
     assert found == pytest.approx(expected, rel=0.04 if k < 0 else 0.015)

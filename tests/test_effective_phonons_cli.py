@@ -55,3 +55,14 @@ def test_bad_words_are_refused(copper: Path, tmp_path: Path) -> None:
         found = run(*words)
         assert found.exit_code != 0
         assert text in " ".join((found.output + str(found.exception)).split())
+
+
+def test_single_precision_is_asked_for_twice(copper: Path) -> None:
+    refused = run(copper, *WORDS, "--no-relax", "--dtype", "float32")
+    assert refused.exit_code != 0
+    assert "allow-float32" in (refused.output + str(refused.exception)).replace("_", "-")
+    single = run(copper, *WORDS, "--no-relax", "--dtype", "float32", "--allow-float32", "--json")
+    double = run(copper, *WORDS, "--no-relax", "--json")
+    assert single.exit_code == 0, single.output
+    told = [json.loads(found.stdout)["special_points"][0]["frequencies_THz"] for found in (single, double)]
+    np.testing.assert_allclose(told[0], told[1], atol=0.03)

@@ -65,6 +65,7 @@ def effective_phonons(
     fmax: float = 1e-3,
     smax: float | None = 1e-3,
     imaginary_limit: float = IMAGINARY_LIMIT,
+    allow_float32: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
 ) -> EffectivePhonons:
@@ -75,10 +76,10 @@ def effective_phonons(
     approximation (Errea, Calandra and Mauri, Phys. Rev. B 89, 064302 (2014), there by the gradient of the free energy),
     fitted as in Hellman et al., Phys. Rev. B 84, 180301 (2011), with symfc.  Atoms vibrate about the positions given.
 
-    supercell, displacement (of the start), path, points, mesh, primitive_matrix, dimensions, symprec, born, fmax, smax
-    and imaginary_limit: as in `phonon_dispersion`; smax=None for a cell expanded on purpose.
+    supercell, displacement (of the start), path, points, mesh, primitive_matrix, dimensions, symprec, born, fmax, smax,
+    imaginary_limit, allow_float32 (of the start): as in `phonon_dispersion`; smax=None for a cell expanded on purpose.
     structures: per iteration, in one batch; half of them drawn, each also with all displacements reversed, by which odd
-    anharmonic terms drop out of the fit.  The same random numbers serve in every iteration, so that these converge.
+    terms of the energy drop out of the fit.  The same random numbers serve in every iteration, so that these converge.
     tolerance_THz: iterations end when no frequency on the mesh changes by more.
     error_THz: largest standard error of a frequency on the mesh that passes without a warning.
     mixing: share of the new force constants in the next iteration's.
@@ -113,6 +114,7 @@ def effective_phonons(
     if start is None:
         shared = {"primitive_matrix": primitive_matrix, "dimensions": dimensions, "symprec": symprec, "born": born}
         shared |= {"fmax": fmax, "smax": smax, "imaginary_limit": imaginary_limit, "displacement": displacement}
+        shared["allow_float32"] = allow_float32
         start = phonon_dispersion(atoms, supercell=supercell, evaluate=evaluate, progress=progress, **shared, **looked)
     else:
         _fitting(start, phonon)
@@ -130,7 +132,7 @@ def effective_phonons(
     spread = jackknife(np.array([mesh_frequencies(phonon, constants, numbers) for constants in replicas]))
     phonon.force_constants = found.constants
     looked["imaginary_limit"] = imaginary_limit
-    shown = dispersion_of(phonon, dimensions=flat, pbc=atoms.pbc, **looked, **_facts(start, found))
+    shown = dispersion_of(phonon, dimensions=flat, pbc=atoms.pbc, **looked, **_facts(start, crystal, found))
     result = EffectivePhonons(
         phonons=shown,
         start=start,
@@ -267,9 +269,10 @@ def _forces(phonon: Phonopy, evaluator: Evaluator, displacements: Array, iterati
     return np.array([result.forces for result in evaluator(moved, names=names)])
 
 
-def _facts(start: PhononDispersion, found: _Found) -> dict[str, Any]:
+def _facts(start: PhononDispersion, crystal: Atoms, found: _Found) -> dict[str, Any]:
     """Further fields of the dispersion."""
     residual = translational_residual(found.constants)
+    same = np.allclose(start.unitcell.cell, crystal.cell) and np.allclose(start.unitcell.positions, crystal.positions)
     return {
         "asr_residual": residual,
         "asr_residual_after": residual,
@@ -277,6 +280,6 @@ def _facts(start: PhononDispersion, found: _Found) -> dict[str, Any]:
         "n_displacements": len(found.displacements),
         "displacements": found.displacements,
         "forces": found.forces,
-        "residual_force": start.residual_force,
-        "residual_stress": start.residual_stress,
+        "residual_force": start.residual_force if same else None,
+        "residual_stress": start.residual_stress if same else None,
     }

@@ -36,6 +36,7 @@ _FILES = ("crystal.extxyz",)
     show_default=True,
     help="First relax positions and cell (of a slab: in its plane), keeping the symmetry.",
 )
+@click.option("--allow-float32", is_flag=True, help="Let --dtype float32 pass for the start by small displacements.")
 @click.option("--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: the recommended path]')
 @click.option("--points", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
 @click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
@@ -84,7 +85,7 @@ def _result(structure: str, settings: dict[str, Any]) -> Any:
         cell = "in-plane" if plane_of(atoms, supercell_matrix(supercell), None) == 2 else "full"
         fmax = 1e-3 if atoms.calc.dtype == "float32" else _FMAX
         atoms = relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
-    names = ("structures", "iterations", "mixing", "seed", "statistics", "path", "points", "symprec")
+    names = ("structures", "iterations", "mixing", "seed", "statistics", "path", "points", "symprec", "allow_float32")
     return effective_phonons(
         atoms,
         supercell=supercell,
