@@ -157,7 +157,7 @@ class QuasiHarmonic:
         arrays, info = load_arrays(path, "quasi_harmonic")
         info["supercell"] = tuple(tuple(row) for row in info["supercell"])
         info["mesh"] = tuple(info["mesh"])
-        return cls(**arrays, **info)
+        return cls(**(info | arrays))
 
 
 def quasi_harmonic(
@@ -214,7 +214,7 @@ def quasi_harmonic(
         progress=progress,
     )
     found.refuse_imaginary("a free energy")
-    return _result(atoms, found, kelvin, eos=curve, pressure=pressure, mesh=mesh)
+    return _result(found, kelvin, eos=curve, pressure=pressure, mesh=mesh)
 
 
 def _temperatures(values: Sequence[float] | Array | None) -> Array:
@@ -226,14 +226,14 @@ def _temperatures(values: Sequence[float] | Array | None) -> Array:
     return kelvin
 
 
-def _result(
-    atoms: Atoms, found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, mesh: Any
-) -> QuasiHarmonic:
+def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, mesh: Any) -> QuasiHarmonic:
     import spglib
     from phonopy.qha.core import QHA
 
     spacing = kelvin[-1] - kelvin[-2]
-    grid = np.concatenate([kelvin, kelvin[-1] + spacing * np.arange(1, _TAIL + 1)])
+    # phonopy sets what it differentiates to zero at its first temperature: true at 0 K only, so begin below the others.
+    before = [] if kelvin[0] == 0 else [max(0.0, 2 * kelvin[0] - kelvin[1])]
+    grid = np.concatenate([before, kelvin, kelvin[-1] + spacing * np.arange(1, _TAIL + 1)])
     thermal = [phonons.thermal_properties(grid, mesh=mesh) for phonons in found.phonons]
     unit = kJ / mol  # eV per particle
     qha = QHA(
@@ -256,22 +256,24 @@ def _result(
             f"no curve fits the free energies at all temperatures ({error}): the minimum probably leaves the volumes "
             f"of {found.volumes[0]:.4g} to {found.volumes[-1]:.4g} Å^3; widen volume_range, or lower the temperatures"
         ) from error
-    volumes = np.array(qha.volume_temperature)
+    wanted = slice(len(before), None)
+    volumes = np.array(qha.volume_temperature)[wanted]
     _require_inside(volumes, found.volumes, kelvin)
-    cell: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    rest = found.phonons[0].unitcell
+    cell: Any = (rest.cell.array, rest.get_scaled_positions(), rest.numbers)
     data: Any = spglib.get_symmetry_dataset(cell, symprec=found.phonons[0].symprec)
     result = QuasiHarmonic(
         temperatures=kelvin,
         volumes=volumes,
-        gibbs_energy=np.array(qha.gibbs_temperature),
-        bulk_modulus=np.array(qha.bulk_modulus_temperature),
-        thermal_expansion=np.array(qha.thermal_expansion),
-        heat_capacity=np.array(qha.heat_capacity_P_polyfit) * unit / 1e3,
-        entropy=np.array(qha.entropy_temperature) * unit / 1e3,
-        grueneisen=np.array(qha.gruneisen_temperature),
+        gibbs_energy=np.array(qha.gibbs_temperature)[wanted],
+        bulk_modulus=np.array(qha.bulk_modulus_temperature)[wanted],
+        thermal_expansion=np.array(qha.thermal_expansion)[wanted],
+        heat_capacity=np.array(qha.heat_capacity_P_polyfit)[wanted] * unit / 1e3,
+        entropy=np.array(qha.entropy_temperature)[wanted] * unit / 1e3,
+        grueneisen=np.array(qha.gruneisen_temperature)[wanted],
         scanned_volumes=found.volumes,
         energies=found.energies,
-        free_energies=np.array(qha.helmholtz_volume),
+        free_energies=np.array(qha.helmholtz_volume)[wanted],
         lowest_frequencies=np.array([phonons.lowest for phonons in found.phonons]),
         n_atoms=thermal[0].n_atoms,
         eos=eos,

@@ -76,7 +76,7 @@ def phonons_of_volumes(
         settings: Any = {"fmax": fmax / 10, "require": True, "evaluate": evaluate, "progress": progress}
         crystals = [without_calculator(found.atoms) for found in relax_many(crystals, names=names, **settings)]
     matrix = supercell_matrix(supercell)
-    primitive = primitive_matrix(to_phonopy(without_calculator(atoms)), symprec, 3)
+    primitive = primitive_matrix(to_phonopy(crystals[0]), symprec, 3)  # of atoms that are at rest
     made = []
     for crystal in crystals:
         phonon = phonopy_crystal(crystal, matrix, primitive=primitive, symprec=symprec, dimensions=3)

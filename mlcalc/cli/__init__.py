@@ -17,6 +17,7 @@ import click
 
 from mlcalc import __version__
 from mlcalc.cli.doctor import doctor_command
+from mlcalc.cli.effective_phonons import effective_phonons_command
 from mlcalc.cli.elastic import elastic_command
 from mlcalc.cli.eos import eos_command
 from mlcalc.cli.evaluate import eval_command
@@ -25,6 +26,7 @@ from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
 from mlcalc.cli.phonons import phonons_command
+from mlcalc.cli.qha import qha_command
 from mlcalc.cli.rdf import rdf_command
 from mlcalc.cli.relax import relax_command
 from mlcalc.cli.surface import surface_command
@@ -71,6 +73,8 @@ for _command in (
     vacancy_command,
     surface_command,
     phonons_command,
+    effective_phonons_command,
+    qha_command,
     models_command,
     train_command,
     eval_command,
