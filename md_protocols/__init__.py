@@ -17,7 +17,20 @@ from .errors import (
     ThermostatError,
 )
 from .migration import MigrationBarrier, vacancy_migration
-from .phonons import BornCharges, PhononDispersion, phonon_dispersion
+from .phonons import (
+    BornCharges,
+    EffectivePhonons,
+    Grueneisen,
+    HessianComparison,
+    PhononDispersion,
+    QuasiHarmonic,
+    effective_phonons,
+    grueneisen,
+    hessian_check,
+    phonon_dispersion,
+    phonon_dispersion_from_hessian,
+    quasi_harmonic,
+)
 from .relaxation import Relaxation, relax, relax_many
 from .stacking_faults import StackingFault, stacking_fault_energy
 from .surfaces import SurfaceEnergy, surface_energy
@@ -28,15 +41,19 @@ from .vacancy_series import VacancySeries, vacancy_series
 __all__ = [
     "BornCharges",
     "ConfigError",
+    "EffectivePhonons",
     "ElasticConstants",
     "EquationOfState",
     "EvaluationError",
+    "Grueneisen",
+    "HessianComparison",
     "InteratomicDistances",
     "MigrationBarrier",
     "NotConvergedError",
     "PhononDispersion",
     "PhysicsWarning",
     "ProtocolError",
+    "QuasiHarmonic",
     "RadialDistribution",
     "Relaxation",
     "ResultFileError",
@@ -47,10 +64,15 @@ __all__ = [
     "Trajectory",
     "VacancyEnergy",
     "VacancySeries",
+    "effective_phonons",
     "elastic_constants",
     "equation_of_state",
+    "grueneisen",
+    "hessian_check",
     "interatomic_distances",
     "phonon_dispersion",
+    "phonon_dispersion_from_hessian",
+    "quasi_harmonic",
     "radial_distribution",
     "relax",
     "relax_many",
