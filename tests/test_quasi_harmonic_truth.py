@@ -1,0 +1,133 @@
+"""Quasi-harmonic crystals against phonopy by hand, other cells of the same crystal and thermodynamic identities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.units import kJ, mol
+
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.phonons.grueneisen import grueneisen
+from mlcalc.md_protocols.phonons.quasi_harmonic import QuasiHarmonic, quasi_harmonic
+from mlcalc.md_protocols.phonons.volumes import phonons_of_volumes
+
+A = 3.5899  # Å, where EMT copper has no pressure
+CUBIC_IN_PRIMITIVE = 2 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])  # 2 x 2 x 2 cubic cells
+MESH, KELVIN = (8, 8, 8), np.arange(0.0, 401.0, 20.0)
+FIELDS = ("volumes", "gibbs_energy", "bulk_modulus", "thermal_expansion", "heat_capacity", "entropy", "grueneisen")
+
+
+def copper(cubic: bool = False, structure: str = "fcc", a: float = A) -> Atoms:
+    atoms = bulk("Cu", structure, a=a, cubic=cubic)
+    atoms.calc = EMT()
+    return atoms
+
+
+def run(atoms: Atoms, supercell: Any = CUBIC_IN_PRIMITIVE, **more: Any) -> QuasiHarmonic:
+    return quasi_harmonic(atoms, **({"supercell": supercell, "temperatures": KELVIN, "mesh": MESH, "points": 7} | more))
+
+
+@pytest.fixture(scope="module")
+def found() -> QuasiHarmonic:
+    return run(copper())
+
+
+def test_conventional_cell_gives_the_same(found: QuasiHarmonic) -> None:
+    other = run(copper(cubic=True), 2)
+    assert other.n_atoms == found.n_atoms == 1
+    for name in FIELDS:
+        expected = getattr(found, name)
+        assert np.abs(getattr(other, name) - expected).max() < 1e-4 * np.abs(expected).max(), name
+
+
+def by_hand(cells: float) -> tuple[Any, Any]:
+    """phonopy's own QHA with its own thermal properties; cells: of electronic energy to each one of phonons."""
+    from phonopy import PhonopyQHA
+
+    setup: dict[str, Any] = {"displacement": 0.01, "relax_ions": False, "fmax": 1e-3, "symprec": 1e-5, "mesh": None}
+    setup |= {"points": 2, "path": None, "allow_float32": False, "evaluate": None, "progress": False}
+    volumes = phonons_of_volumes(copper(), 1 + np.linspace(-0.03, 0.07, 7), supercell=CUBIC_IN_PRIMITIVE, **setup)
+    energies, thermal = [], []
+    for volume, phonons in zip(volumes.volumes, volumes.phonons, strict=True):
+        phonon = phonons.phonopy()
+        phonon.run_mesh(MESH, is_gamma_center=True)
+        phonon.run_thermal_properties(temperatures=np.arange(0.0, 461.0, 20.0), cutoff_frequency=1e-3)
+        thermal.append(phonon.thermal_properties)
+        energies.append(copper(a=(4 * volume) ** (1 / 3)).get_potential_energy())
+    with pytest.warns(DeprecationWarning, match="PhonopyQHA"):
+        qha = PhonopyQHA(
+            volumes=volumes.volumes,
+            electronic_energies=cells * np.array(energies),
+            temperatures=np.arange(0.0, 461.0, 20.0),
+            free_energy=np.array([t.free_energy for t in thermal]).T,
+            cv=np.array([t.heat_capacity for t in thermal]).T,
+            entropy=np.array([t.entropy for t in thermal]).T,
+            t_max=400.0,
+        )
+    return qha, kJ / mol
+
+
+def test_phonopy_by_hand(found: QuasiHarmonic) -> None:
+    qha, unit = by_hand(1.0)
+    np.testing.assert_allclose(found.volumes, qha.volume_temperature, rtol=1e-7)
+    np.testing.assert_allclose(found.gibbs_energy, qha.gibbs_temperature, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.bulk_modulus, qha.bulk_modulus_temperature, rtol=1e-4)
+    np.testing.assert_allclose(found.thermal_expansion, qha.thermal_expansion, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(
+        found.heat_capacity, np.array(qha.heat_capacity_P_polyfit) * unit / 1e3, rtol=1e-3, atol=1e-8
+    )
+
+
+def test_energies_of_another_cell_would_be_seen(found: QuasiHarmonic) -> None:
+    qha, _ = by_hand(4.0)  # the conventional cell's energy with the primitive cell's phonons
+    assert abs(np.array(qha.thermal_expansion)[15] / found.thermal_expansion[15] - 1) > 0.5
+
+
+def test_expansion_follows_from_mode_parameters(found: QuasiHarmonic) -> None:
+    k = 5  # 100 K
+    crystal = copper(a=(4 * found.volumes[k]) ** (1 / 3))
+    modes = grueneisen(crystal, supercell=CUBIC_IN_PRIMITIVE, mesh=MESH, points=3, strain=0.005)
+    assert found.grueneisen[k] == pytest.approx(modes.average(KELVIN[k])[0], rel=0.02)
+
+
+@pytest.mark.parametrize("first", [5, 15])
+def test_first_temperature_need_not_be_zero(found: QuasiHarmonic, first: int) -> None:
+    late = run(copper(), temperatures=KELVIN[first:])
+    for name in FIELDS:
+        expected = getattr(found, name)
+        # all but the smoothing of C_p, which goes over neighboring temperatures
+        np.testing.assert_allclose(getattr(late, name), expected[first:], rtol=1e-3, err_msg=name)
+
+
+def test_minimum_outside_the_volumes() -> None:
+    with pytest.raises(ConfigError, match="widen volume_range"):
+        run(copper(), volume_range=(-0.06, -0.02))
+
+
+def test_imaginary_modes_name_the_volume() -> None:
+    with pytest.raises(ConfigError, match="Å\\^3 per primitive cell the crystal has imaginary modes"):
+        run(copper(structure="bcc", a=2.86), 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperatures": [300, 200, 100]}, {"temperatures": [300]}, {"points": 3}, {"eos": "linear"}]
+    + [{"volume_range": (0.05, -0.05)}],
+)
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        run(copper(), **wrong)
+
+
+def test_file_and_picture(found: QuasiHarmonic, tmp_path: Any) -> None:
+    found.save(tmp_path / "q.npz")
+    again = QuasiHarmonic.load(tmp_path / "q.npz")
+    assert again.to_json() == found.to_json()
+    assert str(again) == str(found)
+    assert np.array_equal(again.free_energies, found.free_energies)
+    found.plot().figure.savefig(tmp_path / "q.png")
