@@ -81,6 +81,26 @@ def test_all_volumes_are_one_batch(crystal: Atoms, modes: Grueneisen) -> None:
     np.testing.assert_allclose(again.mesh_gamma, modes.mesh_gamma, atol=1e-9)
 
 
+def test_parameters_are_those_of_phonopy_and_smooth_at_the_center(crystal: Atoms, modes: Grueneisen) -> None:
+    """PhonopyGruneisen on the mesh; beside Γ, where it takes all three acoustic modes for one, no jumps."""
+    from phonopy import PhonopyGruneisen
+
+    by_hand = []
+    for factor in (1.0, 1.01, 0.99):
+        atoms = crystal.copy()
+        atoms.set_cell(crystal.cell.array * factor ** (1 / 3), scale_atoms=True)
+        atoms.calc = crystal.calc
+        by_hand.append(phonon_dispersion(atoms, supercell=2, smax=None, points=2).phonopy())
+    reference = PhonopyGruneisen(*by_hand)
+    reference.set_mesh(SETTINGS["mesh"], is_gamma_center=True)
+    qpoints, _, _, _, gamma = reference.get_mesh()
+    far = np.linalg.norm(qpoints, axis=1) > 0.2
+    np.testing.assert_allclose(qpoints, modes.mesh_qpoints, atol=1e-12)
+    np.testing.assert_allclose(np.sort(gamma[far]), np.sort(modes.mesh_gamma[far]), atol=1e-6)
+    for first, end in modes.segments:
+        assert np.abs(np.diff(modes.gamma[first:end], axis=0)).max() < 0.5
+
+
 class _Result:
     stress = None
 

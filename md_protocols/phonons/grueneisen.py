@@ -1,8 +1,7 @@
-"""Mode Grueneisen parameters: how frequencies change with the volume, by phonopy from three volumes."""
+"""Mode Grueneisen parameters: how frequencies change with the volume, from phonons at three volumes."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,16 @@ from .. import checks, plotting
 from ..evaluations import Evaluate
 from ..storage import load_arrays, save_arrays
 from .dispersion import PhononDispersion
-from .meshes import mesh_numbers
+from .meshes import mesh_numbers, run_mesh
 from .thermal import THZ, vibrating
-from .volumes import phonons_of_volumes
+from .volumes import VolumePhonons, phonons_of_volumes
 
 Array = NDArray[np.float64]
 _ARRAYS = ("qpoints distances frequencies gamma segments mesh_qpoints mesh_weights mesh_frequencies mesh_gamma").split()
 _PLAIN = ("tick_positions", "tick_labels", "mesh", "volume", "strain", "n_atoms")
-_NEAR = 1e-3  # of the way to the next q-point: where parameters at Γ are taken, whose acoustic modes have none
+_NEAR = 0.2  # of the way to the next q-point: where parameters at Γ are taken, whose acoustic modes have none
+_EQUAL = 1e-6  # relative difference of squared frequencies that symmetry makes equal
+_ZERO = 1e-9  # of the largest squared frequency: the crystal moving as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Grueneisen:
 
     qpoints: Array  # (Q, 3) along the path, fractional coordinates of the primitive cell
     distances: Array  # (Q,) 1/Å
-    frequencies: Array  # (Q, bands) THz, in the order of gamma: bands are followed through their crossings
+    frequencies: Array  # (Q, bands) THz, ascending; at Γ those beside it
     gamma: Array  # (Q, bands); at Γ the limit along the path
     segments: NDArray[np.int64]  # (S, 2) first q-point of each segment, and the one after its last
     tick_positions: tuple[float, ...]  # 1/Å
@@ -133,13 +134,11 @@ def grueneisen(
 
         gamma = -(V / 2 omega^2) < e | dD/dV | e >,   dD/dV from the volumes V (1 +- strain)
 
-    (phonopy's PhonopyGruneisen.)  The cell keeps its shape; with `relax_ions` atoms relax at each volume.  Other
+    (Barron, Phil. Mag. 46, 720 (1955).)  The cell keeps its shape; with `relax_ions` atoms relax at each volume.  Other
     settings are those of `phonon_dispersion`; all volumes are evaluated in one batch.
 
     Raises ConfigError for settings and for imaginary modes at any of the volumes.
     """
-    from phonopy import PhonopyGruneisen
-
     change = checks.number("strain", strain, above=0.0)
     found = phonons_of_volumes(
         atoms,
@@ -159,15 +158,12 @@ def grueneisen(
     found.refuse_imaginary("a Grueneisen parameter")
     middle = found.phonons[0]
     numbers = mesh_numbers(middle._phonon, mesh, dimensions=3, length=60.0)
-    middle_phonon, larger, smaller = (phonons._phonon for phonons in found.phonons)
-    modes = PhonopyGruneisen(middle_phonon, larger, smaller)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # acoustic modes at Γ: zero by zero, left out below
-        modes.set_mesh(numbers, is_gamma_center=True)
-        on_mesh: Any = modes.get_mesh()
-    qpoints, weights, frequencies, _, gamma = on_mesh
+    mesh_modes = run_mesh(middle._phonon, numbers)
+    qpoints = np.array(mesh_modes.qpoints)
+    weights = np.array(mesh_modes.weights, dtype=float)
+    frequencies, gamma = _parameters(found, qpoints)
     kept = vibrating(qpoints, frequencies)
-    along, curves = _along_path(modes, middle)
+    along, curves = _parameters(found, _beside_center(middle))
     ticks = middle.ticks
     return Grueneisen(
         qpoints=middle.qpoints,
@@ -188,15 +184,48 @@ def grueneisen(
     )
 
 
-def _along_path(modes: Any, phonons: PhononDispersion) -> tuple[Array, Array]:
-    """Frequencies (Q, bands) THz and parameters along the path; what is at Γ is taken a little beside it."""
-    paths = []
+def _parameters(found: VolumePhonons, qpoints: Array) -> tuple[Array, Array]:
+    """Frequencies (Q, bands) THz, ascending, and parameters; 0 where the frequency is.
+
+    Modes of one frequency are those that the change of volume does not mix.  phonopy's PhonopyGruneisen, which does the
+    same, takes frequencies for equal that differ by some 0.1 THz near Γ.
+    """
+    phonons = [dispersion._phonon for dispersion in found.phonons]
+    strain = (found.volumes[1] - found.volumes[2]) / found.volumes[0]
+    values, slopes = [], []
+    for q in qpoints:
+        middle, larger, smaller = (_dynamical_matrix(phonon, q) for phonon in phonons)
+        squares, vectors = np.linalg.eigh(middle)
+        change = vectors.conj().T @ ((larger - smaller) / strain) @ vectors
+        values.append(squares)
+        slopes.append(_unmixed(squares, change))
+    squares, derivatives = np.array(values), np.array(slopes)
+    factor = float(phonons[0].unit_conversion_factor)
+    at_rest = np.abs(squares) < _ZERO * np.abs(squares).max()
+    gamma = np.where(at_rest, 0.0, -derivatives / (2 * np.where(at_rest, 1.0, squares)))
+    return factor * np.sign(squares) * np.sqrt(np.abs(squares)), gamma
+
+
+def _dynamical_matrix(phonon: Any, q: Array) -> NDArray[np.complex128]:
+    phonon.dynamical_matrix.run(q)
+    return np.array(phonon.dynamical_matrix.dynamical_matrix)
+
+
+def _unmixed(squares: Array, change: NDArray[np.complex128]) -> Array:
+    """Derivatives of the eigenvalues (ascending), with the change diagonalized among equal ones."""
+    slopes = np.diag(change).real.copy()
+    gaps = np.diff(squares) > _EQUAL * np.maximum(np.abs(squares[1:]), _ZERO * np.abs(squares).max())
+    for group in np.split(np.arange(len(squares)), np.flatnonzero(gaps) + 1):
+        if len(group) > 1:
+            slopes[group] = np.linalg.eigvalsh(change[np.ix_(group, group)])
+    return slopes
+
+
+def _beside_center(phonons: PhononDispersion) -> Array:
+    """(Q, 3) the path's q-points, those at Γ moved a little along it."""
+    points = phonons.qpoints.copy()
     for first, end in phonons.segments:
-        points = phonons.qpoints[first:end].copy()
-        for here, beside in ((0, 1), (-1, -2)):
-            if np.abs(points[here] - np.rint(points[here])).max() < 1e-8:
+        for here, beside in ((first, first + 1), (end - 1, end - 2)):
+            if end - first > 1 and np.abs(points[here] - np.rint(points[here])).max() < 1e-8:
                 points[here] += _NEAR * (points[beside] - points[here])
-        paths.append(points)
-    modes.set_band_structure(paths)
-    _, _, frequencies, _, gamma = modes.get_band_structure()
-    return np.concatenate(frequencies), np.concatenate(gamma)
+    return points

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
 
 Array = NDArray[np.float64]
+_ROUNDING = 1e-10  # of the largest force constant: what is not drawn
 Hessian = Callable[[Atoms, list[int]], Any]  # a supercell and M atoms -> (M, 3, N, 3) eV/Å^2
 
 
@@ -75,7 +76,7 @@ class HessianComparison:
         """Axes with the differences over the size of the force constants, both logarithmic."""
         ax = plotting.axes(ax)
         size, difference = np.abs(self.exact).ravel(), np.abs(self.finite - self.exact).ravel()
-        shown = (size > 0) & (difference > 0)
+        shown = (size > _ROUNDING * size.max()) & (difference > 0)  # the rest is zero by symmetry
         ax.loglog(size[shown], difference[shown], ".", markersize=3)
         ax.set_xlabel(r"$|\Phi|$ of the Hessian (eV/Å$^2$)")
         ax.set_ylabel(r"$|\Delta\Phi|$ (eV/Å$^2$)")
