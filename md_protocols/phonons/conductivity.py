@@ -1,0 +1,310 @@
+"""Lattice thermal conductivity from three-phonon scattering, by phono3py."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from .. import checks, plotting
+from ..errors import ConfigError, EvaluationError
+from ..evaluations import Evaluate, Evaluator
+from ..progress import CountBar
+from ..storage import load_arrays, save_arrays
+from .assembly import without_calculator
+from .calculation import phonon_dispersion
+from .crystal import primitive_matrix, supercell_matrix, to_ase, to_phonopy
+from .dispersion import IMAGINARY_LIMIT
+from .thermal import vibrating
+
+Array = NDArray[np.float64]
+_CHUNK = 200  # structures handed over at a time, between which the progress bar moves
+_LARGEST = 1e6  # W/(m K); diamond and graphite have 1e4 where they have most
+_METHODS = ("rta", "lbte")
+# Without these, rounding of forces by 1e-12 eV/Å turns vectors of degenerate modes and moves the result by percents.
+_REPRODUCIBLE = dict.fromkeys(("symmetrize_tetrahedra", "average_degenerate_weights", "exclude_gamma_acoustic"), True)
+_VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
+_ARRAYS = ("temperatures", "kappa", "masses")
+_PLAIN = "method isotopes mesh supercell phonon_supercell displacement n_structures n_atoms asr_residual lowest".split()
+
+
+@dataclass(frozen=True, eq=False)
+class ThermalConductivity:
+    """The lattice part of a crystal's thermal conductivity; that of electrons is not in it."""
+
+    temperatures: Array  # (T,) K
+    kappa: Array  # (T, 6) W/(m K), Voigt order xx, yy, zz, yz, xz, xy, in the axes of the structure
+    method: str  # "rta", relaxation times, or "lbte", the whole linearized Boltzmann equation
+    isotopes: bool  # whether natural isotopes scatter too
+    mesh: tuple[int, int, int]
+    supercell: tuple[tuple[int, ...], ...]  # of the third-order force constants
+    phonon_supercell: tuple[tuple[int, ...], ...]  # of the second-order ones
+    displacement: float  # Å
+    n_structures: int  # supercells whose forces made the force constants, with the undisplaced ones
+    n_atoms: int  # of the primitive cell
+    masses: Array  # (n_atoms,) u, of the primitive cell
+    asr_residual: float  # eV/Å^2, largest |sum_j Phi_ij| of the second order before symmetrisation
+    lowest: float  # THz, lowest frequency; imaginary ones are negative, acoustic modes at Γ do not count
+
+    @property
+    def mean(self) -> Array:
+        """(T,) W/(m K), a third of the trace."""
+        mean: Array = self.kappa[:, :3].mean(axis=1)
+        return mean
+
+    def __str__(self) -> str:
+        rows = [
+            f"{t:7.0f} K  " + "  ".join(f"{name} {value:.4g}" for name, value in zip(_VOIGT, row, strict=True))
+            for t, row in zip(self.temperatures, self.kappa, strict=True)
+        ]
+        return (
+            f"lattice thermal conductivity (W/(m K)), {self.method}, mesh {' x '.join(map(str, self.mesh))}, "
+            f"{self.n_structures} structures, {'with' if self.isotopes else 'without'} isotopes\n" + "\n".join(rows)
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Axes with the diagonal components over temperature, both logarithmic."""
+        ax = plotting.axes(ax)
+        cubic = np.allclose(self.kappa[:, :3], self.mean[:, None], rtol=1e-3)
+        for k in range(1 if cubic else 3):
+            label = r"$\kappa$" if cubic else rf"$\kappa_\mathrm{{{_VOIGT[k]}}}$"
+            ax.loglog(self.temperatures, self.kappa[:, k], "o-", markersize=3, label=label)
+        ax.set_xlabel("temperature (K)")
+        ax.set_ylabel("lattice thermal conductivity (W m⁻¹ K⁻¹)")
+        ax.legend(frameon=False)
+        return ax
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with units in their names."""
+        return {
+            "temperatures_K": self.temperatures.tolist(),
+            "kappa_W_per_m_K": self.kappa.tolist(),
+            "order": list(_VOIGT),
+            "displacement_A": self.displacement,
+            "asr_residual_eV_per_A2": self.asr_residual,
+            "lowest_frequency_THz": self.lowest,
+            "masses_u": self.masses.tolist(),
+            **{name: getattr(self, name) for name in ("method", "isotopes", "n_structures", "n_atoms")},
+            "mesh": list(self.mesh),
+            "supercell": [list(row) for row in self.supercell],
+            "phonon_supercell": [list(row) for row in self.phonon_supercell],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one .npz file, without pickle."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        save_arrays(path, "thermal_conductivity", arrays, {name: getattr(self, name) for name in _PLAIN})
+
+    @classmethod
+    def load(cls, path: str | Path) -> ThermalConductivity:
+        """The result of a file written by `save`."""
+        arrays, info = load_arrays(path, "thermal_conductivity")
+        info["mesh"] = tuple(info["mesh"])
+        for name in ("supercell", "phonon_supercell"):
+            info[name] = tuple(tuple(row) for row in info[name])
+        return cls(**(info | arrays))
+
+
+def thermal_conductivity(
+    atoms: Atoms,
+    *,
+    supercell: Any,
+    mesh: Sequence[int],
+    temperatures: Sequence[float] | Array = (100.0, 200.0, 300.0, 400.0, 500.0),
+    phonon_supercell: Any = None,
+    displacement: float = 0.03,
+    cutoff_pair_distance: float | None = None,
+    isotopes: bool = False,
+    method: str = "rta",
+    symprec: float = 1e-5,
+    max_structures: int = 20_000,
+    allow_float32: bool = False,
+    allow_imaginary: bool = False,
+    evaluate: Evaluate | None = None,
+    progress: bool | None = None,
+) -> ThermalConductivity:
+    """The lattice thermal conductivity of a relaxed crystal from its second- and third-order force constants.
+
+    Scattering of three phonons from displaced pairs of atoms (Togo, Chaput and Tanaka, Phys. Rev. B 91, 094306 (2015)),
+    in the approximation of relaxation times ("rta") or by the linearized Boltzmann equation ("lbte"; Chaput, Phys. Rev.
+    Lett. 110, 265506 (2013)); phono3py does both.  All displaced supercells are evaluated in batches.
+
+    supercell: of the third order; phonon_supercell: of the second order, None for the same.  mesh: numbers of q-points,
+    to be converged.  displacement: Å.  cutoff_pair_distance: pairs farther apart (Å) are not displaced together.
+    isotopes: scattering by natural isotopes (Tamura); it depends a little, 0.3 % on coarse meshes, on the vectors of
+    degenerate modes, which rounding decides.  Four-phonon scattering, boundaries and electrons are not in it.
+
+    Raises ConfigError without phono3py, for settings, imaginary modes (unless allowed), single precision (unless
+    allowed), and more displaced supercells than `max_structures`; EvaluationError for NaN and where nothing scatters.
+    An unrelaxed crystal gives a PhysicsWarning.
+    """
+    solver_type = require_phono3py()
+    kelvin = np.array(
+        [checks.number("temperature", t, above=0.0, hint=" K") for t in np.atleast_1d(temperatures).tolist()]
+    )
+    if not len(kelvin):
+        raise ConfigError("temperatures is empty: give at least one, in K")
+    numbers = _mesh(mesh)
+    if cutoff_pair_distance is not None:
+        checks.number("cutoff_pair_distance", cutoff_pair_distance, above=0.0, hint=" Å")
+    kind = checks.choice("method", method, _METHODS)
+    step = checks.number("displacement", displacement, above=0.0, hint=" Å")
+    matrix = supercell_matrix(supercell)
+    larger = matrix if phonon_supercell is None else supercell_matrix(phonon_supercell)
+    phonons = phonon_dispersion(
+        atoms,
+        supercell=larger,
+        displacement=step,
+        symprec=symprec,
+        points=2,
+        dimensions=3,
+        allow_float32=allow_float32,
+        evaluate=evaluate,
+        progress=False,
+    )
+    _refuse_imaginary(phonons.lowest, phonons.lowest_qpoint, allow_imaginary)
+    crystal = to_phonopy(without_calculator(atoms))
+    solver = solver_type(
+        crystal,
+        supercell_matrix=matrix,
+        primitive_matrix=primitive_matrix(crystal, symprec, 3),
+        phonon_supercell_matrix=None if phonon_supercell is None else larger,
+        symprec=symprec,
+        log_level=0,
+    )
+    solver.generate_displacements(distance=step, cutoff_pair_distance=cutoff_pair_distance)
+    evaluator = Evaluator(atoms.calc, evaluate)
+    count = _fill(solver, evaluator, max_structures, second=phonon_supercell is not None, progress=progress)
+    solver.mesh_numbers = numbers
+    settings = {"is_LBTE": kind == "lbte", "temperatures": kelvin, "is_isotope": bool(isotopes)}
+    kappa, residual, lowest = _solved(solver, settings, allow_imaginary)
+    _require_sense(kappa, numbers)
+    return ThermalConductivity(
+        temperatures=kelvin,
+        kappa=kappa,
+        method=kind,
+        isotopes=bool(isotopes),
+        mesh=numbers,
+        supercell=_rows(matrix),
+        phonon_supercell=_rows(larger),
+        displacement=step,
+        n_structures=count,
+        n_atoms=len(solver.primitive),
+        masses=np.array(solver.primitive.masses, dtype=float),
+        asr_residual=residual,
+        lowest=min(lowest, phonons.lowest),
+    )
+
+
+def _solved(solver: Any, settings: dict[str, Any], allow_imaginary: bool) -> tuple[Array, float, float]:
+    """Conductivity (T, 6), violation of the acoustic sum rule (eV/Å^2) and lowest frequency (THz) from the forces."""
+    with contextlib.redirect_stdout(io.StringIO()):  # phono3py tells of its work there
+        solver.produce_fc3()
+        solver.symmetrize_fc3()
+        if solver.phonon_supercell_matrix is not None:
+            solver.produce_fc2()
+        residual = float(np.abs(solver.fc2.sum(axis=1)).max())
+        solver.symmetrize_fc2()
+        solver.init_phph_interaction(**_REPRODUCIBLE)
+        lowest, where = _lowest(solver)
+        _refuse_imaginary(lowest, where, allow_imaginary)
+        solver.run_thermal_conductivity(**settings)
+    kappa = np.array(solver.thermal_conductivity.kappa, dtype=float)
+    return kappa.reshape(-1, len(settings["temperatures"]), 6)[0], residual, lowest
+
+
+def _require_sense(kappa: Array, mesh: tuple[int, ...]) -> None:
+    """EvaluationError for what comes of modes that nothing scatters, whose lifetimes are infinite."""
+    diagonal = kappa[:, :3]
+    if np.isfinite(kappa).all() and diagonal.min() > 0 and diagonal.max() < _LARGEST:
+        return
+    raise EvaluationError(
+        f"the conductivity came out as {diagonal.min():.3g} to {diagonal.max():.3g} W/(m K) on the mesh {mesh} (limit "
+        f"{_LARGEST:g}): modes are not scattered at all. Take a finer mesh, and a supercell of which no atom is "
+        "halfway between two images of another: there third-order force constants cancel"
+    )
+
+
+def require_phono3py() -> Any:
+    """phono3py's class; ConfigError where it is not installed, or too old to give the same result twice."""
+    try:
+        from phono3py import Phono3py
+    except ImportError as error:
+        raise ConfigError(
+            "thermal conductivity needs phono3py, which is not installed: pip install 'mlcalc[conductivity]'"
+        ) from error
+    known = inspect.signature(Phono3py.init_phph_interaction).parameters
+    if lacking := [name for name in _REPRODUCIBLE if name not in known]:
+        raise ConfigError(
+            f"this phono3py has no {' and no '.join(lacking)}, without which rounding changes the conductivity by "
+            "percents: pip install --upgrade 'phono3py>=4.10,<5'"
+        )
+    return Phono3py
+
+
+def _fill(solver: Any, evaluator: Evaluator, most: int, *, second: bool, progress: bool | None) -> int:
+    """Give the solver the forces of all its displaced supercells; how many structures that were."""
+    sets = [("forces", solver.supercell, solver.supercells_with_displacements)]
+    if second:
+        sets.append(("phonon_forces", solver.phonon_supercell, solver.phonon_supercells_with_displacements))
+    total = sum(1 + sum(cell is not None for cell in cells) for _, _, cells in sets)
+    if total > checks.whole("max_structures", most, at_least=1):
+        raise ConfigError(
+            f"{total} displaced supercells would have to be evaluated, more than max_structures = {most}: set "
+            "cutoff_pair_distance, take a smaller supercell, or raise the limit"
+        )
+    with CountBar(progress, total, "conductivity", "supercell") as bar:
+        for name, perfect, cells in sets:
+            rest = evaluator.one(to_ase(perfect), name="the perfect supercell").forces
+            bar.advance()
+            places = [k for k, cell in enumerate(cells) if cell is not None]  # pairs beyond the cutoff are left out
+            forces = np.zeros((len(cells), len(perfect), 3))
+            for first in range(0, len(places), _CHUNK):
+                chosen = places[first : first + _CHUNK]
+                found = evaluator([to_ase(cells[k]) for k in chosen], names=[f"displacement {k + 1}" for k in chosen])
+                for k, result in zip(chosen, found, strict=True):
+                    forces[k] = result.forces - rest
+                bar.advance(len(chosen))
+            setattr(solver, name, forces)
+    return total
+
+
+def _mesh(mesh: Any) -> tuple[int, int, int]:
+    given = np.atleast_1d(np.asarray(mesh))
+    if given.dtype.kind not in "iu" or given.shape not in ((1,), (3,)):
+        raise ConfigError(f"mesh is {mesh!r}: give a whole number or three of them")
+    a, b, c = (checks.whole("mesh", int(n), at_least=1) for n in np.broadcast_to(given, 3))
+    return a, b, c
+
+
+def _lowest(solver: Any) -> tuple[float, Array]:
+    """Lowest frequency (THz) on the mesh, with the q-point where it is."""
+    solver.run_phonon_solver()
+    frequencies = np.array(solver.get_phonon_data()[0])
+    grid = solver.grid
+    qpoints: Array = np.array(grid.addresses @ grid.QDinv.T, dtype=float)
+    kept = np.where(vibrating(qpoints, frequencies), frequencies, np.inf)
+    place = int(kept.min(axis=1).argmin())
+    low = float(kept[place].min())
+    return (low if np.isfinite(low) else 0.0), qpoints[place]
+
+
+def _refuse_imaginary(lowest: float, qpoint: Array, allow: bool) -> None:
+    if lowest < IMAGINARY_LIMIT and not allow:
+        raise ConfigError(
+            f"the crystal has imaginary modes (lowest {lowest:.3g} THz at q = {np.round(qpoint, 4).tolist()}, limit "
+            f"{IMAGINARY_LIMIT:g} THz): it is not at a minimum, and its conductivity is not defined; relax it, or pass "
+            "allow_imaginary=True to leave these modes out"
+        )
+
+
+def _rows(matrix: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(x) for x in row) for row in matrix)
