@@ -24,12 +24,14 @@ from .phonons import (
     HessianComparison,
     PhononDispersion,
     QuasiHarmonic,
+    ThermalConductivity,
     effective_phonons,
     grueneisen,
     hessian_check,
     phonon_dispersion,
     phonon_dispersion_from_hessian,
     quasi_harmonic,
+    thermal_conductivity,
 )
 from .relaxation import Relaxation, relax, relax_many
 from .stacking_faults import StackingFault, stacking_fault_energy
@@ -60,6 +62,7 @@ __all__ = [
     "SimulationError",
     "StackingFault",
     "SurfaceEnergy",
+    "ThermalConductivity",
     "ThermostatError",
     "Trajectory",
     "VacancyEnergy",
@@ -80,6 +83,7 @@ __all__ = [
     "run_nvt",
     "stacking_fault_energy",
     "surface_energy",
+    "thermal_conductivity",
     "vacancy_energy",
     "vacancy_migration",
     "vacancy_series",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .assembly import dispersion_of
 from .born import BornCharges
 from .calculation import phonon_dispersion
+from .conductivity import ThermalConductivity, thermal_conductivity
 from .convergence import PhononConvergence, displacement_convergence, supercell_convergence
 from .dispersion import PhononDispersion
 from .effective import effective_phonons
@@ -24,6 +25,7 @@ __all__ = [
     "PhononDOS",
     "PhononDispersion",
     "QuasiHarmonic",
+    "ThermalConductivity",
     "ThermalProperties",
     "dispersion_of",
     "displacement_convergence",
@@ -37,4 +39,5 @@ __all__ = [
     "quasi_harmonic",
     "read_born",
     "supercell_convergence",
+    "thermal_conductivity",
 ]

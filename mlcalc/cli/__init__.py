@@ -16,6 +16,7 @@ from types import FrameType
 import click
 
 from mlcalc import __version__
+from mlcalc.cli.conductivity import conductivity_command
 from mlcalc.cli.doctor import doctor_command
 from mlcalc.cli.effective_phonons import effective_phonons_command
 from mlcalc.cli.elastic import elastic_command
@@ -75,6 +76,7 @@ for _command in (
     phonons_command,
     effective_phonons_command,
     qha_command,
+    conductivity_command,
     models_command,
     train_command,
     eval_command,
