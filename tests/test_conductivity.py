@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
+from scipy.spatial.transform import Rotation
 
 from mlcalc.md_protocols.errors import ConfigError, EvaluationError, PhysicsWarning
 from mlcalc.md_protocols.phonons.conductivity import ThermalConductivity, thermal_conductivity
@@ -175,6 +177,7 @@ def test_supercells_in_which_third_order_forces_cancel_are_refused() -> None:
     ("changed", "text"),
     [
         ({"mesh": (2.5, 3, 3)}, "mesh is"),
+        ({"mesh": (5, 5, 4)}, "breaks the crystal's symmetry"),
         ({"temperatures": (0.0,)}, "temperature is 0.0"),
         ({"temperatures": ()}, "temperatures is empty"),
         ({"method": "rtx"}, "Did you mean 'rta'"),
@@ -185,6 +188,61 @@ def test_supercells_in_which_third_order_forces_cancel_are_refused() -> None:
 def test_bad_settings_are_refused(changed: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         thermal_conductivity(copper(), **(SETTINGS | changed))
+
+
+def test_noise_in_third_order_constants_is_told(found: ThermalConductivity) -> None:
+    class Noisy(EMT):
+        """Forces with noise that still adds up to zero, so that second-order sums do not show it."""
+
+        amplitude = 0.0
+
+        def calculate(self, *words: Any, **more: Any) -> None:
+            super().calculate(*words, **more)
+            rng = np.random.default_rng(zlib.crc32(self.atoms.positions.tobytes()))
+            noise = rng.normal(0.0, self.amplitude, self.results["forces"].shape)
+            self.results["forces"] = self.results["forces"] + noise - noise.mean(axis=0)
+
+    atoms = copper()
+    atoms.calc = Noisy()
+    atoms.calc.amplitude = 1e-6
+    quiet = thermal_conductivity(atoms, **SETTINGS)
+    assert 0 < found.fc3_residual < 0.1
+    assert quiet.fc3_residual < 0.1
+    np.testing.assert_allclose(quiet.mean, found.mean, rtol=0.01)
+    atoms.calc.amplitude = 1e-4
+    with pytest.warns(PhysicsWarning, match="third-order force constants violate"):
+        loud = thermal_conductivity(atoms, **(SETTINGS | {"displacement": 0.003}))
+    assert loud.fc3_residual > 1.0
+    assert loud.mean[1] < 0.5 * found.mean[1]  # what the warning is for
+
+
+def test_cells_with_vacuum_are_refused() -> None:
+    sheet = Atoms("Cu", cell=[[2.35, 0, 0], [-1.175, 2.0352, 0], [0, 0, 12.0]], pbc=True)
+    sheet.calc = EMT()
+    with pytest.raises(ConfigError, match=r"vacuum along its axes \[2\]"):
+        thermal_conductivity(sheet, **(SETTINGS | {"supercell": (3, 3, 1), "mesh": (5, 5, 1)}))
+
+
+def test_nothing_but_a_warning_is_said_of_unequal_supercells(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(PhysicsWarning, match="point operations"):
+        thermal_conductivity(copper(), **(SETTINGS | {"supercell": (2, 3, 3), "mesh": (3, 3, 3)}), progress=False)
+    assert capsys.readouterr().out == ""  # stdout is for --json
+
+
+def test_the_tensor_turns_with_the_crystal() -> None:
+    def tensor(turn: Any) -> Any:
+        atoms = bulk("Cu", "fcc", a=A, cubic=True)
+        cell = atoms.cell.array * np.array([1.0, 1.0, 1.03])  # tetragonal
+        atoms.set_cell(cell @ turn.T, scale_atoms=True)
+        atoms.calc = EMT()
+        with pytest.warns(PhysicsWarning, match="not relaxed"):
+            kappa = thermal_conductivity(atoms, supercell=2, mesh=(5, 5, 5), temperatures=300.0).kappa[0]
+        return kappa[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+
+    turn = Rotation.from_euler("xyz", [20, 35, 50], degrees=True).as_matrix()
+    straight = tensor(np.eye(3))
+    assert abs(straight[0, 0] / straight[2, 2] - 1) > 0.1
+    np.testing.assert_allclose(tensor(turn), turn @ straight @ turn.T, rtol=1e-6, atol=1e-6)
 
 
 def test_without_phono3py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

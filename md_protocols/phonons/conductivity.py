@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks
-from ..errors import ConfigError, EvaluationError
+from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluations import Evaluate, Evaluator
 from ..progress import CountBar
 from .assembly import without_calculator
@@ -27,6 +28,7 @@ Array = NDArray[np.float64]
 _CHUNK = 200  # structures handed over at a time, between which the progress bar moves
 _LARGEST = 1e6  # W/(m K); diamond and graphite have 1e4 where they have most
 _METHODS = ("rta", "lbte")
+_NOISY = 0.3  # share of the largest third-order constant: EMT copper at 0.03 Å has 0.06, constants of noise 1 and more
 # Without these, rounding of forces by 1e-12 eV/Å turns vectors of degenerate modes and moves the result by percents.
 _REPRODUCIBLE = dict.fromkeys(("symmetrize_tetrahedra", "average_degenerate_weights", "exclude_gamma_acoustic"), True)
 __all__ = ["ThermalConductivity", "require_phono3py", "thermal_conductivity"]
@@ -61,9 +63,9 @@ def thermal_conductivity(
     isotopes: scattering by natural isotopes (Tamura); it depends a little, 0.3 % on coarse meshes, on the vectors of
     degenerate modes, which rounding decides.  Four-phonon scattering, boundaries and electrons are not in it.
 
-    Raises ConfigError without phono3py, for settings, imaginary modes (unless allowed), single precision (unless
-    allowed), and more displaced supercells than `max_structures`; EvaluationError for NaN and where nothing scatters.
-    An unrelaxed crystal gives a PhysicsWarning.
+    Raises ConfigError without phono3py, for settings, cells with vacuum, imaginary modes (unless allowed), single
+    precision (unless allowed), and more displaced supercells than `max_structures`; EvaluationError for NaN and where
+    nothing scatters.  An unrelaxed crystal and third-order constants that are noise give a PhysicsWarning.
     """
     solver_type = require_phono3py()
     kelvin = np.array(
@@ -78,6 +80,12 @@ def thermal_conductivity(
     step = checks.number("displacement", displacement, above=0.0, hint=" Å")
     matrix = supercell_matrix(supercell)
     larger = matrix if phonon_supercell is None else supercell_matrix(phonon_supercell)
+    checks.crystal(atoms, "a thermal conductivity")
+    _refuse_vacuum(atoms)
+    second = None if phonon_supercell is None else larger
+    solver = _prepared(solver_type, atoms, (matrix, second), symprec=symprec, mesh=numbers)
+    solver.generate_displacements(distance=step, cutoff_pair_distance=cutoff_pair_distance)
+    sets = _supercells(solver, max_structures, second=second is not None)
     phonons = phonon_dispersion(
         atoms,
         supercell=larger,
@@ -90,22 +98,11 @@ def thermal_conductivity(
         progress=False,
     )
     _refuse_imaginary(phonons.lowest, phonons.lowest_qpoint, allow_imaginary)
-    crystal = to_phonopy(without_calculator(atoms))
-    solver = solver_type(
-        crystal,
-        supercell_matrix=matrix,
-        primitive_matrix=primitive_matrix(crystal, symprec, 3),
-        phonon_supercell_matrix=None if phonon_supercell is None else larger,
-        symprec=symprec,
-        log_level=0,
-    )
-    solver.generate_displacements(distance=step, cutoff_pair_distance=cutoff_pair_distance)
-    evaluator = Evaluator(atoms.calc, evaluate)
-    count = _fill(solver, evaluator, max_structures, second=phonon_supercell is not None, progress=progress)
-    solver.mesh_numbers = numbers
+    count = _fill(solver, sets, Evaluator(atoms.calc, evaluate), progress)
     settings = {"is_LBTE": kind == "lbte", "temperatures": kelvin, "is_isotope": bool(isotopes)}
-    kappa, residual, lowest = _solved(solver, settings, allow_imaginary)
+    kappa, violation, lowest = _solved(solver, settings, allow_imaginary)
     _require_sense(kappa, numbers)
+    _tell_noise(violation, step)
     return ThermalConductivity(
         temperatures=kelvin,
         kappa=kappa,
@@ -118,26 +115,28 @@ def thermal_conductivity(
         n_structures=count,
         n_atoms=len(solver.primitive),
         masses=np.array(solver.primitive.masses, dtype=float),
-        asr_residual=residual,
+        asr_residual=phonons.asr_residual,
+        fc3_residual=violation,
         lowest=min(lowest, phonons.lowest),
     )
 
 
 def _solved(solver: Any, settings: dict[str, Any], allow_imaginary: bool) -> tuple[Array, float, float]:
-    """Conductivity (T, 6), violation of the acoustic sum rule (eV/Å^2) and lowest frequency (THz) from the forces."""
-    with contextlib.redirect_stdout(io.StringIO()):  # phono3py tells of its work there
+    """Conductivity (T, 6), violation of the third-order sum rule (relative), lowest frequency (THz) from the forces."""
+    # phono3py tells of its work on stdout; modes that nothing scatters overflow, which `_require_sense` refuses.
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(over="ignore"):
         solver.produce_fc3()
+        violation = _third_order_residual(np.asarray(solver.fc3))
         solver.symmetrize_fc3()
         if solver.phonon_supercell_matrix is not None:
             solver.produce_fc2()
-        residual = float(np.abs(solver.fc2.sum(axis=1)).max())
         solver.symmetrize_fc2()
         solver.init_phph_interaction(**_REPRODUCIBLE)
         lowest, where = _lowest(solver)
         _refuse_imaginary(lowest, where, allow_imaginary)
         solver.run_thermal_conductivity(**settings)
     kappa = np.array(solver.thermal_conductivity.kappa, dtype=float)
-    return kappa.reshape(-1, len(settings["temperatures"]), 6)[0], residual, lowest
+    return kappa.reshape(-1, len(settings["temperatures"]), 6)[0], violation, lowest
 
 
 def _require_sense(kappa: Array, mesh: tuple[int, ...]) -> None:
@@ -169,17 +168,87 @@ def require_phono3py() -> Any:
     return Phono3py
 
 
-def _fill(solver: Any, evaluator: Evaluator, most: int, *, second: bool, progress: bool | None) -> int:
-    """Give the solver the forces of all its displaced supercells; how many structures that were."""
-    sets = [("forces", solver.supercell, solver.supercells_with_displacements)]
+def _prepared(
+    solver_type: Any, atoms: Atoms, supercells: tuple[Any, Any], *, symprec: float, mesh: tuple[int, int, int]
+) -> Any:
+    """A Phono3py object for the crystal and mesh; ConfigError for a mesh that breaks the crystal's symmetry."""
+    crystal = to_phonopy(without_calculator(atoms))
+    # A supercell of another shape than the crystal's: `phonon_dispersion` tells it, once.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?i)(warning: )?point group symmetries", category=UserWarning)
+        solver = solver_type(
+            crystal,
+            supercell_matrix=supercells[0],
+            primitive_matrix=primitive_matrix(crystal, symprec, 3),
+            phonon_supercell_matrix=supercells[1],
+            symprec=symprec,
+            log_level=0,
+        )
+    try:
+        solver.mesh_numbers = mesh
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the mesh {mesh} breaks the crystal's symmetry ({error}): give axes of the primitive cell that symmetry "
+            "makes equal the same number"
+        ) from error
+    return solver
+
+
+def _refuse_vacuum(atoms: Atoms) -> None:
+    from ..vacancy_cells import vacuum_axes  # which imports from this package
+
+    empty = np.flatnonzero(vacuum_axes(atoms)).tolist()
+    if empty:
+        raise ConfigError(
+            f"the cell has vacuum along its axes {empty} (counted from 0): a conductivity is per volume of the cell, "
+            "and would depend on how much vacuum there is; give a bulk crystal"
+        )
+
+
+def _third_order_residual(constants: Array) -> float:
+    """Largest |sum_j Phi_ijk|, j the atom displaced second, as a share of the largest |Phi_ijk|.
+
+    The sum over k, whose force is taken, says nothing: it vanishes wherever forces add up to zero.
+    """
+    largest = float(np.abs(constants).max())
+    return float(np.abs(constants.sum(axis=1)).max()) / largest if largest > 0 else 0.0
+
+
+def _tell_noise(violation: float, displacement: float) -> None:
+    if violation > _NOISY:
+        warnings.warn(
+            f"the third-order force constants violate their sum rule by {violation:.2g} of the largest of them (limit "
+            f"{_NOISY:g}), so the conductivity may be off by any factor: noise of the forces or terms of higher order "
+            f"are as large; take another displacement than {displacement:g} Å (0.03 Å is usual), and forces in float64",
+            PhysicsWarning,
+            stacklevel=3,
+        )
+
+
+Cells = list[tuple[str, Any, Sequence[Any]]]
+
+
+def _supercells(solver: Any, most: int, *, second: bool) -> Cells:
+    """What forces are for, the perfect supercell, and the displaced ones; ConfigError for more than `most`."""
+    sets: Cells = [("forces", solver.supercell, solver.supercells_with_displacements)]
     if second:
         sets.append(("phonon_forces", solver.phonon_supercell, solver.phonon_supercells_with_displacements))
-    total = sum(1 + sum(cell is not None for cell in cells) for _, _, cells in sets)
+    total = _count(sets)
     if total > checks.whole("max_structures", most, at_least=1):
         raise ConfigError(
             f"{total} displaced supercells would have to be evaluated, more than max_structures = {most}: set "
             "cutoff_pair_distance, take a smaller supercell, or raise the limit"
         )
+    return sets
+
+
+def _count(sets: Cells) -> int:
+    return sum(1 + sum(cell is not None for cell in cells) for _, _, cells in sets)
+
+
+def _fill(solver: Any, sets: Cells, evaluator: Evaluator, progress: bool | None) -> int:
+    """Give the solver the forces of all its displaced supercells; how many structures that were."""
+    total = _count(sets)
     with CountBar(progress, total, "conductivity", "supercell") as bar:
         for name, perfect, cells in sets:
             rest = evaluator.one(to_ase(perfect), name="the perfect supercell").forces

@@ -15,7 +15,8 @@ from ..storage import load_arrays, save_arrays
 Array = NDArray[np.float64]
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 _ARRAYS = ("temperatures", "kappa", "masses")
-_PLAIN = "method isotopes mesh supercell phonon_supercell displacement n_structures n_atoms asr_residual lowest".split()
+_PLAIN = "method isotopes mesh supercell phonon_supercell displacement n_structures n_atoms".split()
+_PLAIN += ["asr_residual", "fc3_residual", "lowest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class ThermalConductivity:
     n_atoms: int  # of the primitive cell
     masses: Array  # (n_atoms,) u, of the primitive cell
     asr_residual: float  # eV/Å^2, largest |sum_j Phi_ij| of the second order before symmetrisation
+    fc3_residual: float  # largest |sum_j Phi_ijk| over largest |Phi_ijk| before symmetrisation; noise where it nears 1
     lowest: float  # THz, lowest frequency; imaginary ones are negative, acoustic modes at Γ do not count
 
     @property
@@ -79,6 +81,7 @@ class ThermalConductivity:
             "order": list(_VOIGT),
             "displacement_A": self.displacement,
             "asr_residual_eV_per_A2": self.asr_residual,
+            "fc3_residual_relative": self.fc3_residual,
             "lowest_frequency_THz": self.lowest,
             "masses_u": self.masses.tolist(),
             **{name: getattr(self, name) for name in ("method", "isotopes", "n_structures", "n_atoms")},
