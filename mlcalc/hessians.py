@@ -23,7 +23,7 @@ from mlcalc.model_file import load_model
 from mlcalc.models import Graph, Potential, hessian_vector_product, join_graphs, predict
 from mlcalc.neighbors import DEFAULT_MAX_EDGES
 from mlcalc.paths import TorchPath
-from mlcalc.pieces import receptive_layers, split_graph
+from mlcalc.pieces import CentralEnergies, receptive_layers, split_graph
 from mlcalc.validation import MIN_DISTANCE
 
 __all__ = ["engine_hessian", "hessian"]
@@ -109,18 +109,6 @@ class _Part(NamedTuple):
     atoms: NDArray[np.int64]  # where the graph's atoms stand in the whole structure
 
 
-class _Central:
-    """The energies of the central atoms of a piece, or of copies of it, zero for the others."""
-
-    def __init__(self, potential: Potential, central: Tensor) -> None:
-        self.cutoff, self._potential, self._central = potential.cutoff, potential, central
-
-    def __call__(self, graph: Graph) -> Tensor:
-        energies = self._potential(graph)
-        central = self._central.repeat(len(energies) // len(self._central))
-        return torch.where(central, energies, torch.zeros_like(energies))
-
-
 class _Line(NamedTuple):
     """One row of the Hessian to be computed within a part."""
 
@@ -175,7 +163,9 @@ def _parts(engine: Engine, graph: Graph) -> list[_Part]:
     if pieces is None:
         raise OutOfMemoryError(_shortage(engine, graph))
     return [
-        _Part(_Central(engine.potential, p.central.to(engine.device)), p.graph.to(engine.device), p.atoms.numpy())
+        _Part(
+            CentralEnergies(engine.potential, p.central.to(engine.device)), p.graph.to(engine.device), p.atoms.numpy()
+        )
         for p in pieces
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlcalc.models import Graph, Potential, Prediction, predict
 
-__all__ = ["Memory", "Piece", "evaluate_pieces", "receptive_layers", "split_graph"]
+__all__ = ["CentralEnergies", "Memory", "Piece", "evaluate_pieces", "receptive_layers", "split_graph"]
 
 # Layers of neighbors through which an atom acts on another one's energy, of networks with so many layers of their own:
 # HVNet and HTNet send radial and angular messages in each (but PaiNN only radial ones), ViSNet's embedding sends some.
@@ -83,7 +83,7 @@ def evaluate_pieces(
         "stress": graph.positions.new_zeros((graph.n_structures, 6)),
     }
     for piece in pieces:
-        central = _Central(potential, piece.central.to(device))
+        central = CentralEnergies(potential, piece.central.to(device))
         part = predict(central, piece.graph.to(device), forces=forces, stress=stress)
         for name, total in sums.items():
             value = getattr(part, name)
@@ -100,15 +100,16 @@ def evaluate_pieces(
     )
 
 
-class _Central:
-    """The energies of the central atoms, zero for the others."""
+class CentralEnergies:
+    """The energies of the central atoms of a piece, or of each of several copies of it, zero for the others."""
 
     def __init__(self, potential: Potential, central: Tensor) -> None:
         self.cutoff, self._potential, self._central = potential.cutoff, potential, central
 
     def __call__(self, graph: Graph) -> Tensor:
         energies = self._potential(graph)
-        return torch.where(self._central, energies, torch.zeros_like(energies))
+        central = self._central.repeat(len(energies) // len(self._central))
+        return torch.where(central, energies, torch.zeros_like(energies))
 
 
 def _places(graph: Graph) -> Tensor:

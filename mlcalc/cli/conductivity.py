@@ -8,9 +8,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
-
-_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3
+from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
 
 
 @click.command("conductivity", cls=DebugCommand, short_help="Lattice thermal conductivity (phono3py).")
@@ -74,7 +72,6 @@ def conductivity_command(*, structure: str, output: str | None, as_json: bool, *
     import numpy as np
 
     from mlcalc.md_protocols.phonons.conductivity import require_phono3py, thermal_conductivity
-    from mlcalc.md_protocols.relaxation import relax
 
     require_phono3py()
     relaxed = settings.pop("relaxed")
@@ -82,8 +79,7 @@ def conductivity_command(*, structure: str, output: str | None, as_json: bool, *
     with cautions_on_stderr():
         atoms = with_calculator(structure, settings)
         if relaxed:
-            fmax = 1e-3 if getattr(atoms.calc, "dtype", None) == "float32" else _FMAX
-            atoms = relax(atoms, fmax=fmax, smax=_SMAX, cell=True, keep_symmetry=True, require=True).atoms
+            atoms = relaxed_crystal(atoms)
         result = thermal_conductivity(atoms, temperatures=np.arange(first, last + step / 2, step), **settings)
     if folder is not None:
         write_result(result, folder, "conductivity")

@@ -9,9 +9,8 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
+from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
 
-_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
 _FILES = ("crystal.extxyz",)
 
 
@@ -75,7 +74,6 @@ def _result(structure: str, settings: dict[str, Any]) -> Any:
     from mlcalc.md_protocols.phonons.crystal import supercell_matrix
     from mlcalc.md_protocols.phonons.effective import effective_phonons
     from mlcalc.md_protocols.phonons.plane import plane_of
-    from mlcalc.md_protocols.relaxation import relax
 
     start = PhononDispersion.load(settings["start"]) if settings["start"] else None
     atoms = with_calculator(structure, settings)
@@ -83,8 +81,7 @@ def _result(structure: str, settings: dict[str, Any]) -> Any:
     supercell = list(settings["supercell"])
     if settings["relaxed"]:
         cell = "in-plane" if plane_of(atoms, supercell_matrix(supercell), None) == 2 else "full"
-        fmax = 1e-3 if atoms.calc.dtype == "float32" else _FMAX
-        atoms = relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
+        atoms = relaxed_crystal(atoms, cell)
     names = ("structures", "iterations", "mixing", "seed", "statistics", "path", "points", "symprec", "allow_float32")
     return effective_phonons(
         atoms,

@@ -10,12 +10,10 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
+from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
 
 
 @click.command("phonons", cls=DebugCommand, short_help="Phonon dispersion, density of states, thermodynamics.")
@@ -133,7 +131,6 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
     from mlcalc.md_protocols.phonons import phonon_dispersion, read_born
     from mlcalc.md_protocols.phonons.crystal import supercell_matrix
     from mlcalc.md_protocols.phonons.plane import plane_of
-    from mlcalc.md_protocols.relaxation import relax
 
     atoms = with_calculator(structure, settings)
     supercell = list(settings["supercell"])
@@ -141,8 +138,7 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
     if settings["relaxed"]:
         flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
         cell = "in-plane" if flat else "full"
-        fmax = 1e-3 if getattr(atoms.calc, "dtype", None) == "float32" else _FMAX
-        atoms = relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
+        atoms = relaxed_crystal(atoms, cell)
     born = read_born(settings["born"], atoms) if settings["born"] else None
     result = phonon_dispersion(
         atoms,

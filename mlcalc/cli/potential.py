@@ -14,6 +14,7 @@ from mlcalc.cli.options import device_option, dtype_option, kernels_option
 if TYPE_CHECKING:
     from ase import Atoms
 
+_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
 _MODEL = ("model", "device", "dtype", "kernels")
 
 
@@ -41,6 +42,14 @@ def with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
 
     atoms.calc = MLCalculator(model.pop("model"), **model)
     return atoms
+
+
+def relaxed_crystal(atoms: Atoms, cell: bool | str = True) -> Atoms:
+    """The crystal relaxed with its symmetry kept, as far as its calculator's precision allows."""
+    from mlcalc.md_protocols.relaxation import relax
+
+    fmax = 1e-3 if getattr(atoms.calc, "dtype", None) == "float32" else _FMAX
+    return relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms
 
 
 def check_folder(output: str | None) -> Path | None:

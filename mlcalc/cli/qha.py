@@ -9,9 +9,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, with_calculator, write_result
-
-_FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3
+from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, with_calculator, write_result
 
 
 @click.command("qha", cls=DebugCommand, short_help="Thermal expansion and Grueneisen parameters.")
@@ -68,14 +66,13 @@ def qha_command(*, structure: str, output: str | None, as_json: bool, **settings
     import numpy as np
 
     from mlcalc.md_protocols.phonons import grueneisen, quasi_harmonic
-    from mlcalc.md_protocols.relaxation import relax
 
     modes, relaxed = settings.pop("grueneisen"), settings.pop("relaxed")
     settings["mesh"] = settings["mesh"] or None
     with cautions_on_stderr():
         atoms = with_calculator(structure, settings)
         if relaxed:
-            atoms = relax(atoms, fmax=_FMAX, smax=_SMAX, cell=True, keep_symmetry=True, require=True).atoms
+            atoms = relaxed_crystal(atoms)
         shared = {name: settings[name] for name in ("supercell", "displacement", "mesh", "allow_float32")}
         found: dict[str, Any] = {}
         if modes:
