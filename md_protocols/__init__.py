@@ -16,6 +16,7 @@ from .errors import (
     SimulationError,
     ThermostatError,
 )
+from .ipi import ConnectionFailedError, ServeError, ServeReport, WireError, WorkerError, serve_ipi
 from .migration import MigrationBarrier, vacancy_migration
 from .phonons import (
     BornCharges,
@@ -43,6 +44,7 @@ from .vacancy_series import VacancySeries, vacancy_series
 __all__ = [
     "BornCharges",
     "ConfigError",
+    "ConnectionFailedError",
     "EffectivePhonons",
     "ElasticConstants",
     "EquationOfState",
@@ -59,6 +61,8 @@ __all__ = [
     "RadialDistribution",
     "Relaxation",
     "ResultFileError",
+    "ServeError",
+    "ServeReport",
     "SimulationError",
     "StackingFault",
     "SurfaceEnergy",
@@ -67,6 +71,8 @@ __all__ = [
     "Trajectory",
     "VacancyEnergy",
     "VacancySeries",
+    "WireError",
+    "WorkerError",
     "effective_phonons",
     "elastic_constants",
     "equation_of_state",
@@ -81,6 +87,7 @@ __all__ = [
     "relax_many",
     "run_nve",
     "run_nvt",
+    "serve_ipi",
     "stacking_fault_energy",
     "surface_energy",
     "thermal_conductivity",

@@ -1,0 +1,61 @@
+"""What the first structure of a server tells: whether it is about the same atoms, in the same order and unit.
+
+The protocol carries no elements and no units, so that a wrong template or input gives plausible numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .errors import WireError
+
+_TOO_SMALL, _TOO_LARGE = 0.62, 1.6  # of a length: bohr for Å and the reverse are 0.529 and 1.890
+_NEAR = 0.02  # Å: the server's structure is the template, but for digits of a file
+_BOHR = 0.529177
+
+
+def check_first(template: Atoms, found: Atoms) -> None:
+    """WireError where sizes differ as much as bohr and Å, or the template's atoms come in another order."""
+    _check_size(template, found)
+    _check_order(template, found)
+
+
+def _check_size(template: Atoms, found: Atoms) -> None:
+    ratio, what = 1.0, "the cell"
+    if template.pbc.all():
+        ratio = float(np.cbrt(abs(np.linalg.det(found.cell.array)) / abs(np.linalg.det(template.cell.array))))
+    elif len(template) > 1:
+        ratio, what = _extent(found.positions) / max(_extent(template.positions), 1e-9), "the structure"
+    if _TOO_SMALL < ratio < _TOO_LARGE:
+        return
+    confused = abs(abs(np.log(ratio)) - abs(np.log(_BOHR))) < 0.1
+    hint = ", as bohr and Å are" if confused else ""
+    raise WireError(
+        f"{what} that the server sends is {ratio:.3g} times as large as the template's{hint}: state "
+        "the units in the server's input, or give the template that the server starts from"
+    )
+
+
+def _extent(positions: NDArray[np.float64]) -> float:
+    return float(np.sqrt(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def _check_order(template: Atoms, found: Atoms) -> None:
+    """Only where the server starts from the template's positions can the order be seen: there it must be the same."""
+    if np.abs(found.positions - template.positions).max() < _NEAR:
+        return
+    distance, nearest = cKDTree(template.positions).query(found.positions)
+    if distance.max() > _NEAR or len(set(nearest.tolist())) < len(template):
+        return
+    wrong = np.flatnonzero(template.numbers[nearest] != template.numbers)
+    if wrong.size:
+        symbols = template.get_chemical_symbols()
+        k = int(wrong[0])
+        raise WireError(
+            f"the server's atoms are the template's in another order: its atom {k} sits where the template has "
+            f"{symbols[nearest[k]]}{nearest[k]}, but the template's atom {k} is {symbols[k]}: start both from the same "
+            "file"
+        )

@@ -1,0 +1,246 @@
+"""One connection to a server: its messages answered in turn, its bytes always read at once.
+
+Reading at once matters.  A client that ends, even by SIGKILL, while bytes of the server lie unread resets the
+connection, and i-PI 3.3.1 never recovers from that; with nothing unread it sees an orderly end and asks another client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from ase import Atoms
+
+from ..errors import EvaluationError
+from ..signals import StopRequest
+from .addresses import Address
+from .answers import UNITS, Answer, refuse_unphysical
+from .computing import Computing
+from .errors import ServeError, WireError, WorkerError
+from .first_look import check_first
+from .messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
+from .progress import RequestBar
+from .shared_memory import SharedNumbers
+
+_TICK = 0.25  # s between looks at signals and limits
+_SEND_S = 60.0  # for the server to take an answer
+_GRACE_S = 8.0  # for the request at hand, once a signal or the wall time has come
+_DRAIN_S = 0.5
+_CHUNK = 1 << 18
+
+
+class Ending(enum.Enum):
+    """Why serving ended."""
+
+    EXIT = "exit"
+    WALL_TIME = "wall time"
+    IDLE = "idle"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long servers are waited for, s."""
+
+    connect_s: float
+    reconnect_s: float
+    idle_s: float | None
+
+
+@dataclass
+class Tally:
+    """What was done so far, over all connections."""
+
+    requests: int = 0
+    structures: int = 0
+    connections: int = 0
+    compute_s: float = 0.0
+
+
+@dataclass
+class Session:
+    """What outlives a connection."""
+
+    address: Address
+    computing: Computing
+    template: Atoms
+    limits: Limits
+    stop: StopRequest
+    bar: RequestBar
+    to_check: bool  # whether the first structure is still to be compared with the template
+    tally: Tally = field(default_factory=Tally)
+
+
+class Connection:
+    """Answers one server over one socket."""
+
+    def __init__(self, link: socket.socket, session: Session) -> None:
+        self._link, self._session, self._template = link, session, session.template
+        self._computing, self._tally = session.computing, session.tally
+        self._reader = Reader(len(session.template))
+        self._shared: SharedNumbers | None = None
+        self._units, self._batch = "i-pi", 1
+        self._initialised = self._status_owed = self._forces_owed = False
+        self._request: Positions | None = None  # being computed
+        self._answers: list[Answer] | None = None  # not asked for yet
+        self._ticket = 0
+        self._asked_at = 0.0
+        self._heard = time.monotonic()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._shared is not None:
+            self._shared.close()
+        _close_gently(self._link)
+
+    def serve(self) -> Ending:
+        """Answer until the server says EXIT or is lost, or a signal or limit comes."""
+        self._link.settimeout(_SEND_S)
+        stopping: float | None = None
+        while True:
+            if stopping is None and self._session.stop():
+                stopping = time.monotonic()
+            if stopping is not None and (not self._busy() or time.monotonic() - stopping > _GRACE_S):
+                return Ending.WALL_TIME
+            if self._idle():
+                return Ending.IDLE
+            try:
+                if self._turn():
+                    return Ending.EXIT
+            except (ConnectionError, TimeoutError):
+                return Ending.LOST
+
+    def _busy(self) -> bool:
+        return self._request is not None or self._forces_owed
+
+    def _idle(self) -> bool:
+        limit = self._session.limits.idle_s
+        return limit is not None and not self._busy() and time.monotonic() - self._heard > limit
+
+    def _turn(self) -> bool:
+        """Wait for either side and deal with what it has; True after EXIT."""
+        worker = self._computing.fileno()
+        sources = [self._link.fileno()] + ([worker] if worker is not None else [])
+        readable = select.select(sources, [], [], 0.0 if worker is None and self._request else _TICK)[0]
+        if self._link.fileno() in readable:
+            data = self._link.recv(_CHUNK)
+            if not data:
+                raise ConnectionResetError("the server closed the connection")
+            self._heard = time.monotonic()
+            self._reader.feed(data)
+        if worker in readable or (worker is None and self._request):
+            self._collect()
+        while (message := self._reader.next()) is not None:
+            if self._handle(message):
+                return True
+        return False
+
+    def _handle(self, message: Message) -> bool:
+        match message:
+            case Status():
+                self._status_owed = True
+            case Init():
+                self._initialised, self._batch = True, message.batch_size
+                # ASE's server sends one zero byte; both have their own eV and Å, different in the eighth digit
+                self._units = "ase" if message.text == b"\0" else "i-pi"
+            case Positions():
+                self._begin(message)
+            case GetForce():
+                if self._request is None and self._answers is None:
+                    raise WireError("the server asks for forces before it has sent positions: is it an i-PI server?")
+                self._forces_owed = True
+            case Exit():
+                return True
+        self._pay()
+        return False
+
+    def _begin(self, message: Positions) -> None:
+        if self._request is not None or self._answers is not None:
+            raise WireError("the server sends positions before it has taken the last results: is it an i-PI server?")
+        cells, positions = message.cells, message.positions
+        if cells is None or positions is None:
+            if message.segments is not None:
+                self._shared = SharedNumbers(message.segments, self._batch, len(self._template))
+            if self._shared is None:
+                raise WireError("the server speaks of shared memory that it never named")
+            cells, positions = self._shared.read()
+        try:
+            refuse_unphysical(cells, positions, bool(self._template.pbc.any()))
+        except EvaluationError as error:
+            raise ServeError(str(error)) from None
+        self._ticket += 1
+        self._request = Positions(cells, positions)
+        if self._session.to_check:
+            check_first(self._template, self._structures()[0])
+            self._session.to_check = False
+        self._asked_at = time.monotonic()
+        try:
+            self._computing.submit(self._ticket, cells, positions, self._units)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _collect(self) -> None:
+        try:
+            found = self._computing.collect()
+        except WorkerError as error:
+            raise self._failure(error) from error
+        if found is None or found[0] != self._ticket or self._request is None:
+            return  # started again, or the answer to a server that is gone
+        self._answers = found[1]
+        self._tally.requests += 1
+        self._tally.structures += len(self._answers)
+        self._tally.compute_s += time.monotonic() - self._asked_at
+        self._request = None
+        self._session.bar.advance()
+        self._pay()
+
+    def _pay(self) -> None:
+        """Send whatever is owed and there."""
+        if self._status_owed and self._request is None:
+            self._status_owed = False
+            ready = "HAVEDATA" if self._answers is not None else "READY" if self._initialised else "NEEDINIT"
+            self._link.sendall(header(ready))
+        if self._forces_owed and self._answers is not None:
+            answers, self._answers, self._forces_owed = self._answers, None, False
+            if self._shared is not None:
+                self._shared.write(answers)
+            self._link.sendall(encode(answers, self._batch > 1, self._shared is not None))
+
+    def _structures(self) -> list[Atoms]:
+        """The structures of the request at hand, in Å."""
+        request = self._request
+        if request is None or request.cells is None or request.positions is None:
+            return []
+        made, angstrom = [], UNITS[self._units].angstrom
+        for cell, positions in zip(request.cells, request.positions, strict=True):
+            atoms = self._template.copy()
+            atoms.positions[:] = positions / angstrom
+            if atoms.pbc.any():
+                atoms.cell.array[:] = cell.T / angstrom
+            made.append(atoms)
+        return made
+
+    def _failure(self, error: Exception) -> WorkerError:
+        where = f"after {self._tally.requests} requests of {self._session.address}"
+        return WorkerError(f"{error} ({where}; nothing was sent for it)", self._structures())
+
+
+def _close_gently(link: socket.socket) -> None:
+    """Close without resetting the connection: say that no more will come, and take what is still under way."""
+    with contextlib.suppress(OSError):
+        link.shutdown(socket.SHUT_WR)
+        end = time.monotonic() + _DRAIN_S
+        while (left := end - time.monotonic()) > 0:
+            link.settimeout(left)
+            if not link.recv(_CHUNK):
+                break
+    link.close()
