@@ -10,7 +10,15 @@ from torch import Tensor
 
 from mlcalc.models import Graph, Potential, Prediction, predict
 
-__all__ = ["CentralEnergies", "Memory", "Piece", "evaluate_pieces", "receptive_layers", "split_graph"]
+__all__ = [
+    "CentralEnergies",
+    "Memory",
+    "Piece",
+    "evaluate_pieces",
+    "piece_around",
+    "receptive_layers",
+    "split_graph",
+]
 
 # Layers of neighbors through which an atom acts on another one's energy, of networks with so many layers of their own:
 # HVNet and HTNet send radial and angular messages in each (but PaiNN only radial ones), ViSNet's embedding sends some.
@@ -67,6 +75,11 @@ def split_graph(graph: Graph, layers: int, memory: Memory, limit: float) -> list
         if all(_fits(extent, memory, limit) for extent in extents):
             return [_piece(graph, group, *extent) for group, extent in zip(groups, extents, strict=True)]
     return None
+
+
+def piece_around(graph: Graph, group: Tensor, layers: int) -> Piece:
+    """The piece whose central atoms are the group, indices (n,) in ascending order."""
+    return _piece(graph, group, *_extent(graph, group, layers))
 
 
 def evaluate_pieces(

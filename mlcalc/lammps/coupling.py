@@ -1,0 +1,315 @@
+"""A potential as the forces of a LAMMPS instance, by its `fix external`."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
+
+from mlcalc.engine import Engine, check_distance
+from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning, UnknownElementError
+from mlcalc.lammps.library import load_mpi
+from mlcalc.lammps.ranks import Ranks, is_agreed
+from mlcalc.lammps.schemes import Results, View, choose_scheme
+from mlcalc.model_file import load_model
+from mlcalc.models import Potential
+from mlcalc.validation import MIN_DISTANCE
+
+__all__ = ["FIX", "Coupling", "attach"]
+
+FIX = "mlcalc"  # ID of the fix
+_RUNS = ("run", "minimize", "rerun")  # commands after which nothing more is executed, so that an error can be raised
+_MASS_ERROR = 0.02  # relative; masses of isotopes differ by more, those of tables by less
+_logger = logging.getLogger(__name__)
+
+
+def attach(
+    lmp: Any,
+    model: str | os.PathLike[str] | Potential,
+    *,
+    elements: Sequence[str],
+    device: str = "cpu",
+    dtype: str = "float64",
+    kernels: str = "auto",
+    skin: float = 1.0,
+    min_distance: float = MIN_DISTANCE,
+) -> Coupling:
+    """The potential as the forces of an instance `lmp` of lammps.lammps, from now on; called by all of its ranks.
+
+    The simulation box exists already, in `units metal`; other pair styles and fixes come later.  `elements` are the
+    symbols of the atom types 1, 2, ...; the other arguments are those of MLCalculator.
+
+    An error of the potential ends a `run`, `minimize` or `rerun` given by lmp.command on all ranks, forces and energy
+    of that step being NaN, and is raised from there.  Where more commands would follow (lmp.file, lmp.commands_string)
+    the processes end with its text, as they do after LAMMPS' own errors.
+
+    Raises ConfigError for settings of LAMMPS that would give wrong numbers, UnknownElementError, and the errors of
+    MLCalculator.
+    """
+    ranks = Ranks(_communicator(lmp))
+
+    def made() -> Coupling:
+        potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
+        check_distance(min_distance)
+        engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
+        engine.scope.require_potential("LAMMPS")
+        _check_instance(lmp, elements, engine.scope.elements)
+        return Coupling(lmp, ranks, engine, elements, skin=skin, min_distance=min_distance)
+
+    coupling = ranks.attempt(made)
+    engine = coupling.engine
+    if engine.scope.energy_jumps:
+        warnings.warn(_JUMPS, PhysicsWarning, stacklevel=2)
+    lmp.command(f"pair_style zero {engine.scope.cutoff!r}")
+    lmp.command("pair_coeff * *")
+    lmp.command(f"fix {FIX} all external pf/callback 1 1")
+    lmp.command(f"fix_modify {FIX} energy yes virial yes")
+    lmp.set_fix_external_callback(FIX, coupling, None)
+    lmp.command(f'print "mlcalc: {_name(engine.potential)}, {dtype}, {engine.path}, {coupling.describe()}"')
+    coupling.guard()
+    return coupling
+
+
+class Coupling:
+    """What LAMMPS calls for forces."""
+
+    def __init__(
+        self, lmp: Any, ranks: Ranks, engine: Engine, elements: Sequence[str], *, skin: float, min_distance: float
+    ) -> None:
+        self.engine = engine
+        self.failure: BaseException | None = None  # what ended the run
+        self.evaluations = 0
+        self._lmp, self._ranks = lmp, ranks
+        self.scheme = choose_scheme(engine, ranks, skin=skin, min_distance=min_distance)
+        self._numbers = np.array([0, *(atomic_numbers[symbol] for symbol in elements)], dtype=np.int64)
+        self._masses_known = False
+        self._nan = np.full(6, np.nan)  # virials of atoms, which nobody computes
+
+    def describe(self) -> str:
+        """How the ranks share the work."""
+        return self.scheme.describe()
+
+    def __call__(  # noqa: PLR0917 - LAMMPS passes them by position
+        self, caller: Any, step: int, own: int, tags: Any, positions: Any, forces: Any
+    ) -> None:
+        """Forces on the own atoms; never raises, for LAMMPS would go on as if nothing had happened."""
+        try:
+            if self.failure is not None:
+                raise self.failure
+            found = self._evaluated(own)
+            if own:
+                forces[:] = found.forces
+            self._hand_over(found)
+            self.evaluations += 1
+        except BaseException as error:
+            if self._ranks.size > 1 and self.failure is None and not is_agreed(error):
+                self._abort(error)
+            self._stop(error, own, forces)
+
+    def _evaluated(self, own: int) -> Results:
+        lmp, ranks = self._lmp, self._ranks
+        view = ranks.attempt(lambda: self._view(own))
+        atoms = int(ranks.sum(np.array([float(own)]))[0])
+        ranks.attempt(lambda: _check_settings(lmp, atoms))
+        return self.scheme.evaluate(view)
+
+    def _view(self, own: int) -> View:
+        lmp = self._lmp
+        cell, pbc = _box(lmp)
+        total = own + lmp.extract_setting("nghost")
+        if total == 0:
+            return View(0, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)), cell, pbc)
+        types = lmp.numpy.extract_atom("type", nelem=total).astype(np.int64)
+        if not self._masses_known:
+            self._masses_known = True
+            _check_masses(lmp, self._numbers)
+        return View(
+            own=own,
+            tags=lmp.numpy.extract_atom("id", nelem=total).astype(np.int64),
+            numbers=self._numbers[types],
+            positions=np.array(lmp.numpy.extract_atom("x", nelem=total, dim=3)),
+            cell=cell,
+            pbc=pbc,
+        )
+
+    def _hand_over(self, found: Results) -> None:
+        """Energy and virial are totals, on every rank; virials of atoms are NaN where somebody asks for them."""
+        lmp, own = self._lmp, len(found.forces)
+        lmp.fix_external_set_energy_global(FIX, found.energy)
+        lmp.fix_external_set_virial_global(FIX, found.virial.tolist())
+        lmp.fix_external_set_energy_peratom(FIX, found.energies)
+        pointers = np.full(max(own, 1), self._nan.ctypes.data, dtype=np.uintp)
+        rows = pointers.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_double)))
+        lmp.lib.lammps_fix_external_set_virial_peratom(lmp.lmp, FIX.encode(), rows)  # lists would take seconds
+
+    def _stop(self, error: BaseException, own: int, forces: NDArray[np.float64]) -> None:
+        """End the run: all ranks come here with an error."""
+        if self.failure is None:
+            self.failure = error
+            if self._in_script:
+                self._end(error)
+        if own:
+            forces[:] = np.nan
+        nothing = Results(np.nan, self._nan, np.full(own, np.nan), np.full((own, 3), np.nan))
+        self._hand_over(nothing)
+        self._lmp.force_timeout()
+
+    def _end(self, error: BaseException) -> NoReturn:
+        """Leave all processes, with what LAMMPS has written so far on disk and the error told once."""
+        self._lmp.flush_buffers()
+        if self._ranks.rank == 0:
+            _tell(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
+        from mpi4py import MPI
+
+        MPI.Finalize()
+        sys.stdout.flush()
+        os._exit(1)
+
+    def _abort(self, error: BaseException) -> NoReturn:
+        """Leave all processes at once, from an error that other ranks do not know of and may be waiting for."""
+        self._lmp.flush_buffers()
+        _logger.error("rank %d failed", self._ranks.rank, exc_info=error)
+        _tell(f"Error: rank {self._ranks.rank}: {type(error).__name__}: {error}")
+        self._ranks.comm.Abort(1)
+        os._exit(1)
+
+    _in_script = False
+
+    def guard(self) -> None:
+        """Let commands of the instance raise what ended their run."""
+        for name in ("command", "commands_list", "commands_string", "file"):
+            setattr(self._lmp, name, self._guarded(name, getattr(self._lmp, name)))
+
+    def _guarded(self, name: str, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(what: Any) -> Any:
+            outer = self._in_script
+            self._in_script = outer or not (name == "command" and str(what).split()[:1] in [[word] for word in _RUNS])
+            try:
+                value = original(what)
+            finally:
+                self._in_script = outer
+            if self.failure is not None:
+                raise self.failure
+            return value
+
+        return call
+
+
+def _name(potential: Potential) -> str:
+    info = getattr(potential, "info", None)
+    sha256 = str(getattr(info, "sha256", None) or "")
+    name = str(getattr(info, "name", "") or type(potential).__name__)
+    return f"{name} (sha256 {sha256[:16]})" if sha256 else name
+
+
+def _communicator(lmp: Any) -> Any:
+    """That of the instance."""
+    mpi = load_mpi()
+    comm = lmp.comm if isinstance(getattr(lmp, "comm", None), mpi.Comm) else mpi.COMM_WORLD
+    if comm.size != lmp.extract_setting("world_size"):
+        raise ConfigError(
+            f"LAMMPS runs on {lmp.extract_setting('world_size')} ranks, but mpi4py knows of {comm.size}: pass "
+            "comm=MPI.COMM_WORLD to lammps.lammps, or run without `-partition`"
+        )
+    return comm
+
+
+def _check_instance(lmp: Any, elements: Sequence[str], known: Sequence[str] | None) -> None:
+    """Refuse what would give wrong numbers, or none."""
+    if not lmp.extract_setting("box_exist"):
+        raise ConfigError("there is no simulation box yet: create_box, read_data or read_restart have to come first")
+    if (units := lmp.extract_global("units")) != "metal":
+        raise ConfigError(
+            f"the script has `units {units}`, but the model gives eV and eV/Å: use `units metal` (ps, bar)"
+        )
+    if (dimension := lmp.extract_setting("dimension")) != 3:
+        raise ConfigError(f"the script has `dimension {dimension}`: use 3, with a wide box for a layer")
+    if not lmp.extract_setting("tag_enable"):
+        raise ConfigError("atoms have no IDs, by which forces find their way home: remove `atom_modify id no`")
+    if (style := lmp.extract_global("pair_style") or "none") not in ("none", "zero"):
+        raise ConfigError(
+            f"there is a `pair_style {style}` already, whose forces would be added to those of the model: remove it. "
+            "What is to be added on purpose comes after the model, as `pair_style hybrid/overlay zero CUTOFF ...`"
+        )
+    if fixes := lmp.available_ids("fix"):
+        raise ConfigError(
+            f"fixes are defined already ({', '.join(fixes)}): they would act before the forces of the model are there, "
+            "and fix setforce, say, would hold nothing. Define them after the model"
+        )
+    types = lmp.extract_setting("ntypes")
+    if len(elements) != types:
+        raise ConfigError(
+            f"the box has {types} atom types, but {len(elements)} elements are given ({' '.join(elements)}): give one "
+            "for each type, in order"
+        )
+    for number, symbol in enumerate(elements, start=1):
+        if symbol not in atomic_numbers or symbol == "X":
+            raise ConfigError(f"elements: {symbol!r} (type {number}) is no chemical element. Give symbols such as 'Cu'")
+        if known is not None and symbol not in known:
+            raise UnknownElementError(
+                f"The model does not know {symbol} (type {number}). It was trained on {', '.join(known)}. Choose a "
+                "model trained on these elements, or correct the order of the elements"
+            )
+
+
+def _check_settings(lmp: Any, atoms: int) -> None:
+    """Refuse what later commands may have changed so that the numbers would be wrong."""
+    if (expected := int(lmp.get_natoms())) != atoms:
+        raise EvaluationError(
+            f"atoms were lost: {atoms} of {expected} are left. They moved too fast or left through a boundary that is "
+            "not periodic: take a shorter time step, a better starting structure, or boundaries `s` or `m`"
+        )
+    style = lmp.extract_global("pair_style")
+    if style not in ("zero", "hybrid/overlay"):
+        raise ConfigError(
+            f"a `pair_style {style}` came after the model, whose forces are added to those of the model: remove it. "
+            "If this is meant, write `pair_style hybrid/overlay zero CUTOFF ...`"
+        )
+    found = [lmp.extract_setting(f"neigh_{name}") for name in ("every", "delay", "dist_check")]
+    if found != [1, 0, 1]:
+        raise ConfigError(
+            f"the script has `neigh_modify every {found[0]} delay {found[1]} check {'yes' if found[2] else 'no'}`: "
+            "atoms could come into reach before LAMMPS knows of them. Use `every 1 delay 0 check yes`, its default"
+        )
+
+
+def _check_masses(lmp: Any, numbers: NDArray[np.int64]) -> None:
+    """A PhysicsWarning for masses of types that are not those of their elements."""
+    if lmp.extract_setting("rmass_flag"):
+        return
+    masses = lmp.numpy.extract_atom("mass", nelem=len(numbers))
+    for number in range(1, len(numbers)):
+        found, expected = float(np.ravel(masses)[number]), float(atomic_masses[numbers[number]])
+        if abs(found - expected) > _MASS_ERROR * expected:
+            warnings.warn(
+                f"mass {number} is {found:g} g/mol, but the element of type {number} has {expected:g}: is the order of "
+                "the elements right? (Isotopes are fine.)",
+                PhysicsWarning,
+                stacklevel=2,
+            )
+
+
+def _box(lmp: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Cell (3, 3) Å with vectors as rows, and periodicity."""
+    low, high, xy, yz, xz, periodic, _ = lmp.extract_box()
+    x, y, z = (b - a for a, b in zip(low, high, strict=True))
+    return np.array([[x, 0, 0], [xy, y, 0], [xz, yz, z]], dtype=np.float64), np.array(periodic, dtype=np.bool_)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+_JUMPS = (
+    "the energy of this model jumps when an atom crosses the cutoff: forces are right in between, but a run at "
+    "constant energy drifts. Use a thermostat, or take a smooth model"
+)
