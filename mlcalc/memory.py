@@ -76,7 +76,7 @@ class SavedBytes:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in own:
                 kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # an output that its own node keeps would be a cycle, which nothing ever frees
 
         there = graph.to(self._device)
         there.positions.requires_grad_(True)
