@@ -77,13 +77,17 @@ def server_address(
     if (unix is None) == (port is None):
         raise ConfigError("give either unix=NAME, a unix socket, or port=, with host= where it is not localhost")
     if unix is not None:
-        name = os.fspath(unix)
+        if not isinstance(unix, str | os.PathLike) or "\0" in os.fsdecode(unix):
+            raise ConfigError(f"unix is {unix!r}: it must be the name or path of a unix socket, a text")
+        name = os.fsdecode(unix)
         path = Path(name) if "/" in name else Path(prefix + name)
         if not name or len(os.fsencode(path)) > _LONGEST_PATH:
             raise ConfigError(f"the path {str(path)!r} of the unix socket must have 1 to {_LONGEST_PATH} bytes")
         return Address(path)
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise ConfigError(f"port is {port!r}: it must be a whole number from 1 to 65535")
+    if not isinstance(host, str) or not host:
+        raise ConfigError(f"host is {host!r}: it must be the name or address of a machine, a text")
     if not allow_remote and not is_loopback(host):
         raise ConfigError(
             f"host {host!r} is another machine, and i-PI's protocol has no password and no encryption: connect through "
@@ -96,6 +100,6 @@ def is_loopback(host: str) -> bool:
     """Whether every address of this name is on this machine only; ConfigError for a name that is unknown."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(f"host {host!r} is unknown ({error.strerror or error}): check its name") from None
-    return bool(host) and all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
+    except (OSError, ValueError) as error:  # ValueError: not even the form of a name
+        raise ConfigError(f"host {host!r} is unknown ({error}): check its name") from None
+    return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)

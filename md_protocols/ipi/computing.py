@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from socket import socketpair
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +22,11 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, ProtocolError
 from .answers import UNITS, Answer
 from .errors import WorkerError
-from .worker import ANSWER, READY, Recipe, pack_request, unpack_answers
+from .worker import ANSWER, READY, SIGNALS, Recipe, pack_request, unpack_answers
 
 Array = NDArray[np.float64]
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; main()"
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[5]); from {module} import main; main()"
+_LONGEST_PAUSE = 8.0  # s before a process that failed is started again
 
 
 class Computing(Protocol):
@@ -64,16 +70,25 @@ class Worker:
 
     max_failures: deaths in a row, without an answer between them, after which it is given up with WorkerError.
     Errors that the same structure would give again are raised as WorkerError at once; others are tried once more, in
-    a fresh process: a GPU that has failed needs one.
+    a fresh process: a GPU that has failed needs one.  Only the very first start is waited for; later ones go on while
+    the server is listened to, and longer and longer pauses come before them.  One request at a time is with the child:
+    the one of a server that is gone is computed to its end, and its answer dropped, before the next is handed over.
     """
 
     def __init__(self, recipe: Recipe, max_failures: int = 5) -> None:
-        self._pickled, self._natoms, self._limit = _pickled(recipe), len(recipe.atoms), max_failures
+        self._natoms, self._limit = len(recipe.atoms), max_failures
         self._request: tuple[int, Array, Array, str] | None = None
+        self._sent: int | None = None  # ticket of what the child computes
         self._failures = self.restarts = 0
-        self._retried = False
+        self._ready = self._retried = False
         self.virial = ""
-        self._start()
+        self._recipe = _file(_pickled(recipe))
+        self._start(0.0)
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -89,33 +104,51 @@ class Worker:
         return self._link.fileno()
 
     def collect(self) -> tuple[int, list[Answer]] | None:
-        """The answers and their ticket; None where the process had to be started again first."""
+        """The answers and their ticket; None where it was something else: a new process, or an old request's answer."""
         try:
             data = self._link.recv_bytes()
         except (EOFError, OSError):
             self._again(f"the computing process ended ({self._end()})")
             return None
-        if data[:1] != ANSWER:
+        if data[:1] == READY:
+            self._ready = True
+        elif data[:1] == ANSWER:
+            found, self._sent = unpack_answers(data, self._natoms), None
+            if self._request is not None and found[0] == self._request[0]:
+                self._request, self._failures = None, 0
+                return found
+        else:
             self._failed(json.loads(data[1:]))
-            return None
-        self._request, self._failures = None, 0
-        return unpack_answers(data, self._natoms)
+        self._send()
+        return None
 
     def close(self) -> None:
         """End the process, at once."""
+        self._recipe.close()
+        self._stop()
+
+    def _stop(self) -> None:
         self._link.close()
         self._process.kill()
         self._process.wait()
 
-    def _start(self) -> None:
+    def _start(self, pause_s: float) -> None:
         ours, theirs = socketpair()
-        with theirs:
-            code = _START.format(module=f"{__package__}.worker")
-            command = [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
         self._link = Connection(ours.detach())
+        with theirs:
+            fds = [theirs.fileno(), self._recipe.fileno()]
+            told = [*fds, os.getpid(), pause_s, json.dumps([str(path) for path in sys.path])]
+            command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker"), *map(str, told)]
+            # a signal to the whole group must not kill the child before it knows that they are not for it
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)  # noqa: S603
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _wait(self) -> None:
+        """Until the first process has its calculators."""
         try:
-            self._link.send_bytes(self._pickled)
             data = self._link.recv_bytes()
         except (EOFError, OSError):
             raise WorkerError(
@@ -124,20 +157,26 @@ class Worker:
             ) from None
         told = json.loads(data[1:])
         if data[:1] != READY:
-            self.close()
-            raise WorkerError(f"the calculator cannot be made: {told['kind']}: {told['text']}")
-        self.virial = told["virial"]
+            raise _worker_error("the calculator cannot be made", told)
+        self._ready, self.virial = True, told["virial"]
 
     def _send(self) -> None:
-        if self._request is None:
+        if self._request is None or self._sent is not None or not self._ready:
             return
+        self._sent = self._request[0]
         with contextlib.suppress(OSError):  # it died; `collect` finds out and starts it again
             self._link.send_bytes(pack_request(*self._request))
 
     def _failed(self, told: dict[str, Any]) -> None:
-        """Raise, or try once more in a fresh process."""
+        """Raise, or try once more in a fresh process; errors of a request that nobody waits for are nobody's."""
+        if not self._ready:
+            self._again(f"the calculator cannot be made: {told['kind']}: {told['text']}")
+            return
+        self._sent = None
+        if self._request is None or told["ticket"] != self._request[0]:
+            return
         if told["final"] or self._retried:
-            raise WorkerError(f"the calculator failed: {told['kind']}: {told['text']}")
+            raise _worker_error("the calculator failed", told)
         self._retried = True
         self._again(f"the calculator failed: {told['kind']}: {told['text']}")
 
@@ -149,9 +188,9 @@ class Worker:
                 "at the device"
             )
         self.restarts += 1
-        self.close()
-        self._start()
-        self._send()
+        self._stop()
+        self._ready, self._sent = False, None
+        self._start(0.0 if self._failures == 1 else min(0.25 * 2**self._failures, _LONGEST_PAUSE))
 
     def _end(self) -> str:
         try:
@@ -162,9 +201,33 @@ class Worker:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+def _worker_error(what: str, told: dict[str, Any]) -> WorkerError:
+    remedy = ""
+    if "__main__" in told["text"]:
+        remedy = (
+            "; the computing process does not see what the program itself defines: move it to a module that both can "
+            "import, or pass isolated=False"
+        )
+    error = WorkerError(f"{what}: {told['kind']}: {told['text']}{remedy}")
+    error.add_note("In the computing process:\n" + told["traceback"])
+    return error
+
+
+def _file(content: bytes) -> IO[bytes]:
+    """A file without a name, from which every process to come reads."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+    file.write(content)
+    file.flush()
+    return file
+
+
 def _pickled(recipe: Recipe) -> bytes:
+    buffer = io.BytesIO()
+    pickler = ForkingPickler(buffer)
+    # torch registers there that tensors are shared with children of multiprocessing, which ours are not
+    pickler.dispatch_table = copyreg.dispatch_table
     try:
-        return bytes(ForkingPickler.dumps(recipe))
+        pickler.dump(recipe)
     except (ProtocolError, MemoryError):
         raise
     except Exception as error:
@@ -172,3 +235,4 @@ def _pickled(recipe: Recipe) -> bytes:
             f"the calculator cannot be sent to a process of its own ({error}): give a function that makes it, found by "
             "its name in a module (for our models CalculatorFactory), or isolated=False to compute in this process"
         ) from error
+    return buffer.getvalue()

@@ -40,6 +40,7 @@ class Ending(enum.Enum):
     EXIT = "exit"
     WALL_TIME = "wall time"
     IDLE = "idle"
+    CLOSED = "closed"  # by ASE's server, which has no other word for the end
     LOST = "lost"
 
 
@@ -74,6 +75,7 @@ class Session:
     bar: RequestBar
     to_check: bool  # whether the first structure is still to be compared with the template
     tally: Tally = field(default_factory=Tally)
+    ticket: int = 0  # of the last request, over all connections: an answer to a server that is gone has an old one
 
 
 class Connection:
@@ -88,7 +90,6 @@ class Connection:
         self._initialised = self._status_owed = self._forces_owed = False
         self._request: Positions | None = None  # being computed
         self._answers: list[Answer] | None = None  # not asked for yet
-        self._ticket = 0
         self._asked_at = 0.0
         self._heard = time.monotonic()
 
@@ -117,7 +118,10 @@ class Connection:
                 if self._turn():
                     return Ending.EXIT
             except (ConnectionError, TimeoutError):
-                return Ending.LOST
+                return Ending.CLOSED if self._at_ases_end() else Ending.LOST
+
+    def _at_ases_end(self) -> bool:
+        return self._units == "ase" and not (self._busy() or self._answers or self._reader.pending())
 
     def _busy(self) -> bool:
         return self._request is not None or self._forces_owed
@@ -149,6 +153,10 @@ class Connection:
             case Status():
                 self._status_owed = True
             case Init():
+                if self._request is not None or self._answers is not None:
+                    raise WireError("the server introduces itself while a request of its is open: is it i-PI?")
+                if self._shared is not None and message.batch_size != self._batch:
+                    raise WireError(f"the server changes its batches from {self._batch} to {message.batch_size}")
                 self._initialised, self._batch = True, message.batch_size
                 # ASE's server sends one zero byte; both have their own eV and Å, different in the eighth digit
                 self._units = "ase" if message.text == b"\0" else "i-pi"
@@ -157,6 +165,8 @@ class Connection:
             case GetForce():
                 if self._request is None and self._answers is None:
                     raise WireError("the server asks for forces before it has sent positions: is it an i-PI server?")
+                if self._forces_owed:
+                    raise WireError("the server asks twice for the same forces: is it an i-PI server?")
                 self._forces_owed = True
             case Exit():
                 return True
@@ -177,14 +187,14 @@ class Connection:
             refuse_unphysical(cells, positions, bool(self._template.pbc.any()))
         except EvaluationError as error:
             raise ServeError(str(error)) from None
-        self._ticket += 1
+        self._session.ticket += 1
         self._request = Positions(cells, positions)
         if self._session.to_check:
             check_first(self._template, self._structures()[0])
             self._session.to_check = False
         self._asked_at = time.monotonic()
         try:
-            self._computing.submit(self._ticket, cells, positions, self._units)
+            self._computing.submit(self._session.ticket, cells, positions, self._units)
         except Exception as error:
             raise self._failure(error) from error
 
@@ -193,7 +203,7 @@ class Connection:
             found = self._computing.collect()
         except WorkerError as error:
             raise self._failure(error) from error
-        if found is None or found[0] != self._ticket or self._request is None:
+        if found is None or found[0] != self._session.ticket or self._request is None:
             return  # started again, or the answer to a server that is gone
         self._answers = found[1]
         self._tally.requests += 1

@@ -66,10 +66,10 @@ class SharedNumbers:
     def _attached(self, name: str) -> shared_memory.SharedMemory:
         try:
             segment = shared_memory.SharedMemory(name=name)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: without any byte
             self.close()
             raise WireError(
-                f"the server's shared memory {name} cannot be opened ({error.strerror or error}): client and server "
+                f"the server's shared memory {name} cannot be opened ({error}): client and server "
                 "must run on one machine, as one user"
             ) from None
         # Python would remove what another process owns when this one ends, before 3.13's track=False

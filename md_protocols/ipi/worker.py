@@ -5,11 +5,13 @@ It knows nothing of the server.  Whatever happens here, the connection to the se
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from .answers import UNITS, Answer, Responder
 Array = NDArray[np.float64]
 REQUEST = struct.Struct("=qii")  # number of the request, structures, which units
 READY, ANSWER, ERROR = b"R", b"A", b"E"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # end the run, which is the parent's to do; USR1 as in Slurm
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _UNITS = tuple(UNITS)
 
 
@@ -46,7 +50,7 @@ class Recipe:
 
 def made(member: Any) -> Any:
     """The calculator itself, or what the factory makes."""
-    return member if hasattr(member, "get_property") else member()
+    return member if hasattr(member, "get_property") and not isinstance(member, type) else member()
 
 
 def pack_request(ticket: int, cells: Array, positions: Array, units: str) -> bytes:
@@ -88,14 +92,18 @@ def _pack_error(ticket: int, error: Exception) -> bytes:
 
 
 def main() -> None:
-    """Serve until the other end is closed; signals that stop a run are its business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    link = Connection(int(sys.argv[1]))
+    """Serve until the other end is closed; signals that stop a run are its business.
+
+    Arguments: file descriptors of the link and of the recipe, the parent's number, seconds to wait at first.
+    """
+    link, recipe, parent = (int(argument) for argument in sys.argv[1:4])
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the parent starts us with them blocked
+    _die_with(parent)
+    time.sleep(float(sys.argv[4]))
     try:
-        responder = _started(link)
-        if responder is not None:
-            _serve(link, responder)
+        _work(Connection(link), recipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     finally:
@@ -104,10 +112,24 @@ def main() -> None:
         os._exit(0)  # no destructor of a driver or a library shall hold up what has ended
 
 
-def _started(link: Connection) -> Responder | None:
+def _die_with(parent: int) -> None:
+    """End when the parent does, however long a computation still has to go; elsewhere than in Linux, only after it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _work(link: Connection, recipe: int) -> None:
+    responder = _started(link, recipe)
+    if responder is not None:
+        _serve(link, responder)
+
+
+def _started(link: Connection, recipe: int) -> Responder | None:
     try:
-        recipe: Recipe = ForkingPickler.loads(link.recv_bytes())
-        responder = recipe.responder()
+        made_of: Recipe = ForkingPickler.loads(os.pread(recipe, os.fstat(recipe).st_size, 0))
+        responder = made_of.responder()
     except Exception as error:
         link.send_bytes(_pack_error(-1, error))
         return None
