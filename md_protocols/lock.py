@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from .errors import SimulationError
+from .nested_json import bounded_json
 
 try:
     import fcntl
@@ -57,7 +58,7 @@ class FolderLock:
         if not text:
             return ""
         try:
-            owner = json.loads(text)
+            owner = bounded_json(text.decode())
             return f"host {owner['host']}, pid {owner['pid']}"
         except (ValueError, KeyError, TypeError):
             return ""  # cut short by a sudden death

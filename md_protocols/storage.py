@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ResultFileError
+from .nested_json import bounded_json
 
 _FORMAT = 1
 
@@ -56,7 +57,7 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], d
         # Opened here, because np.load leaves a broken archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop("header")))
+        header = bounded_json(str(arrays.pop("header")))
         found, version, info = header["kind"], header["format"], header["info"]
         if sorted(arrays) != header["arrays"]:
             raise ValueError(f"it should hold {header['arrays']}, and does {sorted(arrays)}")

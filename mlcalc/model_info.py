@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ase import Atoms
+
+from mlcalc.md_protocols.nested_json import bounded_json
 
 FORMAT = "mlcalc-model"
 FORMAT_VERSION = 1
@@ -85,10 +86,6 @@ def info_from_json(header: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(**{name: _tuple(value) for name, value in entries.items()} | {"golden": tuple(structures)})
 
 
-_DEEPEST = 100  # a header has less than ten levels
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-
-
 def canonical_json(value: Any) -> str:
     """The one text that stands for a JSON value: sorted keys, no spaces, shortest exact numbers, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -96,19 +93,9 @@ def canonical_json(value: Any) -> str:
 
 def strict_json(text: str) -> Any:
     """The value of a JSON text; ValueError for NaN, infinities, repeated names and bottomless nesting too."""
-    # Not left to RecursionError: symfc raises the limit for the whole process, and the stack would overflow.
-    if _depth(text) > _DEEPEST:
-        raise ValueError("nested too deeply")
-    return json.loads(text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_finite_float)
-
-
-def _depth(text: str) -> int:
-    """How deeply brackets outside of strings are nested."""
-    deepest = depth = 0
-    for match in _BRACKETS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
-        deepest = max(deepest, depth)
-    return deepest
+    return bounded_json(
+        text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_finite_float
+    )
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

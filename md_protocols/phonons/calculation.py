@@ -20,6 +20,7 @@ from .born import BornCharges
 from .crystal import displaced_forces, phonopy_crystal
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
 from .plane import plane_of
+from .symfc_recursion import symfc_recursion
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -192,11 +193,10 @@ def force_constants_from(
             f"the forces have the shape {forces.shape}: there are {count} displacements of {atoms} atoms, so it must "
             f"be {(count, atoms, 3)}; a set of forces is missing or belongs to another supercell"
         )
-    if fc_calculator is not None:
-        fc_calculator = checks.choice("fc_calculator", fc_calculator, _SOLVERS)
+    solver: Any = None if fc_calculator is None else checks.choice("fc_calculator", fc_calculator, _SOLVERS)
     phonon.forces = forces
-    solver: Any = fc_calculator
-    phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
+    with symfc_recursion():
+        phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
     before = translational_residual(full_force_constants(phonon))
     if symmetrize:
         phonon.symmetrize_force_constants(show_drift=False)

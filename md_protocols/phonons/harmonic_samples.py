@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .meshes import run_mesh
+from .symfc_recursion import symfc_recursion
 from .thermal import vibrating
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Fit:
     By symfc (Seko and Togo, Phys. Rev. B 110, 214302 (2024)).
     """
 
+    @symfc_recursion()
     def __init__(self, phonon: Phonopy) -> None:
         from symfc import Symfc
         from symfc.utils.utils import SymfcAtoms
@@ -84,6 +86,7 @@ class Fit:
         basis: Any = self._symfc.basis_set[2]
         self.parameters = int(basis.basis_set.shape[1])  # independent force constants
 
+    @symfc_recursion()
     def __call__(self, displacements: Array, forces: Array) -> Array:
         """(N, N, 3, 3) eV/Å^2 from (D, N, 3) Å and eV/Å."""
         self._symfc.displacements = displacements

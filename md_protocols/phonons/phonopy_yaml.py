@@ -91,7 +91,7 @@ def _plain(path: Path) -> dict[str, Any]:
             f"{path}: it asks for Python objects, which phonopy's files do not need ({' '.join(str(error).split())}); "
             "nothing of it was run: do not open it with other programs"
         ) from error
-    except (yaml.YAMLError, OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, RecursionError) as error:
         raise ResultFileError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise ResultFileError(f"{path} holds no phonopy data: expected a mapping such as phonopy_disp.yaml")

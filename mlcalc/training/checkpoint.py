@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mlcalc.errors import ConfigError, DataError
+from mlcalc.md_protocols.nested_json import bounded_json
 from mlcalc.models import Network
 
 
@@ -57,7 +58,7 @@ def load_state(state: TrainingState, path: Path, settings: dict[str, Any]) -> No
     """Continue from the file; refuses one that was written with other settings."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["training"])
+            header = bounded_json((file.metadata() or {})["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: not a training checkpoint ({error}); move it away to start afresh") from error
