@@ -16,7 +16,7 @@ from .errors import (
     SimulationError,
     ThermostatError,
 )
-from .ipi import ConnectionFailedError, ServeError, ServeReport, WireError, WorkerError, serve_ipi
+from .ipi import ConnectionFailedError, IPIRun, ServeError, ServeReport, WireError, WorkerError, run_ipi, serve_ipi
 from .migration import MigrationBarrier, vacancy_migration
 from .phonons import (
     BornCharges,
@@ -51,6 +51,7 @@ __all__ = [
     "EvaluationError",
     "Grueneisen",
     "HessianComparison",
+    "IPIRun",
     "InteratomicDistances",
     "MigrationBarrier",
     "NotConvergedError",
@@ -85,6 +86,7 @@ __all__ = [
     "radial_distribution",
     "relax",
     "relax_many",
+    "run_ipi",
     "run_nve",
     "run_nvt",
     "serve_ipi",

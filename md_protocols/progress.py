@@ -40,9 +40,9 @@ class ProgressBar:
         per_day = (step - self._first) * self._timestep * 1e-6 * 86400.0 / max(self._text_at - self._start, 1e-9)
         self._bar.set_postfix_str(f"T {temperature_K:.0f} K, E {energy:.3f} eV, {per_day:.3g} ns/day", refresh=False)
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         if self._shown:
-            self._bar.update()
+            self._bar.update(count)
 
 
 class CountBar:

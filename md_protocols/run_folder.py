@@ -44,7 +44,7 @@ class RunFolder:
     """Records a run in a folder, after taking up what an earlier process left there."""
 
     def __init__(self, path: Path, atoms: Atoms, settings: MDSettings, *, steps: int, interval_s: float) -> None:
-        self._path, self._steps, self._interval = _made(path), steps, interval_s
+        self._path, self._steps, self._interval = made_folder(path), steps, interval_s
         self._template = atoms.copy()
         self._structure = structure_arrays(atoms)
         self._calculator = describe_calculator(atoms.calc)
@@ -193,7 +193,7 @@ class RunFolder:
         self._lock.release()
 
 
-def _made(path: Path) -> Path:
+def made_folder(path: Path) -> Path:
     """The folder, there and writable, with `~` expanded; ConfigError if it cannot be."""
     try:
         folder = path.expanduser()

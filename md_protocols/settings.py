@@ -89,10 +89,10 @@ def describe_calculator(calculator: Any) -> dict[str, Any]:
     return {"class": f"{kind.__module__}.{kind.__qualname__}", "parameters": _plain(describe())}
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     """Versions of what a run depends on."""
     found = {}
-    for name in ("mlcalc", "ase", "numpy", "torch"):
+    for name in ("mlcalc", "ase", "numpy", "torch", *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

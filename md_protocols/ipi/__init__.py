@@ -1,6 +1,17 @@
-"""Clients for i-PI's socket protocol."""
+"""i-PI: clients for its servers, and runs of it."""
 
 from .client import ServeReport, serve_ipi
 from .errors import ConnectionFailedError, ServeError, WireError, WorkerError
+from .result import IPIRun
+from .run import run_ipi
 
-__all__ = ["ConnectionFailedError", "ServeError", "ServeReport", "WireError", "WorkerError", "serve_ipi"]
+__all__ = [
+    "ConnectionFailedError",
+    "IPIRun",
+    "ServeError",
+    "ServeReport",
+    "WireError",
+    "WorkerError",
+    "run_ipi",
+    "serve_ipi",
+]

@@ -23,6 +23,7 @@ from mlcalc.cli.elastic import elastic_command
 from mlcalc.cli.eos import eos_command
 from mlcalc.cli.evaluate import eval_command
 from mlcalc.cli.import_ import import_command
+from mlcalc.cli.ipi import ipi_command
 from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
@@ -77,6 +78,7 @@ for _command in (
     effective_phonons_command,
     qha_command,
     conductivity_command,
+    ipi_command,
     models_command,
     train_command,
     eval_command,

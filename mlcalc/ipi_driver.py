@@ -1,0 +1,103 @@
+"""The driver that i-PI itself loads, in process (ffdirect) or as a client (i-pi-driver-py -m custom).
+
+In i-PI's input, with the path that `mlcalc ipi path` prints:
+
+    <ffdirect name='mlcalc'>
+      <pes>custom</pes> <pes_path>PATH</pes_path>
+      <parameters>{template: init.extxyz, model: cu-hvnet}</parameters>
+    </ffdirect>
+
+Parameters: template, a structure file that ASE reads; model; virial ("auto", "none", see serve_ipi); and the settings
+of MLCalculator (device, dtype, kernels, ...).  With <batch_size> (i-PI 3.3) all beads are computed in one call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ipi.pes.dummy import Dummy_driver
+from ipi.utils.softexit import softexit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Result = tuple[float, Array, Array, str]  # hartree, hartree/bohr, hartree, JSON
+
+__DRIVER_NAME__ = "mlcalc"
+__DRIVER_CLASS__ = "MLCalcDriver"
+
+
+class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
+    """Energies, forces and virials of a trained potential, in i-PI's units.
+
+    Errors of the model stop i-PI with their text; nothing that is not finite is ever returned.
+    """
+
+    def __init__(
+        self,
+        template: str = "",
+        model: str = "",
+        index: int = -1,
+        virial: str = "auto",
+        check_template: bool = True,
+        **settings: Any,
+    ) -> None:
+        settings.pop("verbosity", None)  # i-PI's own
+        settings.pop("verbose", None)
+        self._given = (template, model, int(index), virial)
+        self._settings = settings
+        self._to_check = str(check_template).lower() not in ("false", "0", "no")
+        super().__init__()
+
+    def check_parameters(self) -> None:
+        """Load the model and the template."""
+        from mlcalc.cli.structures import read_structure
+        from mlcalc.errors import ConfigError
+        from mlcalc.factory import CalculatorFactory
+        from mlcalc.md_protocols.ipi.answers import Responder
+
+        template, model, index, virial = self._given
+        if not template or not model:
+            raise ConfigError(
+                "the driver needs a template and a model: <parameters>{template: init.extxyz, model: cu-hvnet}"
+                "</parameters>, or -o template=init.extxyz,model=cu-hvnet"
+            )
+        self._template = read_structure(template, index)
+        self._respond = Responder([CalculatorFactory(model, **self._settings)()], self._template, virial)
+
+    def compute(self, cell: Array | list[Array], pos: Array | list[Array]) -> Result | list[Result]:
+        """One result, or a list for lists of cells (3, 3) and positions (N, 3), in bohr."""
+        try:
+            if isinstance(cell, list):
+                return self._results(cell, list(pos))
+            return self._results([cell], [np.asarray(pos)])[0]
+        except Exception as error:
+            _stop(error)
+            raise
+
+    def _results(self, cells: Sequence[Array], positions: Sequence[Array]) -> list[Result]:
+        from mlcalc.errors import ConfigError
+        from mlcalc.md_protocols.ipi.answers import IPI_UNITS, refuse_unphysical
+        from mlcalc.md_protocols.ipi.first_look import check_first
+
+        where = np.array(positions, dtype=float).reshape(len(cells), -1, 3)
+        boxes = np.array(cells, dtype=float).reshape(-1, 3, 3)
+        if where.shape[1] != len(self._template):
+            raise ConfigError(
+                f"i-PI sends {where.shape[1]} atoms, the template has {len(self._template)}: start both from the same "
+                "structure"
+            )
+        refuse_unphysical(boxes, where, bool(self._template.pbc.any()))
+        if self._to_check:
+            check_first(self._template, self._respond.structures(boxes[:1], where[:1], IPI_UNITS)[0])
+            self._to_check = False
+        answers = self._respond(boxes, where, IPI_UNITS)
+        return [(answer.energy, answer.forces, answer.virial, answer.extras) for answer in answers]
+
+
+def _stop(error: Exception) -> None:
+    """End i-PI softly where the driver runs in a thread of it: the thread alone would die, and i-PI wait for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        softexit.trigger(status="bad", message=f"the mlcalc driver failed: {type(error).__name__}: {error}")
