@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.io import read
 
@@ -59,6 +60,16 @@ class Failing(EMT):
         if "raise" in self.how:
             raise RuntimeError("the device is gone")
         self.results["forces"] = self.results["forces"] * (np.nan if "nan" in self.how else 1.0)
+
+
+class Still(Calculator):
+    """No forces at all, on however many atoms."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
+
+    def calculate(self, atoms: Atoms, *arguments: Any) -> None:
+        super().calculate(atoms)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
 
 
 class Shifted(EMT):
@@ -186,9 +197,11 @@ class Listener:
         self._socket.bind(str(self.path))
         self._socket.listen()
         self._socket.settimeout(WAIT_S)
+        self._peers: list[Peer] = []
 
     def accept(self) -> Peer:
-        return Peer(self._socket.accept()[0])
+        self._peers.append(Peer(self._socket.accept()[0]))
+        return self._peers[-1]
 
     def die(self) -> None:
         self._socket.close()
@@ -196,6 +209,8 @@ class Listener:
     def close(self) -> None:
         self._socket.close()
         self.path.unlink(missing_ok=True)
+        for peer in self._peers:
+            peer.close()
 
 
 INPUT = """<simulation verbosity='low' safe_stride='1'>
