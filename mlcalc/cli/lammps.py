@@ -100,4 +100,4 @@ def _on_ranks(ranks: int | None) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // ranks))
     os.environ.setdefault("OMP_NUM_THREADS", threads)
     sys.stdout.flush()
-    os.execv(launcher, [launcher, "-n", str(ranks), sys.executable, "-m", "mlcalc", *sys.argv[1:]])  # noqa: S606
+    os.execv(launcher, [launcher, "-n", str(ranks), sys.executable, *sys.orig_argv[1:]])  # noqa: S606

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from mlcalc.engine import Engine, check_distance
-from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning, UnknownElementError
+from mlcalc.errors import ConfigError, PhysicsWarning
+from mlcalc.lammps.checks import check_instance, check_masses, check_settings
 from mlcalc.lammps.library import load_mpi
 from mlcalc.lammps.ranks import Ranks, is_agreed
 from mlcalc.lammps.schemes import Results, View, choose_scheme
@@ -27,7 +28,6 @@ __all__ = ["FIX", "Coupling", "attach"]
 
 FIX = "mlcalc"  # ID of the fix
 _RUNS = ("run", "minimize", "rerun")  # commands after which nothing more is executed, so that an error can be raised
-_MASS_ERROR = 0.02  # relative; masses of isotopes differ by more, those of tables by less
 _logger = logging.getLogger(__name__)
 
 
@@ -61,12 +61,12 @@ def attach(
         check_distance(min_distance)
         engine = Engine(potential, device=device, dtype=dtype, kernels=kernels)
         engine.scope.require_potential("LAMMPS")
-        _check_instance(lmp, elements, engine.scope.elements)
+        check_instance(lmp, elements, engine.scope.elements)
         return Coupling(lmp, ranks, engine, elements, skin=skin, min_distance=min_distance)
 
     coupling = ranks.attempt(made)
     engine = coupling.engine
-    if engine.scope.energy_jumps:
+    if engine.scope.energy_jumps and ranks.rank == 0:
         warnings.warn(_JUMPS, PhysicsWarning, stacklevel=2)
     lmp.command(f"pair_style zero {engine.scope.cutoff!r}")
     lmp.command("pair_coeff * *")
@@ -118,7 +118,7 @@ class Coupling:
         lmp, ranks = self._lmp, self._ranks
         view = ranks.attempt(lambda: self._view(own))
         atoms = int(ranks.sum(np.array([float(own)]))[0])
-        ranks.attempt(lambda: _check_settings(lmp, atoms))
+        ranks.attempt(lambda: check_settings(lmp, atoms))
         return self.scheme.evaluate(view)
 
     def _view(self, own: int) -> View:
@@ -130,7 +130,8 @@ class Coupling:
         types = lmp.numpy.extract_atom("type", nelem=total).astype(np.int64)
         if not self._masses_known:
             self._masses_known = True
-            _check_masses(lmp, self._numbers)
+            if self._ranks.rank == 0:
+                check_masses(lmp, self._numbers)
         return View(
             own=own,
             tags=lmp.numpy.extract_atom("id", nelem=total).astype(np.int64),
@@ -192,8 +193,12 @@ class Coupling:
         def call(what: Any) -> Any:
             outer = self._in_script
             self._in_script = outer or not (name == "command" and str(what).split()[:1] in [[word] for word in _RUNS])
+            value = None
             try:
                 value = original(what)
+            except Exception:
+                if self.failure is None:  # else LAMMPS stumbled over what the failure left
+                    raise
             finally:
                 self._in_script = outer
             if self.failure is not None:
@@ -220,81 +225,6 @@ def _communicator(lmp: Any) -> Any:
             "comm=MPI.COMM_WORLD to lammps.lammps, or run without `-partition`"
         )
     return comm
-
-
-def _check_instance(lmp: Any, elements: Sequence[str], known: Sequence[str] | None) -> None:
-    """Refuse what would give wrong numbers, or none."""
-    if not lmp.extract_setting("box_exist"):
-        raise ConfigError("there is no simulation box yet: create_box, read_data or read_restart have to come first")
-    if (units := lmp.extract_global("units")) != "metal":
-        raise ConfigError(
-            f"the script has `units {units}`, but the model gives eV and eV/Å: use `units metal` (ps, bar)"
-        )
-    if (dimension := lmp.extract_setting("dimension")) != 3:
-        raise ConfigError(f"the script has `dimension {dimension}`: use 3, with a wide box for a layer")
-    if not lmp.extract_setting("tag_enable"):
-        raise ConfigError("atoms have no IDs, by which forces find their way home: remove `atom_modify id no`")
-    if (style := lmp.extract_global("pair_style") or "none") not in ("none", "zero"):
-        raise ConfigError(
-            f"there is a `pair_style {style}` already, whose forces would be added to those of the model: remove it. "
-            "What is to be added on purpose comes after the model, as `pair_style hybrid/overlay zero CUTOFF ...`"
-        )
-    if fixes := lmp.available_ids("fix"):
-        raise ConfigError(
-            f"fixes are defined already ({', '.join(fixes)}): they would act before the forces of the model are there, "
-            "and fix setforce, say, would hold nothing. Define them after the model"
-        )
-    types = lmp.extract_setting("ntypes")
-    if len(elements) != types:
-        raise ConfigError(
-            f"the box has {types} atom types, but {len(elements)} elements are given ({' '.join(elements)}): give one "
-            "for each type, in order"
-        )
-    for number, symbol in enumerate(elements, start=1):
-        if symbol not in atomic_numbers or symbol == "X":
-            raise ConfigError(f"elements: {symbol!r} (type {number}) is no chemical element. Give symbols such as 'Cu'")
-        if known is not None and symbol not in known:
-            raise UnknownElementError(
-                f"The model does not know {symbol} (type {number}). It was trained on {', '.join(known)}. Choose a "
-                "model trained on these elements, or correct the order of the elements"
-            )
-
-
-def _check_settings(lmp: Any, atoms: int) -> None:
-    """Refuse what later commands may have changed so that the numbers would be wrong."""
-    if (expected := int(lmp.get_natoms())) != atoms:
-        raise EvaluationError(
-            f"atoms were lost: {atoms} of {expected} are left. They moved too fast or left through a boundary that is "
-            "not periodic: take a shorter time step, a better starting structure, or boundaries `s` or `m`"
-        )
-    style = lmp.extract_global("pair_style")
-    if style not in ("zero", "hybrid/overlay"):
-        raise ConfigError(
-            f"a `pair_style {style}` came after the model, whose forces are added to those of the model: remove it. "
-            "If this is meant, write `pair_style hybrid/overlay zero CUTOFF ...`"
-        )
-    found = [lmp.extract_setting(f"neigh_{name}") for name in ("every", "delay", "dist_check")]
-    if found != [1, 0, 1]:
-        raise ConfigError(
-            f"the script has `neigh_modify every {found[0]} delay {found[1]} check {'yes' if found[2] else 'no'}`: "
-            "atoms could come into reach before LAMMPS knows of them. Use `every 1 delay 0 check yes`, its default"
-        )
-
-
-def _check_masses(lmp: Any, numbers: NDArray[np.int64]) -> None:
-    """A PhysicsWarning for masses of types that are not those of their elements."""
-    if lmp.extract_setting("rmass_flag"):
-        return
-    masses = lmp.numpy.extract_atom("mass", nelem=len(numbers))
-    for number in range(1, len(numbers)):
-        found, expected = float(np.ravel(masses)[number]), float(atomic_masses[numbers[number]])
-        if abs(found - expected) > _MASS_ERROR * expected:
-            warnings.warn(
-                f"mass {number} is {found:g} g/mol, but the element of type {number} has {expected:g}: is the order of "
-                "the elements right? (Isotopes are fine.)",
-                PhysicsWarning,
-                stacklevel=2,
-            )
 
 
 def _box(lmp: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -1,0 +1,60 @@
+"""Settings of LAMMPS and of models that are refused, and what is said of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potentials import Morse
+
+from mlcalc.lammps import attach
+from mlcalc.lammps.library import load_lammps, load_mpi
+
+
+class LocalMorse(Morse):
+    """A potential of ours without any special path, which says how far it reaches."""
+
+    receptive_layers = 1
+
+
+# name: (commands before the box, types, elements, model, commands after the model)
+REFUSALS: dict[str, tuple[str, int, tuple[str, ...], Any, str]] = {
+    "units": ("units real", 1, ("Cu",), "morse", ""),
+    "identifiers": ("atom_modify id no", 1, ("Cu",), "morse", ""),
+    "dimension": ("dimension 2", 1, ("Cu",), "morse", ""),
+    "types": ("", 2, ("Cu",), "morse", ""),
+    "symbol": ("", 1, ("Qq",), "morse", ""),
+    "element": ("", 1, ("Au",), "morse", ""),
+    "pair style before": ("pair_style lj/cut 3.0", 1, ("Cu",), "morse", ""),
+    "reach": ("", 1, ("Cu",), "far", ""),
+    "neigh_modify": ("", 1, ("Cu",), "morse", "neigh_modify delay 5"),
+    "pair style after": ("", 1, ("Cu",), "morse", "pair_style lj/cut 3.0\npair_coeff * * 0.1 2.0"),
+    "overlap": ("", 1, ("Cu",), "morse", "create_atoms 1 single 0.03 0.03 0.03"),
+    "lost atoms": ("boundary p p f", 1, ("Cu",), "morse", "velocity all set 0 0 5000\nfix 2 all nve"),
+}
+
+
+def refusals() -> dict[str, str]:
+    """The errors of REFUSALS, with those of a fix that is there already, and of no box."""
+    told = {"no box": refused(None), "fix before": refused(("", 1, ("Cu",), "morse", ""), "fix 1 all nve")}
+    return told | {name: refused(case) for name, case in REFUSALS.items()}
+
+
+def refused(case: Any, between: str = "") -> str:
+    lmp = load_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"], comm=load_mpi().COMM_WORLD)
+    before, types, elements, model, after = case or ("", 1, ("Cu",), "morse", "")
+    potential = {"morse": LocalMorse(), "far": Morse()}[model]
+    try:
+        flat = "-0.1 0.1" if "dimension" in before else "0 3"
+        lattice = "lattice sq 3.6" if "dimension" in before else "lattice fcc 3.6"
+        lmp.commands_string(f"units metal\n{before}\n{lattice}\nregion b block 0 3 0 3 {flat}")
+        if case:
+            lmp.commands_string(f"create_box {types} b\ncreate_atoms 1 box\nmass * 63.546\n{between}")
+        attach(lmp, potential, elements=elements)
+        for line in after.splitlines():
+            lmp.command(line)
+        lmp.command("run 1 post no")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        lmp.close()
+    return "nothing was raised"
