@@ -109,7 +109,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.report: ServeReport | None = None
         self.error: BaseException | None = None
-        settings: dict[str, Any] = {"isolated": False, "progress": False, "connect_s": 60.0} | keywords
+        settings: dict[str, Any] = {"isolated": False, "progress": False, "connect_s": WAIT_S} | keywords
         self._serve: Callable[[], ServeReport] = lambda: serve_ipi(calc, atoms, **settings)
         self.start()
 
@@ -216,7 +216,7 @@ class Listener:
 INPUT = """<simulation verbosity='low' safe_stride='1'>
 <output prefix='sim'>
 <properties stride='1' filename='out'>
-[step, conserved, temperature, potential, kinetic_md, pressure_md, cell_h]</properties>
+[step, conserved, temperature, potential, kinetic_md, pressure_md, virial_md, cell_h]</properties>
 <trajectory stride='1' filename='for' format='xyz'> forces </trajectory>{output}
 </output>
 <total_steps>{steps}</total_steps><prng><seed>3</seed></prng>
@@ -328,7 +328,7 @@ def main() -> None:
     atoms, pause_s = read(told.pop("atoms")), told.pop("pause_s")
     sys.modules["ipi_servers"] = sys.modules["__main__"]  # where its child finds Slow
     Slow.__module__ = "ipi_servers"
-    print(serve_ipi(Slow(pause_s), atoms, progress=False, **told))
+    print(serve_ipi(Slow(pause_s), atoms, **({"progress": False, "connect_s": WAIT_S, "reconnect_s": 0.0} | told)))
 
 
 if __name__ == "__main__":
