@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _STABILITY_LENGTH = 40.0  # Å: longest wave resolved by the mesh on which stability is judged
+_FACTS = (
+    "asr_residual asr_residual_after symmetrized rotational rotational_violation residual_force residual_stress "
+    "displacement n_displacements displaced_atoms displacements forces cautions"
+).split()
 
 
 def dispersion_of(
@@ -37,8 +41,14 @@ def dispersion_of(
 ) -> PhononDispersion:
     """The dispersion of a Phonopy object with force constants (and, if it has them, Born charges), which is copied.
 
-    path, points, dimensions, mesh, imaginary_limit: as in `phonon_dispersion`.  facts: further fields of the result.
+    path, points, dimensions, mesh, imaginary_limit: as in `phonon_dispersion`.  facts: further fields of the result, on
+    what was done before (`_FACTS`); ConfigError for other names, which would be recorded and not done.
     """
+    if strange := sorted(set(facts) - set(_FACTS)):
+        raise ConfigError(
+            f"unknown settings {', '.join(strange)}: what can be recorded is {', '.join(_FACTS)}; charges are those of "
+            "the Phonopy object, and what is done with forces is a setting of what makes its force constants"
+        )
     if phonon.force_constants is None:
         raise ConfigError("the Phonopy object has no force constants: produce or set them first")
     constants = full_force_constants(phonon)

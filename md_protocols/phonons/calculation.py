@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from numpy.typing import NDArray
 
 from .. import checks
@@ -18,7 +18,9 @@ from ..progress import CountBar
 from .assembly import dispersion_of, translational_residual, where_to_look, with_charges, without_calculator
 from .born import BornCharges
 from .crystal import displaced_forces, phonopy_crystal
+from .crystal_cautions import another_shape, lowered_symmetry, stress_of, unrelaxed
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
+from .kinds import plain_crystal
 from .plane import plane_of
 from .symfc_recursion import symfc_recursion
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _SOLVERS = ("traditional", "symfc")
-_NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 
 
 def phonon_dispersion(
@@ -75,7 +76,7 @@ def phonon_dispersion(
     Raises ConfigError for settings, the structure and calculators in single precision (unless allowed), EvaluationError
     for NaN and for forces that contradict the energies, e.g. in another order of the atoms.
     """
-    checks.crystal(atoms, "a phonon calculation")
+    constrained = plain_crystal(atoms, "a phonon calculation")
     evaluator = Evaluator(atoms.calc, evaluate)
     refuse_float32(evaluator, "force constants", allow_float32)
     crystal = without_calculator(atoms)
@@ -90,7 +91,7 @@ def phonon_dispersion(
         evaluator,
         dimensions=flat,
         settings=Settings(symmetrize, fc_calculator, rotational, subtract_residual, fmax, smax),
-        noise=_lowered_symmetry(crystal, phonon, distance),
+        cautions=(constrained, lowered_symmetry(crystal, phonon, distance)),
         with_stress=evaluate is None,
         progress=progress,
         path=path,
@@ -127,24 +128,28 @@ def measured(
     *,
     dimensions: int,
     settings: Settings,
-    noise: str = "",
+    cautions: Sequence[str] = (),
     with_stress: bool = True,
     progress: bool | None = None,
-    **more: Any,
+    displacement: float | None = None,
+    path: Any = None,
+    points: int = 101,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
 ) -> PhononDispersion:
     """The dispersion from the forces on the Phonopy object's displaced supercells, with the warnings that are due.
 
-    atoms: the unit cell.  noise: a caution to pass on.  more: as for `dispersion_of`.
+    atoms: the unit cell.  cautions: texts to pass on, where not empty.
     """
-    looked = {name: more[name] for name in ("path", "points", "mesh") if name in more}
+    looked = {"path": path, "points": points, "mesh": mesh}
     where_to_look(phonon, dimensions=dimensions, **looked)  # a misspelt path must not cost the forces
-    checks.number("imaginary_limit", more.get("imaginary_limit", IMAGINARY_LIMIT))
+    checks.number("imaginary_limit", imaginary_limit)
     count = len(phonon.supercells_with_displacements or ())
     with CountBar(progress, 1 + count, "phonons", "supercell") as bar:
         forces, perfect = displaced_forces(phonon, evaluator)
         bar.advance(1 + count)
     residual = float(np.linalg.norm(perfect, axis=1).max())
-    stress = _stress(atoms, evaluator, dimensions) if with_stress else None
+    stress = stress_of(atoms, evaluator, dimensions) if with_stress else None
     facts = force_constants_from(
         phonon,
         forces - perfect if settings.subtract_residual else forces,
@@ -153,9 +158,9 @@ def measured(
         rotational=settings.rotational,
         dimensions=dimensions,
     )
-    texts = (noise, _another_shape(phonon), _unrelaxed(residual, stress, settings.fmax, settings.smax))
-    cautions = tuple(text for text in texts if text)
-    for text in cautions:
+    texts = (*cautions, another_shape(phonon), unrelaxed(residual, stress, settings.fmax, settings.smax))
+    told = tuple(text for text in texts if text)
+    for text in told:
         warnings.warn(text, PhysicsWarning, stacklevel=3)
     result = dispersion_of(
         phonon,
@@ -163,8 +168,10 @@ def measured(
         pbc=atoms.pbc,
         residual_force=residual,
         residual_stress=stress,
-        cautions=cautions,
-        **more,
+        cautions=told,
+        displacement=displacement,
+        imaginary_limit=imaginary_limit,
+        **looked,
         **facts,
     )
     result.__dict__["_phonon"] = phonon  # nobody else holds it, and making it anew takes seconds
@@ -227,73 +234,3 @@ def _plusminus(value: bool | str) -> Any:
     if value == "auto":
         return value
     raise ConfigError(f"plusminus is {value!r}: it must be True, False or 'auto'")
-
-
-def _stress(atoms: Atoms, evaluator: Evaluator, dimensions: int) -> float | None:
-    """Largest component (eV/Å^3) of the cell's stress, for a slab in its plane; None where there is none to be had."""
-    if "stress" not in getattr(evaluator.calculator, "implemented_properties", ()):
-        return None
-    try:
-        stress = evaluator.one(without_calculator(atoms), stress=True, name="the cell").stress
-    except (PropertyNotImplementedError, NotImplementedError):
-        return None
-    if stress is None:
-        return None
-    if dimensions == 3:
-        return float(np.abs(stress).max())
-    tensor = np.array([[stress[0], stress[5], stress[4]], [stress[5], stress[1], stress[3]], [*stress[[4, 3, 2]]]])
-    first = atoms.cell.array[0] / np.linalg.norm(atoms.cell.array[0])
-    second = np.cross(np.cross(first, atoms.cell.array[1]), first)
-    axes = np.array([first, second / np.linalg.norm(second)])
-    return float(np.abs(axes @ tensor @ axes.T).max())
-
-
-def _unrelaxed(force: float, stress: float | None, fmax: float, smax: float | None) -> str:
-    complaints = []
-    if force > fmax:
-        complaints.append(f"forces of up to {force:.3g} eV/Å act on its atoms (limit {fmax:g})")
-    if smax is not None and stress is not None and stress > smax:
-        complaints.append(f"it is under a stress of {stress:.3g} eV/Å^3 (limit {smax:g})")
-    if not complaints:
-        return ""
-    return (
-        f"the crystal is not relaxed: {' and '.join(complaints)}, so its phonons are not those of a minimum; relax it "
-        "first, mlcalc.md_protocols.relax(atoms, cell=True), or raise the limit where the strain is meant"
-    )
-
-
-def _another_shape(phonon: Phonopy) -> str:
-    """What to say of a supercell that has fewer of the point group's operations than the crystal."""
-    whole, left = len(phonon.primitive_symmetry.pointgroup_operations), len(phonon.symmetry.pointgroup_operations)
-    if left >= whole:
-        return ""
-    return (
-        f"the supercell has {left} of the crystal's {whole} point operations, so directions that symmetry makes equal "
-        "come out different by what the supercell cuts off: repeat equivalent axes equally often"
-    )
-
-
-def _lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
-    """What to say of a crystal that has more symmetry within a coarser tolerance."""
-    here, name = _space_group(atoms, phonon.symmetry.tolerance)
-    for symprec in _NOISE_SYMPRECS:
-        there, other = _space_group(atoms, symprec)
-        if symprec > phonon.symmetry.tolerance and there > here:
-            coarse = phonopy_crystal(atoms, np.array(phonon.supercell_matrix), primitive="P", symprec=symprec)
-            coarse.generate_displacements(distance=distance)
-            return (
-                f"noise lowers the crystal's symmetry: {name} within {phonon.symmetry.tolerance:g} Å takes "
-                f"{len(phonon.displacements)} displacements, {other} within {symprec:g} Å would take "
-                f"{len(coarse.displacements)}, and modes that symmetry makes equal split; relax with "
-                f"keep_symmetry=True, standardize the structure with spglib, or pass symprec={symprec:g}"
-            )
-    return ""
-
-
-def _space_group(atoms: Atoms, symprec: float) -> tuple[int, str]:
-    """How many operations the crystal has within this tolerance (Å), and the name of their group."""
-    import spglib
-
-    cell: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found: Any = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    return (0, "no group") if found is None else (len(found.rotations), str(found.international))

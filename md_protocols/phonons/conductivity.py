@@ -22,6 +22,8 @@ from .calculation import phonon_dispersion
 from .conductivity_result import ThermalConductivity
 from .crystal import primitive_matrix, supercell_matrix, to_ase, to_phonopy
 from .dispersion import IMAGINARY_LIMIT
+from .kinds import plain_crystal, refuse_masses
+from .plane import refuse_vacuum
 from .thermal import vibrating
 
 Array = NDArray[np.float64]
@@ -80,8 +82,9 @@ def thermal_conductivity(
     step = checks.number("displacement", displacement, above=0.0, hint=" Å")
     matrix = supercell_matrix(supercell)
     larger = matrix if phonon_supercell is None else supercell_matrix(phonon_supercell)
-    checks.crystal(atoms, "a thermal conductivity")
-    _refuse_vacuum(atoms)
+    plain_crystal(atoms, "a thermal conductivity")
+    refuse_vacuum(atoms, "a conductivity")
+    refuse_masses(atoms, symprec, "phono3py")
     second = None if phonon_supercell is None else larger
     solver = _prepared(solver_type, atoms, (matrix, second), symprec=symprec, mesh=numbers)
     solver.generate_displacements(distance=step, cutoff_pair_distance=cutoff_pair_distance)
@@ -192,17 +195,6 @@ def _prepared(
             "makes equal the same number"
         ) from error
     return solver
-
-
-def _refuse_vacuum(atoms: Atoms) -> None:
-    from ..vacancy_cells import vacuum_axes  # which imports from this package
-
-    empty = np.flatnonzero(vacuum_axes(atoms)).tolist()
-    if empty:
-        raise ConfigError(
-            f"the cell has vacuum along its axes {empty} (counted from 0): a conductivity is per volume of the cell, "
-            "and would depend on how much vacuum there is; give a bulk crystal"
-        )
 
 
 def _third_order_residual(constants: Array) -> float:

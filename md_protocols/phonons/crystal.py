@@ -5,6 +5,7 @@ phonopy's own reader of YAML files executes what a file tells it to, and is neve
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import ConfigError, EvaluationError
 from ..evaluations import Evaluated, Evaluator
+from .kinds import distinguished, labels
 from .plane import plane_of, plane_primitive
 
 if TYPE_CHECKING:
@@ -38,11 +40,11 @@ def supercell_matrix(supercell: Any) -> NDArray[np.int64]:
 
 
 def to_phonopy(atoms: Atoms) -> PhonopyAtoms:
-    """phonopy's structure with the same cell, positions and masses."""
+    """phonopy's structure with the same cell, positions and masses; further masses of an element have labels (Cu1)."""
     from phonopy.structure.atoms import PhonopyAtoms
 
     return PhonopyAtoms(
-        symbols=atoms.get_chemical_symbols(),
+        symbols=labels(atoms),
         cell=atoms.cell.array,
         scaled_positions=atoms.get_scaled_positions(wrap=False),
         masses=atoms.get_masses(),
@@ -74,18 +76,44 @@ def phonopy_crystal(
 
     symprec = checks.number("symprec", symprec, above=0.0, hint=" Å")
     unitcell, matrix = to_phonopy(atoms), supercell_matrix(supercell)
-    if isinstance(primitive, str) and primitive == "auto":
-        primitive = primitive_matrix(unitcell, symprec, plane_of(atoms, matrix, dimensions))
-    with warnings.catch_warnings():
-        # A supercell of another shape than the crystal's: `phonon_dispersion` tells it, once.
-        warnings.filterwarnings("ignore", message="Warning: Point group symmetries", category=UserWarning)
-        return Phonopy(
-            unitcell,
-            supercell_matrix=matrix,
-            primitive_matrix=primitive,
-            symprec=symprec,
-            is_symmetry=symmetry,
+    more = _kinds_apart(Phonopy, unitcell)
+    try:
+        if isinstance(primitive, str) and primitive == "auto":
+            primitive = primitive_matrix(unitcell, symprec, plane_of(atoms, matrix, dimensions))
+        with warnings.catch_warnings():
+            # A supercell of another shape than the crystal's: `phonon_dispersion` tells it, once.
+            warnings.filterwarnings("ignore", message="Warning: Point group symmetries", category=UserWarning)
+            return Phonopy(
+                unitcell,
+                supercell_matrix=matrix,
+                primitive_matrix=primitive,
+                symprec=symprec,
+                is_symmetry=symmetry,
+                **more,
+            )
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever phonopy and spglib raise for cells that do not fit, bare assertions included
+        raise ConfigError(
+            f"phonopy cannot make the primitive cell {np.array(primitive).tolist()!r} and the supercell "
+            f"{matrix.tolist()} of these {len(atoms)} atoms within symprec={symprec:g} Å "
+            f"({' '.join(str(error).split()) or type(error).__name__}): leave primitive_matrix at 'auto', give one "
+            "that takes an atom to one of its own kind and mass, or take a smaller symprec, below the distances "
+            "between atoms"
+        ) from error
+
+
+def _kinds_apart(known: Any, unitcell: PhonopyAtoms) -> dict[str, Any]:
+    """phonopy's switch that tells atoms of one element by their labels, where there are any."""
+    if not distinguished(unitcell.symbols):
+        return {}
+    name = "distinguish_symbol_index"
+    if name not in inspect.signature(known).parameters:
+        raise ConfigError(
+            f"elements of several masses ({', '.join(dict.fromkeys(unitcell.symbols))}) need phonopy 4.10 or newer, "
+            "which tells them apart in the symmetry: pip install --upgrade phonopy, or set one mass per element"
         )
+    return {name: True}
 
 
 def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) -> Array:
@@ -93,12 +121,13 @@ def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) ->
     import spglib
     from phonopy.structure.cells import guess_primitive_matrix
 
-    guess: Array = guess_primitive_matrix(unitcell, symprec=symprec)
+    more = _kinds_apart(guess_primitive_matrix, unitcell)
+    guess: Array = guess_primitive_matrix(unitcell, symprec=symprec, **more)
     volume = float(np.linalg.det(guess))
     if abs(abs(volume) - 1.0) < 1e-3:
         return np.eye(3)
     if dimensions == 2:  # the standard cell may have its vacuum along any axis
-        cell: Any = unitcell.totuple()
+        cell: Any = unitcell.totuple(**more)
         operations: Any = spglib.get_symmetry(cell, symprec=symprec)
         pure = (operations["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
         return plane_primitive(unitcell.cell, operations["translations"][pure])

@@ -31,6 +31,7 @@ from .harmonic_samples import (
     misfit,
     require_vibrations,
 )
+from .kinds import plain_crystal
 from .plane import plane_of
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def effective_phonons(
     PhysicsWarnings and cautions: not converged, large standard errors, imaginary modes, forces that are hardly
     harmonic, mean forces on the atoms.
     """
-    checks.crystal(atoms, "phonons at a temperature")
+    constrained = plain_crystal(atoms, "phonons at a temperature")
     kelvin = checks.number("temperature_K", temperature_K, at_least=0.0, hint=" K")
     settings = _settings(
         structures,
@@ -118,6 +119,8 @@ def effective_phonons(
         start = phonon_dispersion(atoms, supercell=supercell, evaluate=evaluate, progress=progress, **shared, **looked)
     else:
         _fitting(start, phonon)
+        if constrained:
+            warnings.warn(constrained, PhysicsWarning, stacklevel=2)
     found = _self_consistent(
         phonon,
         start.force_constants,

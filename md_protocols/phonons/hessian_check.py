@@ -16,8 +16,10 @@ from .. import checks, plotting
 from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluations import Evaluator
 from ..storage import load_arrays, save_arrays
+from .born import BornCharges
 from .crystal import to_ase
-from .dispersion import PhononDispersion
+from .dispersion import IMAGINARY_LIMIT, PhononDispersion
+from .kinds import plain_crystal
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -162,32 +164,39 @@ def phonon_dispersion_from_hessian(
     fmax: float = 1e-3,
     smax: float | None = 1e-3,
     dimensions: int | None = None,
-    **settings: Any,
+    born: BornCharges | None = None,
+    path: Any = None,
+    points: int = 101,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
 ) -> PhononDispersion:
     """The phonon dispersion from exact second derivatives: there is no displacement to choose.
 
-    settings: path, points, mesh and imaginary_limit; these, fmax, smax and dimensions as in `phonon_dispersion`.
-    Nothing is symmetrized.
+    Settings as in `phonon_dispersion`.  Nothing is symmetrized, and no sum rule enforced.
 
     Raises ConfigError and EvaluationError as `hessian_check` does; PhysicsWarning for a crystal that is not relaxed.
     """
-    from .assembly import dispersion_of, where_to_look, without_calculator
-    from .calculation import _stress, _unrelaxed
+    from .assembly import dispersion_of, where_to_look, with_charges, without_calculator
     from .crystal import phonopy_crystal
+    from .crystal_cautions import stress_of, unrelaxed
     from .plane import plane_of
 
-    checks.crystal(atoms, "a phonon calculation")
+    constrained = plain_crystal(atoms, "a phonon calculation")
     checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
+    if smax is not None:
+        checks.number("smax", smax, above=0.0, hint=" eV/Å^3")
+    checks.number("imaginary_limit", imaginary_limit)
     rows_of = _callable(atoms.calc, hessian)
     crystal, evaluator = without_calculator(atoms), Evaluator(atoms.calc)
     phonon = phonopy_crystal(crystal, supercell, primitive=primitive_matrix, symprec=symprec, dimensions=dimensions)
     flat = plane_of(crystal, np.array(phonon.supercell_matrix), dimensions)
-    where_to_look(phonon, dimensions=flat, **{k: v for k, v in settings.items() if k in ("path", "points", "mesh")})
+    with_charges(phonon, born)
+    where_to_look(phonon, dimensions=flat, path=path, points=points, mesh=mesh)
     residual = float(np.linalg.norm(evaluator.one(crystal).forces, axis=1).max())
-    stress = _stress(atoms, evaluator, flat)
-    caution = _unrelaxed(residual, stress, fmax, smax)
-    if caution:
-        warnings.warn(caution, PhysicsWarning, stacklevel=2)
+    stress = stress_of(atoms, evaluator, flat)
+    cautions = tuple(text for text in (constrained, unrelaxed(residual, stress, fmax, smax)) if text)
+    for text in cautions:
+        warnings.warn(text, PhysicsWarning, stacklevel=2)
     phonon.force_constants = exact_force_constants(phonon, rows_of, atoms.pbc)
     return dispersion_of(
         phonon,
@@ -195,8 +204,11 @@ def phonon_dispersion_from_hessian(
         dimensions=flat,
         residual_force=residual,
         residual_stress=stress,
-        cautions=(caution,) if caution else (),
-        **settings,
+        cautions=cautions,
+        path=path,
+        points=points,
+        mesh=mesh,
+        imaginary_limit=imaginary_limit,
     )
 
 

@@ -82,11 +82,13 @@ def _special_points(phonon: Phonopy, dimensions: int) -> tuple[dict[str, Array],
         return plane_points(cell)
     import seekpath
 
+    names = phonon.primitive.symbols  # labels: atoms of one element and another mass have their own
+    kinds = [list(dict.fromkeys(names)).index(name) + 1 for name in names]
     with warnings.catch_warnings():
         # A crystal between two cases has either path; a primitive cell chosen larger than need be is the user's wish.
         warnings.simplefilter("ignore")
         found = seekpath.get_path_orig_cell(
-            (cell, phonon.primitive.scaled_positions, phonon.primitive.numbers), symprec=phonon.symmetry.tolerance
+            (cell, phonon.primitive.scaled_positions, kinds), symprec=phonon.symmetry.tolerance
         )
     named = {_pretty(name): np.array(point, dtype=float) for name, point in found["point_coords"].items()}
     return named, [(_pretty(start), _pretty(end)) for start, end in found["path"]]

@@ -12,6 +12,7 @@ from ..errors import ConfigError, ResultFileError
 from ..evaluations import Evaluate, Evaluator, refuse_float32
 from .born import BornCharges
 from .crystal import phonopy_crystal, to_phonopy
+from .dispersion import IMAGINARY_LIMIT
 
 if TYPE_CHECKING:
     from .dispersion import PhononDispersion
@@ -71,12 +72,21 @@ def phonons_of_displacements(
     allow_float32: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
-    **settings: Any,
+    symmetrize: bool = True,
+    fc_calculator: str | None = None,
+    rotational: bool = False,
+    subtract_residual: bool = True,
+    fmax: float = 1e-3,
+    smax: float | None = 1e-3,
+    path: Any = None,
+    points: int = 101,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
 ) -> PhononDispersion:
     """The phonons of a phonopy_disp.yaml: all of its displaced supercells evaluated in one batch.
 
-    Its `write_phonopy(folder)` gives the FORCE_SETS that the `phonopy` command reads for that file.  settings: those of
-    `phonon_dispersion` that concern forces, path and stability.
+    Its `write_phonopy(folder)` gives the FORCE_SETS that the `phonopy` command reads for that file.  Settings are those
+    of `phonon_dispersion`; born: in place of the file's charges; displacements of all atoms are fitted by symfc.
 
     Raises ResultFileError for a file that is not sound; see `read_phonopy`.
     """
@@ -94,42 +104,74 @@ def phonons_of_displacements(
     with_charges(phonon, born)
     atoms: Atoms = found.unitcell.copy()
     atoms.calc = calculator
-    names = ("symmetrize", "fc_calculator", "rotational", "subtract_residual", "fmax", "smax")
-    chosen = {name: settings.pop(name) for name in names if name in settings}
-    random = "displacements" in found.dataset
-    if random:
-        chosen.setdefault("fc_calculator", "symfc")
-        lengths = np.linalg.norm(found.dataset["displacements"], axis=2).max()
-    else:
-        lengths = max(np.linalg.norm(entry["displacement"]) for entry in found.dataset["first_atoms"])
+    solver = _solver(found.dataset) if fc_calculator is None else fc_calculator
     return measured(
         phonon,
         atoms,
         evaluator,
         dimensions=plane_of(atoms, found.supercell_matrix, dimensions),
-        settings=Settings(**chosen),
+        settings=Settings(symmetrize, solver, rotational, subtract_residual, fmax, smax),
         with_stress=evaluate is None,
         progress=progress,
-        displacement=float(lengths),
-        **settings,
+        displacement=_length(found.dataset),
+        path=path,
+        points=points,
+        mesh=mesh,
+        imaginary_limit=imaginary_limit,
     )
 
 
-def phonons_of_file(file: str | Path, *, symprec: float = 1e-5, symmetrize: bool = True, **settings: Any) -> Any:
-    """The `PhononDispersion` of a phonopy_params.yaml (also .xz) that holds forces; settings as for `dispersion_of`."""
-    from .assembly import dispersion_of
+def phonons_of_file(
+    file: str | Path,
+    *,
+    symprec: float = 1e-5,
+    dimensions: int | None = None,
+    born: BornCharges | None = None,
+    symmetrize: bool = True,
+    rotational: bool = False,
+    path: Any = None,
+    points: int = 101,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
+) -> PhononDispersion:
+    """The dispersion of a phonopy_params.yaml (also .xz) that holds forces; settings as in `phonon_dispersion`.
+
+    born: in place of the file's charges.  ResultFileError for a file that is not sound or holds no forces.
+    """
+    from .assembly import dispersion_of, with_charges
     from .calculation import force_constants_from
     from .phonopy_yaml import read_phonopy
+    from .plane import plane_of
 
     found = read_phonopy(file)
     forces = _forces_of(found.dataset)
     if forces is None:
         raise ResultFileError(f"{file} holds no forces for its displacements: expected a phonopy_params.yaml")
     phonon = found.phonopy(symprec=symprec)
-    solver = "symfc" if found.dataset is not None and "displacements" in found.dataset else None
-    return dispersion_of(
-        phonon, **settings, **force_constants_from(phonon, forces, symmetrize=symmetrize, fc_calculator=solver)
+    with_charges(phonon, born)
+    flat = plane_of(found.unitcell, found.supercell_matrix, dimensions)
+    facts = force_constants_from(
+        phonon,
+        forces,
+        symmetrize=symmetrize,
+        fc_calculator=_solver(found.dataset),
+        rotational=rotational,
+        dimensions=flat,
     )
+    looked = {"path": path, "points": points, "mesh": mesh, "imaginary_limit": imaginary_limit}
+    return dispersion_of(phonon, dimensions=flat, displacement=_length(found.dataset), **looked, **facts)
+
+
+def _solver(dataset: Any) -> str | None:
+    """phonopy's own for displacements of one atom each, else symfc."""
+    return "symfc" if "displacements" in dataset else None
+
+
+def _length(dataset: Any) -> float:
+    """The longest displacement, Å."""
+    if "displacements" in dataset:
+        return float(np.linalg.norm(dataset["displacements"], axis=2).max())
+    return float(max(np.linalg.norm(entry["displacement"]) for entry in dataset["first_atoms"]))
 
 
 def read_born(path: str | Path, atoms: Atoms, *, supercell: Any = 1, symprec: float = 1e-5) -> BornCharges:

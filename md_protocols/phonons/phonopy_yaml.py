@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ResultFileError
 from .born import BornCharges
 from .crystal import phonopy_crystal
+from .kinds import element
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -137,7 +138,7 @@ class _Reader:
     def cell(self, data: dict[str, Any], name: str) -> Atoms:
         part = self.part(data, name, dict)
         points = self.part(part, "points", list)
-        symbols = [str(point.get("symbol")) if isinstance(point, dict) else "" for point in points]
+        symbols = [element(str(point.get("symbol"))) if isinstance(point, dict) else "" for point in points]
         unknown = [symbol for symbol in symbols if symbol not in atomic_numbers or symbol == "X"]
         if unknown or not points:
             self.fail(f"{name} has the element {unknown[0]!r}" if unknown else f"{name} has no atoms")

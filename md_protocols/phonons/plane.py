@@ -24,6 +24,18 @@ def vacuum(atoms: Atoms) -> float:
     return float(gaps.max()) * height
 
 
+def refuse_vacuum(atoms: Atoms, what: str) -> None:
+    """ConfigError for a cell with vacuum, of which what is asked for would be a property of the vacuum too."""
+    from ..vacancy_cells import vacuum_axes  # which imports from this package
+
+    empty = np.flatnonzero(vacuum_axes(atoms)).tolist()
+    if empty:
+        raise ConfigError(
+            f"the cell has vacuum along its axes {empty} (counted from 0): {what} goes by the volume of the cell, and "
+            "would depend on how much vacuum there is; give a bulk crystal"
+        )
+
+
 def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None) -> int:
     """2 for a slab normal to the first two cell vectors, repeated in its plane only, with clear vacuum; else 3.
 

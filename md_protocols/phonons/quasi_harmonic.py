@@ -17,6 +17,7 @@ from .. import checks, plotting
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluations import Evaluate
 from ..storage import load_arrays, save_arrays
+from .kinds import spglib_cell
 from .volumes import VolumePhonons, phonons_of_volumes
 
 Array = NDArray[np.float64]
@@ -260,7 +261,7 @@ def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, m
     volumes = np.array(qha.volume_temperature)[wanted]
     _require_inside(volumes, found.volumes, kelvin)
     rest = found.phonons[0].unitcell
-    cell: Any = (rest.cell.array, rest.get_scaled_positions(), rest.numbers)
+    cell: Any = spglib_cell(rest)
     data: Any = spglib.get_symmetry_dataset(cell, symprec=found.phonons[0].symprec)
     result = QuasiHarmonic(
         temperatures=kelvin,

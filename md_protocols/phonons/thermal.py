@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import checks, plotting
 from ..errors import ConfigError
 from ..storage import load_arrays, save_arrays
+from .kinds import element
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def density_of_states(
     mesh: numbers of q-points; None for enough for waves of 60 Å, of compounds 40 Å.  pitch: of the frequencies (THz).
     """
     phonon = phonons._phonon
-    symbols = phonon.primitive.symbols
+    symbols = [element(label) for label in phonon.primitive.symbols]
     single = len(set(symbols)) == 1
     length = _LENGTHS["element" if single else "compound"]
     numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=length)

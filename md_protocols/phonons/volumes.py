@@ -20,6 +20,8 @@ from .assembly import dispersion_of, without_calculator
 from .calculation import force_constants_from
 from .crystal import displaced_forces_of, phonopy_crystal, primitive_matrix, supercell_matrix, to_phonopy
 from .dispersion import PhononDispersion
+from .kinds import plain_crystal
+from .plane import refuse_vacuum
 
 Array = NDArray[np.float64]
 
@@ -63,7 +65,9 @@ def phonons_of_volumes(
 
     Atoms and supercells of all volumes are evaluated together; a PhysicsWarning tells of residual forces above `fmax`.
     """
-    checks.crystal(atoms, "phonons at several volumes")
+    if constrained := plain_crystal(atoms, "phonons at several volumes"):
+        warnings.warn(constrained, PhysicsWarning, stacklevel=3)
+    refuse_vacuum(atoms, "what follows from phonons at several volumes")
     evaluator = Evaluator(atoms.calc, evaluate)
     refuse_float32(evaluator, "force constants", allow_float32)
     scales = [checks.number("volume factor", float(f), above=0.0) ** (1 / 3) for f in factors]
