@@ -94,7 +94,7 @@ def wrong(found: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
     return {name: error for name, error in errors(found, reference).items() if not error < EXACT[name]}
 
 
-@pytest.mark.filterwarnings("ignore:the energy of this model jumps")
+@pytest.mark.slow
 def test_one_rank_gives_the_numbers_of_the_calculator(references: dict[str, Any]) -> None:
     found = reported(launched(1, "structures"))[0]
     assert {name: bad for name in STRUCTURES if (bad := wrong(found[name], references[name]))} == {}

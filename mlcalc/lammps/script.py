@@ -19,7 +19,7 @@ from mlcalc.lammps.ranks import Ranks
 __all__ = ["run_script", "script_parts"]
 
 LINE = "pair_style mlcalc"
-_MARK = re.compile(r"\s*pair_style\s+mlcalc\b\s*(?P<rest>[^#]*)(#.*)?$")
+_MARK = re.compile(r"\s*pair_style\s+mlcalc(?![^\s#])\s*(?P<rest>[^#]*)(#.*)?$")
 _CLEAR = re.compile(r"\s*clear\s*(#.*)?$")
 _REACHED = "Unrecognized pair style 'mlcalc'"
 
