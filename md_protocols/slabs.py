@@ -1,4 +1,4 @@
-"""Slabs of a crystal by Miller indices of its conventional cell."""
+"""Slabs of a crystal by Miller indices of its conventional cell, and the places where its planes can be parted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,35 @@ from numpy.typing import NDArray
 
 from . import checks
 from .errors import ConfigError
+from .site_kinds import dressed, site_kinds
 
 _LARGEST_DENOMINATOR = 12  # of Miller indices in the primitive cell: centered cells need 2 or 3
+_RUMPLED = 0.05  # Å: atoms whose heights differ by less are one plane, which is not parted
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Termination:
+    """A place where a crystal is parted along a plane: one of those that no symmetry makes the same."""
+
+    height: float  # in units of the spacing of lattice planes
+    gap: float  # Å, between the planes of atoms that are parted
+    planes: tuple[str, str]  # formulas of those two planes, of a primitive cell
+
+    def __str__(self) -> str:
+        return f"cut between planes of {self.planes[0]} and {self.planes[1]}, {self.gap:.3f} Å apart"
 
 
 @dataclass(frozen=True)
 class Plane:
     """A lattice plane of a crystal, and the primitive cell from which its slabs are cut."""
 
-    primitive: Atoms
+    primitive: Atoms  # with the moments and charges of the crystal
     miller: tuple[int, int, int]  # of the conventional cell
     indices: tuple[int, int, int]  # of the primitive cell
     spacing: float  # Å, between lattice planes: what one more layer adds to a slab
+    terminations: tuple[Termination, ...]  # the widest gap first
 
     @classmethod
     def of(cls, atoms: Atoms, miller: Any, symprec: float) -> Plane:
@@ -33,34 +48,97 @@ class Plane:
         import spglib
 
         h = _miller(miller)
-        crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+        crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+        ordered: Any = (*crystal[:2], site_kinds(atoms))
         try:
+            # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
             conventional = spglib.standardize_cell(crystal, to_primitive=False, no_idealize=True, symprec=symprec)
-            primitive = spglib.standardize_cell(crystal, to_primitive=True, no_idealize=True, symprec=symprec)
+            primitive = spglib.standardize_cell(ordered, to_primitive=True, no_idealize=True, symprec=symprec)
         except Exception:  # spglib raises its own errors since 2.7, and returned None before
             conventional = primitive = None
         if conventional is None or primitive is None:
             raise ConfigError(f"spglib finds no symmetry within symprec={symprec:g} Å: choose another symprec")
         normal = np.linalg.inv(conventional[0]) @ h  # 1/Å, the reciprocal-lattice vector
         indices = _smallest_whole(primitive[0] @ normal)
-        cell = Atoms(numbers=primitive[2], cell=primitive[0], scaled_positions=primitive[1], pbc=True)
+        bare = Atoms(numbers=primitive[2], cell=primitive[0], scaled_positions=primitive[1], pbc=True)
+        cell = dressed(bare, np.asarray(primitive[2]), atoms)
         spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive[0]) @ indices))
-        return cls(cell, (int(h[0]), int(h[1]), int(h[2])), indices, spacing)
+        found = _terminations(cell, np.array(indices), spacing, symprec)
+        return cls(cell, (int(h[0]), int(h[1]), int(h[2])), indices, spacing, found)
 
-    def slab(self, layers: int, vacuum: float) -> Atoms:
+    def slab(self, layers: int, vacuum: float, termination: int = 0) -> Atoms:
         """So many primitive layers with the normal along z and vacuum (Å) above them, periodic in all directions."""
         from ase.build import surface
 
-        cut: Atoms = surface(self.primitive, self.indices, layers, vacuum=vacuum / 2, periodic=True)
+        crystal = self.primitive.copy()
+        normal = np.linalg.inv(crystal.cell.array) @ self.indices
+        # ASE cuts where scaled coordinates wrap, so that the cut goes there.
+        crystal.positions -= self.terminations[termination].height * self.spacing**2 * normal
+        cut: Atoms = surface(crystal, self.indices, layers, vacuum=vacuum / 2, periodic=True)
+        del cut.arrays["tags"]  # ASE's, the number of the layer
+        if "tags" in crystal.arrays:
+            cut.set_tags(np.tile(crystal.get_tags(), layers))
         return cut
+
+
+def _terminations(cell: Atoms, indices: NDArray[np.int64], spacing: float, symprec: float) -> tuple[Termination, ...]:
+    """The distinct cuts between planes of atoms, the widest gap first, whatever the origin of the cell."""
+    heights = cell.get_scaled_positions() @ indices % 1.0
+    order = np.argsort(heights)
+    gaps = (np.roll(heights[order], -1) - heights[order]) % 1.0
+    gaps[-1] += len(order) == 1 or float(gaps.sum()) < 0.5  # all atoms in one plane
+    wide = np.flatnonzero(gaps * spacing > _RUMPLED)
+    wide = wide if len(wide) else np.array([int(np.argmax(gaps))])
+    starts = np.r_[wide[-1] + 1 - len(order), wide[:-1] + 1]  # of the planes that end at the gaps
+    members = [order[np.arange(first, last + 1) % len(order)] for first, last in zip(starts, wide, strict=True)]
+    names = [cell[list(plane)].symbols.get_chemical_formula(empirical=False) for plane in members]
+    cuts = (heights[order][wide] + gaps[wide] / 2) % 1.0
+    found = []
+    for mine in _orbits(cell, indices, cuts, symprec):
+        described = [(_surroundings(gaps[wide], names, k), k) for k in mine]
+        key, k = min(described)
+        first, second = sorted((names[k], names[(k + 1) % len(names)]))
+        found.append((key, Termination(float(cuts[k]), float(gaps[wide[k]] * spacing), (first, second))))
+    return tuple(termination for _, termination in sorted(found, key=lambda one: one[0]))
+
+
+def _orbits(cell: Atoms, indices: NDArray[np.int64], cuts: Array, symprec: float) -> list[list[int]]:
+    """Which cuts the symmetry of the crystal takes into each other."""
+    import spglib
+
+    crystal: Any = (cell.cell.array, cell.get_scaled_positions(), site_kinds(cell))
+    operations: Any = spglib.get_symmetry(crystal, symprec=symprec)
+    left, found = list(range(len(cuts))), []
+    while left:
+        same = {left[0]}
+        for rotation, shift in zip(operations["rotations"], operations["translations"], strict=True):
+            turned = indices @ rotation
+            sign = 1 if (turned == indices).all() else -1 if (turned == -indices).all() else 0
+            if sign:
+                # x' = R x + t has the height h x' = +-h x + h t
+                image = (sign * cuts[left[0]] + indices @ shift) % 1.0
+                away = np.abs(cuts - image)
+                same.add(int(np.argmin(np.minimum(away, 1 - away))))
+        found.append(sorted(same))
+        left = [k for k in left if k not in same]
+    return found
+
+
+def _surroundings(gaps: Array, names: list[str], k: int) -> tuple[Any, ...]:
+    """What sorts cuts, whatever the origin: the gap, the planes at it, and the next gaps outwards."""
+    rounded = np.round(gaps, 3).tolist()
+    up = [(rounded[(k + n + 1) % len(gaps)], names[(k + n + 1) % len(names)]) for n in range(len(gaps))]
+    down = [(rounded[(k - n - 1) % len(gaps)], names[(k - n) % len(names)]) for n in range(len(gaps))]
+    return (-rounded[k], *sorted([up, down]))
 
 
 def equivalent_faces(slab: Atoms, symprec: float) -> bool:
     """Whether a symmetry operation exchanges top and bottom, so that both surfaces are the same."""
     import spglib
 
+    crystal: Any = (slab.cell.array, slab.get_scaled_positions(), site_kinds(slab))
     try:
-        found = spglib.get_symmetry((slab.cell.array, slab.get_scaled_positions(), slab.numbers), symprec=symprec)
+        found = spglib.get_symmetry(crystal, symprec=symprec)
     except Exception:  # see Plane.of
         found = None
     return found is not None and bool((np.asarray(found["rotations"])[:, 2, 2] == -1).any())

@@ -17,6 +17,7 @@ from .errors import ConfigError, PhysicsWarning
 from .evaluations import Evaluate, Evaluator
 from .packed_atoms import pack_atoms, unpack_atoms
 from .relaxation import Relaxation, relax_many
+from .site_kinds import dressed, site_kinds
 from .storage import load_arrays, save_arrays
 from .vacancy_cells import Perfection, check_crystal, offers_stress, symmetry
 
@@ -145,7 +146,7 @@ def stacking_fault_energy(
     fmax = checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
     slips = np.linspace(0.0, 1.0, checks.whole("points", points, at_least=3))
     a = _lattice_parameter(atoms, symprec)
-    stacks = [_stack(int(atoms.numbers[0]), a, layers, slip) for slip in slips]
+    stacks = [_stack(atoms, a, layers, slip) for slip in slips]
     names = ["the perfect crystal", *(f"the slip of {slip:g}" for slip in slips)]
     evaluator = Evaluator(atoms.calc, evaluate)
     perfect, *found = evaluator([atoms.copy(), *stacks], stress=offers_stress(atoms, evaluate), names=names)
@@ -193,14 +194,17 @@ def _lattice_parameter(atoms: Atoms, symprec: float) -> float:
     return float((4 * abs(np.linalg.det(atoms.cell.array)) / len(atoms)) ** (1 / 3))
 
 
-def _stack(number: int, a: float, layers: int, slip: float) -> Atoms:
+def _stack(atoms: Atoms, a: float, layers: int, slip: float) -> Atoms:
     """(111) planes along z, one atom each, in an fcc sequence that is broken by the slip at the cell's boundary."""
     first = a / np.sqrt(2) * np.array([1.0, 0.0, 0.0])
     second = a / np.sqrt(2) * np.array([0.5, np.sqrt(3) / 2, 0.0])
     partial = (first + second) / 3  # from a plane's atoms to the hollows where the next plane's are
     step = partial + [0.0, 0.0, a / np.sqrt(3)]
     cell = [first, second, layers * step + slip * partial]
-    stack = Atoms([number] * layers, positions=np.arange(layers)[:, None] * step, cell=cell, pbc=True)
+    kinds = np.repeat(site_kinds(atoms)[:1], layers)
+    stack = dressed(
+        Atoms(numbers=kinds, positions=np.arange(layers)[:, None] * step, cell=cell, pbc=True), kinds, atoms
+    )
     stack.wrap()
     return stack
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,16 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from . import checks, plotting
-from .errors import ConfigError, PhysicsWarning
-from .evaluations import Evaluate, Evaluator
+from .evaluations import Evaluate
 from .packed_atoms import pack_atoms, unpack_atoms
-from .relaxation import Relaxation, relax_many
-from .slabs import Plane, equivalent_faces, layer_counts
 from .storage import load_arrays, save_arrays
-from .vacancy_cells import Perfection, check_crystal, offers_stress
 
 Array = NDArray[np.float64]
 J_PER_M2 = units.J / units.m**2  # in eV/Å^2
-_THICKNESSES = (15.0, 20.0, 25.0)  # Å
-_VACUUM = 8.0  # Å, below which a warning is due
-_THIN = 0.01  # change of the energy between the two thickest slabs, beyond which a warning is due
 _ARRAYS = ("layers", "n_atoms", "thicknesses", "unrelaxed")
 _OPTIONAL = ("relaxed", "converged", "max_forces")
 _PLAIN = ("area", "fitted", "fitted_bulk_energy", "bulk_energy", "equivalent_faces", "vacuum", "fmax")
+_CUT = ("termination", "cut", "left_out")
 _PERFECT = ("perfect_max_force", "perfect_max_stress_GPa")
 
 
@@ -54,6 +47,10 @@ class SurfaceEnergy:
     perfect_max_force: float  # eV/Å
     perfect_max_stress_GPa: float | None  # noqa: N815 - None where the calculator gives none
     slabs: tuple[Atoms, ...]  # as relaxed
+    termination: int = 0  # which of the distinct cuts, the widest gap first
+    cut: str = ""  # where that is, in words
+    others: tuple[SurfaceEnergy, ...] = ()  # of the other terminations, by their energies
+    left_out: tuple[str, ...] = ()  # terminations without an energy, and why
 
     @property
     def energy(self) -> float:
@@ -74,8 +71,17 @@ class SurfaceEnergy:
         return (
             f"surface ({name}): {self.energy_J_per_m2:.4f} J/m^2 = {self.energy:.5f} eV/Å^2 {kind}{flag}, "
             f"{self.unrelaxed[-1] / J_PER_M2:.4f} J/m^2 unrelaxed, slab of {self.layers[-1]} layers "
-            f"({self.thicknesses[-1]:.1f} Å){fit}"
+            f"({self.thicknesses[-1]:.1f} Å){fit}{self._told_cuts()}"
         )
+
+    def _told_cuts(self) -> str:
+        if not self.others and not self.left_out:
+            return ""
+        lines = [f"\n  termination {self.termination}, {self.cut}" + (": the lowest" if self.others else "")]
+        for other in self.others:
+            end = "" if other.converged is None or other.converged.all() else " (NOT converged)"
+            lines.append(f"  termination {other.termination}, {other.cut}: {other.energy_J_per_m2:.4f} J/m^2{end}")
+        return "\n".join([*lines, *(f"  {text}" for text in self.left_out)])
 
     def plot(self, ax: Any = None) -> Any:
         """Axes with the energy over the thickness of the slab."""
@@ -112,23 +118,44 @@ class SurfaceEnergy:
             "fmax_eV_per_A": self.fmax,
             "perfect_max_force_eV_per_A": self.perfect_max_force,
             "perfect_max_stress_GPa": self.perfect_max_stress_GPa,
+            "termination": self.termination,
+            "cut": self.cut,
+            "others": [other.to_json() for other in self.others],
+            "left_out": list(self.left_out),
         }
 
     def save(self, path: str | Path) -> None:
         """Write everything to one .npz file, without pickle."""
+        save_arrays(path, "surface_energy", *self._packed())
+
+    def _packed(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         names = [*_ARRAYS, *(name for name in _OPTIONAL if getattr(self, name) is not None)]
         arrays = {name: getattr(self, name) for name in names}
         for k, atoms in enumerate(self.slabs):
             arrays |= pack_atoms(f"slab{k}", atoms)
-        info = {name: getattr(self, name) for name in ("miller", *_PLAIN, *_PERFECT)}
-        save_arrays(path, "surface_energy", arrays, info)
+        info = {name: getattr(self, name) for name in ("miller", *_PLAIN, *_PERFECT, *_CUT)}
+        info["others"] = []
+        for k, other in enumerate(self.others):
+            packed, one = other._packed()
+            arrays |= {f"other{k}.{name}": values for name, values in packed.items()}
+            info["others"].append(one)
+        return arrays, info
 
     @classmethod
     def load(cls, path: str | Path) -> SurfaceEnergy:
         """The energies of a file written by `save`."""
-        arrays, info = load_arrays(path, "surface_energy")
+        return cls._unpacked(*load_arrays(path, "surface_energy"))
+
+    @classmethod
+    def _unpacked(cls, arrays: dict[str, NDArray[Any]], info: dict[str, Any]) -> SurfaceEnergy:
         found: dict[str, Any] = {name: arrays.get(name) for name in (*_ARRAYS, *_OPTIONAL)} | info
-        found["miller"] = tuple(info["miller"])
+        found |= {name: tuple(info.get(name, ())) for name in ("miller", "left_out")}
+        others = []
+        for k, one in enumerate(info.get("others", ())):
+            start = f"other{k}."
+            mine = {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}
+            others.append(cls._unpacked(mine, one))
+        found["others"] = tuple(others)
         return cls(**found, slabs=tuple(unpack_atoms(f"slab{k}", arrays) for k in range(len(arrays["layers"]))))
 
 
@@ -137,6 +164,7 @@ def surface_energy(
     *,
     miller: Sequence[int] = (1, 1, 1),
     layers: int | Sequence[int] | None = None,
+    termination: int | None = None,
     vacuum: float = 15.0,
     relaxed: bool = True,
     fmax: float = 1e-3,
@@ -155,99 +183,27 @@ def surface_energy(
     fitted: half the intercept of the line through E_slab(N) (Fiorentini and Methfessel, J. Phys. Condens. Matter 8,
     6525 (1996)), which needs no bulk energy; a slope other than that energy tells of slabs too thin.
 
+    termination: between which planes of atoms the crystal is parted.  A crystal with several atoms in its primitive
+    cell can be parted at several places, which cost different energies: those that no symmetry makes the same are
+    counted from 0, the widest gap first.  None for all of them, in one batch: the result is that of the lowest energy,
+    and `others` holds the rest.  Atoms whose heights differ by less than 0.05 Å are not parted.
+
     All slabs are evaluated in one batch and relaxed in step, with fixed cells: no reconstruction larger than 1 x 1 is
-    found.  A compound needs slabs whose two faces are equivalent; with an element of two different faces the energy is
-    their mean, with a PhysicsWarning.  One says also where the crystal is not relaxed, the vacuum is below 8 Å, a
-    relaxation ends unconverged, or the two thickest slabs differ by more than 1 %.
+    found.  A compound needs slabs whose two faces are equivalent: terminations that lack them are left out (`left_out`)
+    and refused where no other is there; with an element of two different faces the energy is their mean, with a
+    PhysicsWarning.  One says also where the crystal is not relaxed, the vacuum is below 8 Å, a relaxation ends
+    unconverged, the two thickest slabs differ by more than 1 %, or a termination could not be evaluated.
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-    check_crystal(atoms, "a surface energy")
-    checks.crystal(atoms, "a surface energy")
-    vacuum = checks.number("vacuum", vacuum, above=0.0, hint=" Å")
-    fmax = checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
-    plane = Plane.of(atoms, miller, checks.number("symprec", symprec, above=0.0, hint=" Å"))
-    counts = layer_counts(layers, plane.spacing, _THICKNESSES)
-    slabs = [plane.slab(count, vacuum) for count in counts]
-    same = all(equivalent_faces(slab, symprec) for slab in slabs)
-    _check_slabs(atoms, plane, same, vacuum)
-    names = ["the perfect crystal", *(f"the slab of {count} layers" for count in counts)]
-    structures = [atoms.copy(), *slabs]
-    bulk, *found = Evaluator(atoms.calc, evaluate)(structures, stress=offers_stress(atoms, evaluate), names=names)
-    perfection = Perfection.of(bulk)
-    perfection.tell()
-    sizes = np.array([len(slab) for slab in slabs])
-    area = float(np.linalg.norm(np.cross(slabs[0].cell.array[0], slabs[0].cell.array[1])))
-    reference = bulk.energy / len(atoms)
-    energies = np.array([one.energy for one in found])
-    unrelaxed = (energies - sizes * reference) / (2 * area)
-    ends: dict[str, Any] = {"relaxed": None, "converged": None, "max_forces": None, "slabs": tuple(slabs)}
-    if relaxed:
-        for slab in slabs:
-            slab.calc = atoms.calc
-        found_ends = relax_many(
-            slabs, fmax=fmax, steps=steps, require=require, evaluate=evaluate, names=names[1:], progress=progress
-        )
-        energies = np.array([end.energy for end in found_ends])
-        ends = _ends(found_ends) | {"relaxed": (energies - sizes * reference) / (2 * area)}
-    result = SurfaceEnergy(
-        miller=plane.miller,
-        layers=np.array(counts),
-        n_atoms=sizes,
-        thicknesses=plane.spacing * np.array(counts),
-        area=area,
-        unrelaxed=unrelaxed,
-        **_line(sizes, energies, area),
-        bulk_energy=reference,
-        equivalent_faces=same,
-        vacuum=vacuum,
-        fmax=fmax,
-        perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
-        **ends,
+    from .surface_runs import SurfaceSettings, surface_energies
+
+    settings = SurfaceSettings(
+        vacuum=checks.number("vacuum", vacuum, above=0.0, hint=" Å"),
+        relaxed=bool(relaxed),
+        fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
+        steps=checks.whole("steps", steps, at_least=0),
+        symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
+        require=bool(require),
     )
-    _tell_thin(result)
-    return result
-
-
-def _ends(ends: Sequence[Relaxation]) -> dict[str, Any]:
-    """What relaxations add to the result."""
-    return {
-        "converged": np.array([end.converged for end in ends]),
-        "max_forces": np.array([end.max_force for end in ends]),
-        "slabs": tuple(end.atoms for end in ends),
-    }
-
-
-def _line(sizes: NDArray[np.int64], energies: Array, area: float) -> dict[str, Any]:
-    """Half the intercept per area, and the slope, of the line through the energies of slabs."""
-    if len(sizes) < 2:
-        return {"fitted": None, "fitted_bulk_energy": None}
-    slope, intercept = np.polyfit(sizes, energies, 1)
-    return {"fitted": float(intercept) / (2 * area), "fitted_bulk_energy": float(slope)}
-
-
-def _check_slabs(atoms: Atoms, plane: Plane, same: bool, vacuum: float) -> None:
-    name = "".join(map(str, plane.miller))
-    if not same and len(set(atoms.numbers.tolist())) > 1:
-        raise ConfigError(
-            f"the two faces of the ({name}) slab differ: the energy of a compound's surface is then not defined by the "
-            "slab, which may be polar; choose other Miller indices"
-        )
-    if not same:
-        text = f"the two faces of the ({name}) slab differ: the energy is the mean of both"
-        warnings.warn(text, PhysicsWarning, stacklevel=3)
-    if vacuum < _VACUUM:
-        text = f"the vacuum is {vacuum:g} Å, less than {_VACUUM:g} Å: slabs may see each other; take more"
-        warnings.warn(text, PhysicsWarning, stacklevel=3)
-
-
-def _tell_thin(result: SurfaceEnergy) -> None:
-    values = result.unrelaxed if result.relaxed is None else result.relaxed
-    if len(values) > 1 and abs(values[-1] - values[-2]) > _THIN * abs(values[-1]):
-        warnings.warn(
-            f"the surface energy still changes from {values[-2] / J_PER_M2:.4f} to {values[-1] / J_PER_M2:.4f} J/m^2 "
-            f"between {result.layers[-2]} and {result.layers[-1]} layers: take thicker slabs",
-            PhysicsWarning,
-            stacklevel=3,
-        )
+    return surface_energies(atoms, miller, layers, termination, settings, evaluate=evaluate, progress=progress)

@@ -17,6 +17,7 @@ from . import checks
 from .errors import ConfigError, PhysicsWarning
 from .evaluations import Evaluated
 from .phonons.crystal import supercell_matrix
+from .site_kinds import dressed, site_kinds
 
 IMAGE_DISTANCE = 10.0  # Å between a vacancy and its images, below which a warning is due
 LARGEST_FORCE = 1e-3  # eV/Å in the perfect crystal
@@ -78,11 +79,10 @@ def symmetry(atoms: Atoms, symprec: float) -> Any:
     import spglib
 
     symprec = checks.number("symprec", symprec, above=0.0, hint=" Å")
-    crystal = padded(atoms)
+    full = padded(atoms)
+    crystal: Any = (full.cell.array, full.get_scaled_positions(), site_kinds(atoms))
     try:
-        found = spglib.get_symmetry_dataset(
-            (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers), symprec=symprec
-        )
+        found = spglib.get_symmetry_dataset(crystal, symprec=symprec)
     except Exception:  # spglib raises its own errors since 2.7, and returned None before
         found = None
     if found is None:
@@ -234,9 +234,9 @@ def _site_rotations(atoms: Atoms, data: Any, site: int, symprec: float) -> Array
     # Of the primitive cell, because a larger one may break the symmetry of the crystal.
     crystal, mapping = padded(atoms), np.asarray(data.mapping_to_primitive)
     first = np.unique(mapping, return_index=True)[1]
-    primitive = Atoms(
-        numbers=crystal.numbers[first], positions=crystal.positions[first], cell=data.primitive_lattice, pbc=True
-    )
+    kinds = site_kinds(atoms)[first]
+    bare = Atoms(numbers=kinds, positions=crystal.positions[first], cell=data.primitive_lattice, pbc=True)
+    primitive = dressed(bare, kinds, atoms)
     data = symmetry(primitive, symprec)
     x, cell = primitive.get_scaled_positions(wrap=False)[mapping[site]], primitive.cell.array
     moved = np.asarray(data.rotations) @ x + np.asarray(data.translations) - x

@@ -1,0 +1,240 @@
+"""The computation behind `surface_energy`: the slabs of all terminations together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from . import checks
+from .errors import ConfigError, PhysicsWarning
+from .evaluations import Evaluate, Evaluated, Evaluator
+from .relaxation import Relaxation, relax_many
+from .slabs import Plane, equivalent_faces, layer_counts
+from .surfaces import J_PER_M2, SurfaceEnergy
+from .vacancy_cells import Perfection, check_crystal, offers_stress
+
+_THICKNESSES = (15.0, 20.0, 25.0)  # Å
+_VACUUM = 8.0  # Å, below which a warning is due
+_THIN = 0.01  # change of the energy between the two thickest slabs, beyond which a warning is due
+_MOST = 24  # terminations computed without being asked for
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SurfaceSettings:
+    """What all slabs of a call share."""
+
+    vacuum: float  # Å
+    relaxed: bool
+    fmax: float  # eV/Å
+    steps: int
+    symprec: float  # Å
+    require: bool
+
+
+@dataclass
+class _Cut:
+    """The slabs of one termination, and what was found for them."""
+
+    number: int
+    text: str
+    slabs: list[Atoms]
+    names: list[str]
+    same: bool  # whether both faces are equivalent
+    found: list[Evaluated] = field(default_factory=list)
+    ends: list[Relaxation] | None = None
+
+
+def surface_energies(
+    atoms: Atoms,
+    miller: Any,
+    layers: Any,
+    termination: int | None,
+    settings: SurfaceSettings,
+    *,
+    evaluate: Evaluate | None,
+    progress: bool | None,
+) -> SurfaceEnergy:
+    """See `surface_energy`."""
+    check_crystal(atoms, "a surface energy")
+    checks.crystal(atoms, "a surface energy")
+    plane = Plane.of(atoms, miller, settings.symprec)
+    counts = layer_counts(layers, plane.spacing, _THICKNESSES)
+    cuts, left_out = _cuts(plane, counts, termination, settings)
+    if settings.vacuum < _VACUUM:
+        text = f"the vacuum is {settings.vacuum:g} Å, less than {_VACUUM:g} Å: slabs may see each other; take more"
+        warnings.warn(text, PhysicsWarning, stacklevel=3)
+    bulk, lost = _evaluate(atoms, cuts, evaluate)
+    left_out += lost
+    cuts = [cut for cut in cuts if cut.found]
+    Perfection.of(bulk).tell()
+    if settings.relaxed:
+        _relax(cuts, atoms, settings, evaluate, progress)
+    results = [_energy(cut, plane, counts, bulk, settings) for cut in cuts]
+    lowest, *others = sorted(results, key=lambda result: result.energy)
+    if not lowest.equivalent_faces:
+        text = f"the two faces of the ({_name(plane)}) slab differ: the energy is the mean of both"
+        warnings.warn(text, PhysicsWarning, stacklevel=3)
+    _tell_thin(lowest)
+    return replace(lowest, others=tuple(others), left_out=tuple(left_out))
+
+
+def check_surface(atoms: Atoms, miller: Any, layers: Any, termination: int | None, symprec: float) -> None:
+    """ConfigError for a surface that `surface_energy` would refuse."""
+    check_crystal(atoms, "a surface energy")
+    checks.crystal(atoms, "a surface energy")
+    plane = Plane.of(atoms, miller, symprec)
+    counts = layer_counts(layers, plane.spacing, _THICKNESSES)
+    _cuts(plane, counts, termination, SurfaceSettings(15.0, False, 1.0, 0, symprec, False))
+
+
+def _name(plane: Plane) -> str:
+    return "".join(map(str, plane.miller))
+
+
+def _cuts(
+    plane: Plane, counts: Sequence[int], termination: int | None, settings: SurfaceSettings
+) -> tuple[list[_Cut], list[str]]:
+    """The terminations asked for that have an energy, and what is to be said of those that have none."""
+    number = len(plane.terminations)
+    chosen = list(range(number)) if termination is None else [checks.whole("termination", termination, at_least=0)]
+    if chosen[-1] >= number or len(chosen) > _MOST:
+        told = [f"{k}: {cut}" for k, cut in enumerate(plane.terminations[:8])]
+        what = f"termination is {chosen[-1]}" if termination is not None else "all terminations are many slabs"
+        raise ConfigError(
+            f"{what}: the ({_name(plane)}) surface has {number}, {'; '.join(told)}{'; ...' if number > 8 else ''}: "
+            "choose one with termination="
+        )
+    found, refused = [], []
+    for k in chosen:
+        slabs = [plane.slab(count, settings.vacuum, k) for count in counts]
+        same = all(equivalent_faces(slab, settings.symprec) for slab in slabs)
+        label = f", termination {k}" if len(chosen) > 1 else ""
+        names = [f"the slab of {count} layers{label}" for count in counts]
+        if same or len(set(plane.primitive.numbers.tolist())) == 1:
+            found.append(_Cut(k, str(plane.terminations[k]), slabs, names, same))
+        else:
+            refused.append(f"termination {k}, {plane.terminations[k]}: left out, its two faces differ")
+    if not found:
+        raise ConfigError(
+            f"the two faces of the ({_name(plane)}) slab differ"
+            + (f" at each of its {number} terminations" if len(chosen) > 1 else "")
+            + ": the energy of a compound's surface is then not defined by the slab, which may be polar; choose other "
+            "Miller indices" + (" or another termination" if len(chosen) < number else "")
+        )
+    return found, refused
+
+
+def _evaluate(atoms: Atoms, cuts: list[_Cut], evaluate: Evaluate | None) -> tuple[Evaluated, list[str]]:
+    """The crystal and, in the same batch, all slabs; terminations that cannot be evaluated are told of and left out."""
+    evaluator, stress = Evaluator(atoms.calc, evaluate), offers_stress(atoms, evaluate)
+    slabs = [slab for cut in cuts for slab in cut.slabs]
+    names = ["the perfect crystal", *(name for cut in cuts for name in cut.names)]
+    try:
+        bulk, *rest = evaluator([atoms.copy(), *slabs], stress=stress, names=names)
+    except Exception:
+        if len(cuts) == 1:
+            raise
+        bulk = evaluator.one(atoms.copy(), stress=stress, name=names[0])
+        return bulk, _one_by_one(cuts, evaluator, stress)
+    found = iter(rest)
+    for cut in cuts:
+        cut.found = [next(found) for _ in cut.slabs]
+    return bulk, []
+
+
+def _one_by_one(cuts: list[_Cut], evaluator: Evaluator, stress: bool) -> list[str]:
+    """Each termination by itself: what is to be said of those that cannot be evaluated."""
+    lost: list[str] = []
+    for cut in cuts:
+        try:
+            cut.found = evaluator(cut.slabs, stress=stress, names=cut.names)
+        except Exception as error:
+            lost.append(f"termination {cut.number}, {cut.text}: left out, it cannot be evaluated ({error})")
+            if len(lost) == len(cuts):
+                raise
+    for text in lost:
+        warnings.warn(text, PhysicsWarning, stacklevel=5)
+    return lost
+
+
+def _relax(
+    cuts: list[_Cut], atoms: Atoms, settings: SurfaceSettings, evaluate: Evaluate | None, progress: bool | None
+) -> None:
+    """The slabs of all terminations in one lockstep of relaxations."""
+    slabs = [slab for cut in cuts for slab in cut.slabs]
+    for slab in slabs:
+        slab.calc = atoms.calc
+    common: dict[str, Any] = {"fmax": settings.fmax, "steps": settings.steps, "require": settings.require}
+    names = [name for cut in cuts for name in cut.names]
+    ends = iter(relax_many(slabs, evaluate=evaluate, names=names, progress=progress, **common))
+    for cut in cuts:
+        cut.ends = [next(ends) for _ in cut.slabs]
+
+
+def _energy(
+    cut: _Cut, plane: Plane, counts: Sequence[int], bulk: Evaluated, settings: SurfaceSettings
+) -> SurfaceEnergy:
+    reference, perfection = bulk.energy / len(bulk.forces), Perfection.of(bulk)
+    first = cut.slabs[0].cell.array
+    area = float(np.linalg.norm(np.cross(first[0], first[1])))
+    sizes = np.array([len(slab) for slab in cut.slabs])
+    energies = np.array([one.energy for one in cut.found])
+    unrelaxed = (energies - sizes * reference) / (2 * area)
+    ends: dict[str, Any] = {"relaxed": None, "converged": None, "max_forces": None, "slabs": tuple(cut.slabs)}
+    if cut.ends is not None:
+        energies = np.array([end.energy for end in cut.ends])
+        ends = _ends(cut.ends) | {"relaxed": (energies - sizes * reference) / (2 * area)}
+    return SurfaceEnergy(
+        miller=plane.miller,
+        layers=np.array(counts),
+        n_atoms=sizes,
+        thicknesses=plane.spacing * np.array(counts),
+        area=area,
+        unrelaxed=unrelaxed,
+        **_line(sizes, energies, area),
+        bulk_energy=reference,
+        equivalent_faces=cut.same,
+        vacuum=settings.vacuum,
+        fmax=settings.fmax,
+        perfect_max_force=perfection.max_force,
+        perfect_max_stress_GPa=perfection.max_stress,
+        termination=cut.number,
+        cut=cut.text,
+        **ends,
+    )
+
+
+def _ends(ends: Sequence[Relaxation]) -> dict[str, Any]:
+    """What relaxations add to the result."""
+    return {
+        "converged": np.array([end.converged for end in ends]),
+        "max_forces": np.array([end.max_force for end in ends]),
+        "slabs": tuple(end.atoms for end in ends),
+    }
+
+
+def _line(sizes: NDArray[np.int64], energies: Array, area: float) -> dict[str, Any]:
+    """Half the intercept per area, and the slope, of the line through the energies of slabs."""
+    if len(sizes) < 2:
+        return {"fitted": None, "fitted_bulk_energy": None}
+    slope, intercept = np.polyfit(sizes, energies, 1)
+    return {"fitted": float(intercept) / (2 * area), "fitted_bulk_energy": float(slope)}
+
+
+def _tell_thin(result: SurfaceEnergy) -> None:
+    values = result.unrelaxed if result.relaxed is None else result.relaxed
+    if len(values) > 1 and abs(values[-1] - values[-2]) > _THIN * abs(values[-1]):
+        warnings.warn(
+            f"the surface energy still changes from {values[-2] / J_PER_M2:.4f} to {values[-1] / J_PER_M2:.4f} J/m^2 "
+            f"between {result.layers[-2]} and {result.layers[-1]} layers: take thicker slabs",
+            PhysicsWarning,
+            stacklevel=4,
+        )
