@@ -250,7 +250,7 @@ def test_morse_is_ase_morse(atoms: Atoms) -> None:
         np.testing.assert_allclose(found.stress[0], atoms.get_stress(), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("make", [cluster, crystal, slab, cubic, linear, partial(crowd, cutoff=4.0)], ids=str)
+@pytest.mark.parametrize("make", [cluster, crystal, slab, cubic, linear, partial(crowd, cutoff=4.0)])
 def test_graphs_of_the_package_are_those_of_ase(make: Callable[..., Atoms]) -> None:
     for atoms in (make(CHO), make(CHO)[:1], make(CU)):
         ours, ase = atoms_to_graph(atoms, 3.7), graph_of(atoms, 3.7)
