@@ -7,6 +7,7 @@ from .born import BornCharges
 from .calculation import phonon_dispersion
 from .conductivity import ThermalConductivity, thermal_conductivity
 from .convergence import PhononConvergence, displacement_convergence, supercell_convergence
+from .density import PhononDOS
 from .dispersion import PhononDispersion
 from .effective import effective_phonons
 from .effective_result import EffectivePhonons
@@ -14,7 +15,7 @@ from .grueneisen import Grueneisen, grueneisen
 from .hessian_check import HessianComparison, hessian_check, phonon_dispersion_from_hessian
 from .phonopy_files import phonons_of_displacements, phonons_of_file, read_born
 from .quasi_harmonic import QuasiHarmonic, quasi_harmonic
-from .thermal import PhononDOS, ThermalProperties
+from .thermal import ThermalProperties
 
 __all__ = [
     "BornCharges",

@@ -21,7 +21,8 @@ from .crystal import phonopy_crystal
 if TYPE_CHECKING:
     from phonopy import Phonopy
 
-    from .thermal import PhononDOS, ThermalProperties
+    from .density import PhononDOS
+    from .thermal import ThermalProperties
 
 Array = NDArray[np.float64]
 IMAGINARY_LIMIT = -0.05  # THz: lower frequencies are imaginary modes, higher ones may be rounding
@@ -130,7 +131,7 @@ class PhononDispersion:
 
     def dos(self, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None) -> PhononDOS:
         """Density of states, total and by element (`PhononDOS`); see `density_of_states`."""
-        from .thermal import density_of_states
+        from .density import density_of_states
 
         return density_of_states(self, mesh=mesh, sigma=sigma, pitch=pitch)
 
@@ -143,12 +144,19 @@ class PhononDispersion:
         return thermal_properties(self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary)
 
     def mean_square_displacements(
-        self, temperatures: Sequence[float] | Array, *, mesh: Any = None, allow_imaginary: bool = False
+        self,
+        temperatures: Sequence[float] | Array,
+        *,
+        mesh: Any = None,
+        allow_imaginary: bool = False,
+        extrapolate: bool = True,
     ) -> Array:
         """(T, n, 3, 3) Å^2: < u_i u_j > of each atom of the primitive cell; see `mean_square_displacements`."""
         from .thermal import mean_square_displacements
 
-        return mean_square_displacements(self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary)
+        return mean_square_displacements(
+            self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary, extrapolate=extrapolate
+        )
 
     def animate(self, q: Any, band: int, path: str | Path, **settings: Any) -> list[Atoms]:
         """Write frames of one mode as extxyz (`mode_animation`), and return them."""

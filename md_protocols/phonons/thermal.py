@@ -1,7 +1,8 @@
-"""What phonons say of a crystal at a temperature: density of states, free energy, mean square displacements."""
+"""What phonons say of a crystal at a temperature: free energy, entropy, heat capacity, mean square displacements."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,8 @@ from ase.units import _amu, _e, _hbar, _hplanck, kB
 from numpy.typing import NDArray
 
 from .. import checks, plotting
-from ..errors import ConfigError
+from ..errors import ConfigError, PhysicsWarning
 from ..storage import load_arrays, save_arrays
-from .kinds import element
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
@@ -22,60 +22,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 THZ = _hplanck * 1e12 / _e  # eV: h times 1 THz
-_LENGTHS = {"thermal": 100.0, "element": 60.0, "compound": 40.0}  # Å: longest waves resolved by the meshes
-
-
-@dataclass(frozen=True, eq=False)
-class PhononDOS:
-    """Density of states of the primitive cell; its integral over frequency is the number of bands."""
-
-    frequencies: Array  # (F,) THz
-    total: Array  # (F,) 1/THz
-    by_element: dict[str, Array]  # (F,) 1/THz each: modes weighted by |e|^2 of the element's atoms; they add up
-    mesh: tuple[int, int, int]
-
-    def plot(self, ax: Any = None, *, vertical: bool = False) -> Any:
-        """Axes with the total and, of compounds, the elements' shares; vertical has frequencies upwards."""
-        ax = plotting.axes(ax)
-
-        def draw(values: Array, **style: Any) -> None:
-            pair = (values, self.frequencies) if vertical else (self.frequencies, values)
-            ax.plot(*pair, **style)
-
-        draw(self.total, color="0.25", linewidth=1.0, label="total")
-        if len(self.by_element) > 1:
-            for k, (element, values) in enumerate(self.by_element.items()):
-                draw(values, color=f"C{k + 1}", linewidth=1.0, label=element)
-            ax.legend(frameon=False, handlelength=1.2, fontsize="small")
-        labels = ("frequency (THz)", "DOS (1/THz)")
-        (ax.set_ylabel if vertical else ax.set_xlabel)(labels[0])
-        (ax.set_xlabel if vertical else ax.set_ylabel)(labels[1])
-        (ax.set_xlim if vertical else ax.set_ylim)(0.0, 1.05 * self.total.max())
-        occupied = self.frequencies[self.total > 1e-3 * self.total.max()]
-        (ax.set_ylim if vertical else ax.set_xlim)(min(0.0, occupied.min()), 1.03 * occupied.max())
-        return ax
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "frequencies_THz": self.frequencies.tolist(),
-            "total_per_THz": self.total.tolist(),
-            "by_element_per_THz": {name: values.tolist() for name, values in self.by_element.items()},
-            "mesh": list(self.mesh),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {"frequencies": self.frequencies, "total": self.total}
-        arrays |= {f"element.{name}": values for name, values in self.by_element.items()}
-        save_arrays(path, "phonon_dos", arrays, {"mesh": self.mesh, "elements": list(self.by_element)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> PhononDOS:
-        """The density of states of a file written by `save`."""
-        arrays, info = load_arrays(path, "phonon_dos")
-        by_element = {name: arrays[f"element.{name}"] for name in info["elements"]}
-        return cls(arrays["frequencies"], arrays["total"], by_element, tuple(info["mesh"]))
+_LENGTHS = {"thermal": 100.0, "displacements": 60.0}  # Å: longest waves resolved by the meshes
+_LEFT_OUT = 0.01  # share of the modes: more of them at Γ, which do not count, is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,32 +82,6 @@ class ThermalProperties:
         return cls(**(info | arrays))
 
 
-def density_of_states(
-    phonons: PhononDispersion, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None
-) -> PhononDOS:
-    """Density of states by the linear tetrahedron method, or Gaussians of width `sigma` (THz), total and by element.
-
-    mesh: numbers of q-points; None for enough for waves of 60 Å, of compounds 40 Å.  pitch: of the frequencies (THz).
-    """
-    phonon = phonons._phonon
-    symbols = [element(label) for label in phonon.primitive.symbols]
-    single = len(set(symbols)) == 1
-    length = _LENGTHS["element" if single else "compound"]
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=length)
-    run_mesh(phonon, numbers, symmetry=single, eigenvectors=not single)
-    if single:
-        whole = phonon.run_total_dos(sigma=sigma, freq_pitch=pitch)
-        total = np.array(whole.dos)
-        return PhononDOS(np.array(whole.frequency_points), total, {symbols[0]: total.copy()}, numbers)
-    found = phonon.run_projected_dos(sigma=sigma, freq_pitch=pitch)
-    by_atom = np.array(found.projected_dos)
-    by_element = {
-        name: by_atom[[k for k, symbol in enumerate(symbols) if symbol == name]].sum(axis=0)
-        for name in dict.fromkeys(symbols)
-    }
-    return PhononDOS(np.array(found.frequency_points), by_atom.sum(axis=0), by_element, numbers)
-
-
 def thermal_properties(
     phonons: PhononDispersion,
     temperatures: Sequence[float] | Array,
@@ -174,7 +96,8 @@ def thermal_properties(
     (Wallace, Thermodynamics of Crystals, 1972.)  The three acoustic modes at Γ, which move the crystal as a whole, do
     not count.  mesh: None for enough points for waves of 100 Å.
 
-    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out.
+    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for a mesh that
+    holds nothing but acoustic modes at Γ; PhysicsWarning where these are more than 1 % of all modes.
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "thermodynamics", allow_imaginary)
@@ -184,6 +107,16 @@ def thermal_properties(
     frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
     moving = vibrating(found.qpoints, frequencies)
     kept = moving & (frequencies > 0)
+    refuse_nothing(kept, numbers)
+    share_left_out = 1.0 - float(weights @ moving.sum(axis=1)) / float(weights.sum() * frequencies.shape[1])
+    if share_left_out > _LEFT_OUT:
+        warnings.warn(
+            f"the acoustic modes at Γ, which do not count, are {100 * share_left_out:.2g} % of the modes on the mesh "
+            f"{numbers} (limit {100 * _LEFT_OUT:g} %), and energies, entropy and heat capacity are too small by about "
+            "as much: take a finer mesh",
+            PhysicsWarning,
+            stacklevel=3,
+        )
     quanta = frequencies[kept] * THZ
     share = np.broadcast_to(weights[:, None] / weights.sum(), frequencies.shape)[kept]
     sums = np.array([_thermal_sums(quanta, share, t) for t in kelvin]).reshape(-1, 3)
@@ -205,33 +138,65 @@ def mean_square_displacements(
     *,
     mesh: Any = None,
     allow_imaginary: bool = False,
+    extrapolate: bool = True,
 ) -> Array:
     """(T, n, 3, 3) Å^2, Cartesian: < u_i u_j > of each atom a of the primitive cell, quantum statistics.
 
         < u_i u_j > = sum_qs hbar / (2 m_a omega) coth(h nu / 2 kT) Re[e_ai e_aj*] / N_q
 
-    (Maradudin et al., Theory of Lattice Dynamics, 1971.)  The acoustic modes at Γ do not count.  In two dimensions the
-    sum grows without bound with the size of the mesh, as that of a large sheet does.
+    (Maradudin et al., Theory of Lattice Dynamics, 1971.)  The acoustic modes at Γ do not count, and the long waves that
+    they stand for are lost with them: in three dimensions a share of kT / (m omega^2) that falls as 1/n with n points
+    along an axis, and of the rest as 1/n^2.  Sums on `mesh` and on one of twice its numbers are extrapolated
+    accordingly, each part by its own power.  mesh: None for waves of 30 Å, and 60 Å on the finer one.
+    extrapolate: False for the sum on `mesh` (None: 60 Å) as it is.  In two dimensions it grows without bound with the
+    size of the mesh, as that of a large sheet does, and is never extrapolated.
 
-    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out.
+    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for meshes that
+    hold nothing but acoustic modes at Γ.
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "mean square displacements", allow_imaginary)
+    double = extrapolate and phonons.dimensions == 3
+    length = _LENGTHS["displacements"] / (2 if double else 1)
+    numbers = mesh_numbers(phonons._phonon, mesh, dimensions=phonons.dimensions, length=length)
+    classical, rest = _displacements(phonons, kelvin, numbers)
+    if not double:
+        return classical + rest
+    a, b, c = (2 * n for n in numbers)
+    finer, finer_rest = _displacements(phonons, kelvin, (a, b, c))
+    return 2 * finer - classical + (4 * finer_rest - rest) / 3
+
+
+def _displacements(phonons: PhononDispersion, kelvin: Array, numbers: tuple[int, int, int]) -> tuple[Array, Array]:
+    """Sums over a mesh, (T, n, 3, 3) Å^2 each: of kT / (m omega^2), and of what quantum mechanics adds to it."""
     phonon = phonons._phonon
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTHS["element"])
     found = run_mesh(phonon, numbers, symmetry=False, eigenvectors=True)
-    frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
+    frequencies = np.array(found.frequencies)
     kept = vibrating(found.qpoints, frequencies) & (frequencies > 0)
-    omega = np.where(kept, frequencies, 1.0) * 2e12 * np.pi
-    vectors = np.array(found.eigenvectors).reshape(len(weights), -1, 3, frequencies.shape[1])
-    outer = np.einsum("qaib,qajb->qbaij", vectors, vectors.conj()).real
-    masses = phonon.primitive.masses
-    result = []
+    refuse_nothing(kept, numbers)
+    nu = np.where(kept, frequencies, 1.0)
+    vectors = np.array(found.eigenvectors).reshape(len(nu), -1, 3, nu.shape[1])
+    scale = kept * _hbar / (2 * _amu * nu * 2e12 * np.pi) * 1e20 / len(nu)
+
+    def summed(amplitudes: Array) -> Array:
+        parts = np.einsum("qb,qaib,qajb->aij", amplitudes, vectors, vectors.conj(), optimize=True).real
+        return np.asarray(parts / phonon.primitive.masses[:, None, None])
+
+    classical, rest = [], []
     for t in kelvin:
-        coth = 1.0 if t == 0 else 1.0 / np.tanh(np.where(kept, frequencies, 1.0) * THZ / (2 * kB * t))
-        amplitude = kept * (_hbar / (2 * _amu * omega) * coth) * 1e20 * weights[:, None] / weights.sum()
-        result.append(np.einsum("qb,qbaij->aij", amplitude, outer) / masses[:, None, None])
-    return np.array(result)
+        ratio = 2 * kB * t / (nu * THZ)
+        classical.append(summed(scale * ratio))
+        rest.append(summed(scale * ((1.0 if t == 0 else 1.0 / np.tanh(1.0 / ratio)) - ratio)))
+    return np.array(classical), np.array(rest)
+
+
+def refuse_nothing(kept: NDArray[np.bool_], numbers: tuple[int, int, int]) -> None:
+    """ConfigError for a mesh without modes to sum over."""
+    if not kept.any():
+        raise ConfigError(
+            f"the mesh {numbers} holds no modes but those at Γ that move the crystal as a whole, which do not count: "
+            "take a finer mesh"
+        )
 
 
 def vibrating(qpoints: Array, frequencies: Array) -> NDArray[np.bool_]:

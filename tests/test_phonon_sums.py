@@ -1,0 +1,129 @@
+"""Sums over all modes: densities of states that hold them all, displacements without the mesh's gap at Γ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.units import kB
+from spring_crystals import EMT_COPPER, THZ
+
+from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
+from mlcalc.md_protocols.phonons import PhononDispersion, PhononDOS, dispersion_of, phonon_dispersion
+from mlcalc.md_protocols.phonons.crystal import phonopy_crystal
+
+K, MASS = 2.0, 50.0
+WATSON = 0.5054620197  # of the simple cubic lattice, (2 pi)^-3 int d3q / (3 - sum cos q), Watson (1939)
+
+
+def integral(values: Any, found: PhononDOS) -> float:
+    return float(np.trapezoid(values, found.frequencies))
+
+
+def cubic(onsite: float, neighbor: float, size: int = 3) -> PhononDispersion:
+    """A simple cubic crystal whose force constants are multiples of the unit matrix: three equal bands."""
+    atoms = Atoms("Cu", cell=[3.0, 3.0, 3.0], masses=[MASS], pbc=True)
+    phonon = phonopy_crystal(atoms, size)
+    places = np.rint(phonon.supercell.scaled_positions * size).astype(int)
+    steps = (places[:, None] - places[None]) % size
+    near = np.isin(steps, (0, 1, size - 1)).all(axis=2) & ((steps != 0).sum(axis=2) == 1)
+    constants = onsite * np.eye(len(places)) + neighbor * near
+    phonon.force_constants = constants[:, :, None, None] * np.eye(3)
+    return dispersion_of(phonon, points=2)
+
+
+@pytest.fixture(scope="module")
+def alloy() -> PhononDispersion:
+    positions = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    atoms = Atoms("AuCu3", scaled_positions=positions, cell=[3.72] * 3, pbc=True)
+    atoms.calc = EMT()
+    return phonon_dispersion(atoms, supercell=1, points=2, smax=None)
+
+
+@pytest.fixture(scope="module")
+def copper() -> PhononDispersion:
+    atoms = bulk("Cu", "fcc", a=EMT_COPPER)
+    atoms.calc = EMT()
+    return phonon_dispersion(atoms, supercell=2, points=2)
+
+
+@pytest.mark.parametrize("mesh", [1, 2, 5])
+def test_bands_without_width_count(mesh: int) -> None:
+    """Einstein's crystal: three modes, all of them in the bin of their frequency."""
+    found = cubic(K, 0.0).dos(mesh=mesh)
+    assert integral(found.total, found) == pytest.approx(3, abs=1e-9)
+    assert found.frequencies[found.total.argmax()] == pytest.approx(THZ * np.sqrt(K / MASS), rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"mesh": 1}, {"mesh": (3, 4, 2)}, {"pitch": 0.3}, {"sigma": 1e-6}])
+def test_all_bands_are_there(alloy: PhononDispersion, copper: PhononDispersion, settings: dict[str, Any]) -> None:
+    found = alloy.dos(**({"mesh": 4} | settings))
+    assert integral(found.total, found) == pytest.approx(12, abs=1e-6)
+    assert integral(found.by_element["Au"], found) == pytest.approx(3, abs=1e-6)
+    assert integral(found.by_element["Cu"], found) == pytest.approx(9, abs=1e-6)
+    found = copper.dos(**({"mesh": 8} | settings))
+    assert integral(found.total, found) == pytest.approx(3, abs=1e-6)
+
+
+def test_bins_are_those_of_phonopys_curve(alloy: PhononDispersion, copper: PhononDispersion) -> None:
+    """phonopy's tetrahedra (around another diagonal), sampled so finely that few bands slip through."""
+    for phonons in (copper, alloy):
+        found = phonons.dos(mesh=4, pitch=0.25)
+        phonon = phonons.phonopy()
+        phonon.run_mesh([4, 4, 4], is_gamma_center=True, is_mesh_symmetry=False, with_eigenvectors=True)
+        other: Any = phonon.run_projected_dos(freq_pitch=0.002)
+        points, curves = np.array(other.frequency_points), np.array(other.projected_dos)
+        edges = np.append(found.frequencies, found.frequencies[-1] + 0.25) - 0.125
+        for element, values in found.by_element.items():
+            curve = curves[[symbol == element for symbol in phonon.primitive.symbols]].sum(axis=0)
+            below = np.append(0.0, np.cumsum(0.002 * curve)[:-1])
+            expected = np.diff(np.interp(edges, points, below)) / 0.25
+            assert np.abs(0.25 * np.cumsum(values - expected)).max() < 0.12  # modes below any edge
+
+
+def test_gaussians_have_their_width() -> None:
+    found = cubic(K, 0.0).dos(mesh=2, sigma=0.2, pitch=0.01)
+    center = THZ * np.sqrt(K / MASS)
+    expected = 3 * np.exp(-0.5 * ((found.frequencies - center) / 0.2) ** 2) / (0.2 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(found.total, expected, atol=2e-3 * expected.max())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sigma": x} for x in (-0.1, 0, np.nan, "x")] + [{"pitch": x} for x in (0, -1, np.nan, 1e3, 1e-9)],
+)
+def test_settings_of_densities_are_checked(copper: PhononDispersion, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        copper.dos(mesh=4, **wrong)
+
+
+def test_displacements_without_the_gap_of_the_mesh() -> None:
+    """m omega^2 = 2 k (3 - sum cos q a), so that <u^2> = kT / 2k times Watson's integral at high temperature."""
+    phonons, kelvin = cubic(6 * K, -K), 3e4  # quantum mechanics adds 7e-6
+    expected = kB * kelvin / (2 * K) * WATSON
+    for mesh, tolerance in ((4, 5e-3), (10, 5e-4), (None, 5e-4)):
+        found = phonons.mean_square_displacements([kelvin], mesh=mesh)[0, 0]
+        np.testing.assert_allclose(found, expected * np.eye(3), atol=tolerance * expected)
+    plain = phonons.mean_square_displacements([kelvin], extrapolate=False)[0, 0]
+    assert 0.02 < 1 - plain[0, 0] / expected < 0.05  # the broken twin
+
+
+@pytest.mark.parametrize("kelvin", [0.0, 30.0, 300.0])
+def test_displacements_converge_fast_in_the_mesh(copper: PhononDispersion, kelvin: float) -> None:
+    coarse, fine = (copper.mean_square_displacements([kelvin], mesh=n)[0, 0, 0, 0] for n in (6, 18))
+    assert coarse == pytest.approx(fine, rel=6e-3)
+
+
+def test_meshes_that_hold_nothing(copper: PhononDispersion) -> None:
+    for extrapolate in (True, False):
+        with pytest.raises(ConfigError, match="holds no modes"):
+            copper.mean_square_displacements([300], mesh=1, extrapolate=extrapolate)
+    with pytest.raises(ConfigError, match="holds no modes"):
+        copper.thermal_properties([300], mesh=1)
+    with pytest.warns(PhysicsWarning, match=r"are 3\.7 % of the modes"):
+        copper.thermal_properties([300], mesh=3)
+    assert copper.thermal_properties([300], mesh=5).left_out == 0
