@@ -119,7 +119,8 @@ def test_both_ways_to_share_the_work_are_taken(two_ranks: Any) -> None:
     found = two_ranks[0][0]
     assert "exchanging the states" in found["copper"]["scheme"]
     assert "exchanging the states" in found["alloy painn"]["scheme"]
-    assert "25 Å" in found["ethanol"]["scheme"]
+    assert "exchanging the states" in found["ethanol"]["scheme"]
+    assert "a rim of 6.4 Å" in found["alloy hpnet"]["scheme"]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,7 @@ def test_both_ways_to_share_the_work_are_taken(two_ranks: Any) -> None:
         ("ghost forces not sent home", {"forces"}),
         ("energy and virial not summed", {"energy", "stress"}),
         ("states not exchanged", {"energy", "forces", "stress", "energies"}),
+        ("derivatives not sent home", {"forces", "stress"}),
         ("rim too small", {"energy", "forces", "stress", "energies"}),
     ],
 )
@@ -179,6 +181,14 @@ def test_a_failure_on_one_rank_ends_all(two_ranks: Any) -> None:
     assert run.returncode == 1
     assert run.stderr.strip().endswith("Error: rank 1: the network is broken")
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_energy_is_conserved_on_two_ranks() -> None:
+    sound, broken = (reported(launched(2, "energy", *twin))[0] for twin in ([], ["twin"]))
+    assert sound["temperature"] > 300
+    assert np.ptp(sound["energies"][5:]) / 48 < 1e-4  # eV per atom; kinetic energies change by 1e-2
+    assert np.ptp(broken["energies"][5:]) / 48 > 1e-2
 
 
 @pytest.mark.slow

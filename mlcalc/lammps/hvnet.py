@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,30 +19,21 @@ from mlcalc.kernels.hvnet_geometry import number_edges
 from mlcalc.kernels.hvnet_painn import walk_painn
 from mlcalc.kernels.hvnet_rmconv import walk_rmconv
 from mlcalc.kernels.threads import even_shares, run_shares
+from mlcalc.lammps.ranks import Halo, OwnResults, own_results
 from mlcalc.models import Graph, ModelError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Fetch = Callable[[Sequence[Array], Ints, Ints], None]  # arrays, rows of the own atoms, rows of the others to be filled
-
-
-@dataclass(frozen=True, eq=False)
-class OwnResults:
-    """What the energies of a rank's own atoms contribute."""
-
-    energies: Floats  # (n,) eV
-    forces: Floats  # (N, 3) eV/Å, on the own atoms and on those of others
-    virial: Floats  # (3, 3) eV, -dE/d(strain)
 
 
 class DistributedHVNet(FusedHVNet):
     """The fused HVNet for the atoms of one rank."""
 
-    def evaluate_own(self, graph: Graph, own: int, fetch: Fetch) -> OwnResults:
+    def evaluate_own(self, graph: Graph, own: int, halo: Halo) -> OwnResults:
         """Energies of the first `own` atoms of the graph and their derivatives.
 
         The graph has all edges of these atoms, sorted, and none of the others, which are those of other ranks.  All
-        ranks call this at the same time; in it, each calls `fetch` equally often.
+        ranks call this at the same time.
         """
         atoms = len(graph.numbers)
         first = np.empty(atoms + 1, np.int64)
@@ -76,11 +65,9 @@ class DistributedHVNet(FusedHVNet):
             for step in range(1 + settings.layers * (1 if settings.painn else 2) * 2):
                 run_shares(partial(take, step), shares)
                 if changed := after(step, settings, states):
-                    fetch(changed, given.place[:own], given.place[own:])
+                    halo.fetch(changed, given.place[:own], given.place[own:])
             energies = self._network.atomic_energies(torch.from_numpy(results.y), element)
-        return OwnResults(
-            energies.to(torch.float64).numpy()[:own], results.forces.sum(0), -_symmetric(results.virial.sum((0, 1)))
-        )
+        return own_results(energies, own, halo, results.forces.sum(0), -results.virial.sum((0, 1)))
 
     def _new_space(self) -> Any:
         from mlcalc.kernels.hvnet_space import Space
@@ -152,8 +139,3 @@ def _blocks(element: Ints, bounds: Ints) -> tuple[Ints, Ints]:
             blocks += [(k, min(k + BLOCK, b), int(element[a])) for k in range(a, b, BLOCK)]
         first_block.append(len(blocks))
     return np.array(blocks, dtype=np.int64).reshape(-1, 3), np.array(first_block, dtype=np.int64)
-
-
-def _symmetric(matrix: Floats) -> Floats:
-    symmetric: Floats = (matrix + matrix.T) / 2
-    return symmetric

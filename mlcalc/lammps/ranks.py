@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from mlcalc.errors import EvaluationError
 _T = TypeVar("_T")
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 _AGREED = "_raised_on_all_ranks"
@@ -133,37 +135,43 @@ class Halo:
             if len(given) or len(taken):
                 self._partners.append((rank, given, taken))
 
-    def fetch(self, arrays: Sequence[NDArray[Any]], own_rows: Ints, remote_rows: Ints) -> None:
+    def fetch(self, arrays: Sequence[Array], own_rows: Ints, remote_rows: Ints) -> None:
         """Fill the rows of remote atoms in arrays (rows, ...) with what their owners have in theirs."""
+        for rows, columns in self._exchanged(arrays, own_rows, remote_rows, home=False):
+            for array, values in zip(arrays, columns, strict=True):
+                array[rows] = values
+
+    def bring_home(self, arrays: Sequence[Array], own_rows: Ints, remote_rows: Ints) -> None:
+        """Add the rows that this rank has for remote atoms to those of their owners, and clear them."""
+        for rows, columns in self._exchanged(arrays, own_rows, remote_rows, home=True):
+            for array, values in zip(arrays, columns, strict=True):
+                array[rows] += values  # no row twice: remote atoms are without repetition
+        for array in arrays:
+            array[remote_rows] = 0
+
+    def _exchanged(
+        self, arrays: Sequence[Array], own_rows: Ints, remote_rows: Ints, *, home: bool
+    ) -> Iterator[tuple[Ints, list[Array]]]:
+        """For each partner the rows to be written and what came for each array, in one message each way."""
         if not self._partners:
             return
         widths = [int(np.prod(array.shape[1:])) for array in arrays]
         kind, comm, pending, landing = arrays[0].dtype, self._ranks.comm, [], []
         for rank, given, taken in self._partners:
-            received = np.empty((len(taken), sum(widths)), kind)
-            rows = own_rows[given]
-            packed = [array[rows].reshape(len(rows), width) for array, width in zip(arrays, widths, strict=True)]
+            sending, writing = own_rows[given], remote_rows[taken]
+            if home:
+                sending, writing = writing, sending
+            received = np.empty((len(writing), sum(widths)), kind)
+            packed = [array[sending].reshape(len(sending), width) for array, width in zip(arrays, widths, strict=True)]
             sent = np.concatenate(packed, axis=1)
-            landing.append((remote_rows[taken], received, sent))  # sent must live until it has gone
+            landing.append((writing, received, sent))  # sent must live until it has gone
             pending += [comm.Irecv(received, source=rank), comm.Isend(sent, dest=rank)]
         _wait(pending)
+        cuts = np.cumsum(widths)[:-1]
         for rows, received, _ in landing:
-            start = 0
-            for array, width in zip(arrays, widths, strict=True):
-                array[rows] = received[:, start : start + width].reshape(len(rows), *array.shape[1:])
-                start += width
-
-    def bring_home(self, remote: Floats, own: Floats) -> None:
-        """Add what this rank found for remote atoms (n, 3) to what their owners have for them."""
-        comm, pending, landing = self._ranks.comm, [], []
-        for rank, given, taken in self._partners:
-            received, sent = np.empty((len(given), 3)), np.ascontiguousarray(remote[taken])
-            landing.append((given, received, sent))
-            pending += [comm.Irecv(received, source=rank), comm.Isend(sent, dest=rank)]
-        if pending:
-            _wait(pending)
-        for given, received, _ in landing:
-            own[given] += received  # no atom twice: remote ones are without repetition
+            parts = np.split(received, cuts, axis=1)
+            shaped = zip(parts, arrays, strict=True)
+            yield rows, [part.reshape(len(rows), *array.shape[1:]) for part, array in shaped]
 
 
 def _wait(pending: list[Any]) -> None:
@@ -179,3 +187,18 @@ def _check_found(owners: Ints, remote: Ints) -> None:
             f"nobody has the atoms with the IDs {lost[:8].tolist()} ({len(lost)} in all), though there are ghosts of "
             "them: atoms were lost, or IDs are not unique. Look at the time step, at the boundaries, and at atom IDs"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class OwnResults:
+    """Of a rank's own atoms, and what their energies contribute to the virial."""
+
+    energies: Floats  # (n,) eV
+    forces: Floats  # (n, 3) eV/Å
+    virial: Floats  # (3, 3) eV, -dE/d(strain)
+
+
+def own_results(energies: Any, own: int, halo: Halo, forces: Floats, virial: Floats) -> OwnResults:
+    """From energies (N,) and forces (N, 3) of the own and of remote atoms; called by all ranks."""
+    halo.bring_home([forces], np.arange(own), np.arange(own, len(forces)))
+    return OwnResults(np.array(energies, dtype=np.float64)[:own], forces[:own], (virial + virial.T) / 2)

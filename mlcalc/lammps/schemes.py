@@ -13,10 +13,10 @@ from mlcalc.engine import Engine
 from mlcalc.errors import ConfigError, EvaluationError, NonFiniteResultError, OverlapError
 from mlcalc.lammps.hvnet import DistributedHVNet
 from mlcalc.lammps.ranks import Halo, Ranks
-from mlcalc.lammps.visnet import CentralViSNet
+from mlcalc.lammps.visnet import DistributedViSNet, distributes
 from mlcalc.models import Graph, HVNet, Prediction, ViSNet, predict
 from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
-from mlcalc.pieces import CentralEnergies, Piece, piece_around, receptive_layers
+from mlcalc.pieces import CentralEnergies, piece_around, receptive_layers
 from mlcalc.validation import check_cell, check_positions
 
 __all__ = ["Exchanged", "Pieces", "Results", "Scheme", "View", "Whole", "choose_scheme"]
@@ -71,12 +71,12 @@ def choose_scheme(engine: Engine, ranks: Ranks, *, skin: float, min_distance: fl
     network, cpu = engine.potential, engine.device.type == "cpu"
     if cpu and isinstance(network, HVNet) and engine.path == FUSED:
         return Exchanged(DistributedHVNet(network, engine.dtype), graphs, ranks)
+    if cpu and isinstance(network, ViSNet) and engine.path == FUSED and distributes(network):
+        return Exchanged(DistributedViSNet(network, engine.dtype), graphs, ranks)
     layers = receptive_layers(network)
     if isinstance(layers, str):
         raise ConfigError(f"this model runs on one rank only, and here are {ranks.size}: {layers}. Use --ranks 1")
-    fused = cpu and isinstance(network, ViSNet) and engine.path == FUSED
-    kernels = CentralViSNet(network, engine.dtype) if fused and isinstance(network, ViSNet) else None
-    return Pieces(engine, kernels, graphs, ranks, layers)
+    return Pieces(engine, graphs, ranks, layers)
 
 
 class Whole:
@@ -106,10 +106,8 @@ class Whole:
 class Pieces:
     """Each rank knows where all atoms are, and computes its own with as much around them as these depend on."""
 
-    def __init__(
-        self, engine: Engine, kernels: CentralViSNet | None, graphs: _Graphs, ranks: Ranks, layers: int
-    ) -> None:
-        self._engine, self._kernels, self._graphs, self._ranks, self._layers = engine, kernels, graphs, ranks, layers
+    def __init__(self, engine: Engine, graphs: _Graphs, ranks: Ranks, layers: int) -> None:
+        self._engine, self._graphs, self._ranks, self._layers = engine, graphs, ranks, layers
         self.evaluated = 0  # atoms of the last piece, its rim included
 
     def describe(self) -> str:
@@ -144,24 +142,21 @@ class Pieces:
         graph = self._graphs.graph(numbers, np.ascontiguousarray(positions), view, tags)
         piece = piece_around(graph, torch.from_numpy(own), self._layers)
         self.evaluated = len(piece.atoms)
-        found = self._central(piece)
+        central = CentralEnergies(self._engine.potential, piece.central.to(self._engine.device))
+        found = predict(central, piece.graph.to(self._engine.device), forces=True, stress=True)
         energies = _numpy(found.energies)[piece.central.numpy()]
         sums[0], sums[1:7] = energies.sum(), _virial(found, view.cell)
         sums[7:].reshape(-1, 3)[piece.atoms.numpy()] = _numpy(found.forces)
         return energies, sums
 
-    def _central(self, piece: Piece) -> Prediction:
-        if self._kernels is not None:
-            return self._kernels.evaluate_central(piece.graph, piece.central)
-        device = self._engine.device
-        central = CentralEnergies(self._engine.potential, piece.central.to(device))
-        return predict(central, piece.graph.to(device), forces=True, stress=True)
-
 
 class Exchanged:
-    """Each rank computes its own atoms only, and asks for the states of neighbors that belong to others."""
+    """Each rank computes its own atoms only, and asks for the states of neighbors that belong to others.
 
-    def __init__(self, network: DistributedHVNet, graphs: _Graphs, ranks: Ranks) -> None:
+    Ghosts are known to LAMMPS as far as the cutoff of its pair style and its skin reach, which is enough here.
+    """
+
+    def __init__(self, network: DistributedHVNet | DistributedViSNet, graphs: _Graphs, ranks: Ranks) -> None:
         self._network, self._graphs, self._ranks = network, graphs, ranks
         self._tags: tuple[int, Ints] | None = None  # of the atoms that the halo is for
         self._halo: Halo | None = None
@@ -182,9 +177,8 @@ class Exchanged:
         halo = self._halo_of(view)
         rows = np.concatenate([np.arange(n), self._chosen])
         graph = ranks.attempt(lambda: self._own_graph(view, rows))
-        found = self._network.evaluate_own(graph, n, halo.fetch)
-        forces = found.forces[:n].copy()
-        halo.bring_home(found.forces[n:], forces)
+        found = self._network.evaluate_own(graph, n, halo)
+        forces = found.forces
         sums = ranks.sum(np.array([found.energies.sum(), *found.virial[_PLACES]]))
         ranks.attempt(lambda: _check_finite(sums[0], sums[1:], forces))
         share = self._graphs.shift / max(int(ranks.sum(np.array([float(n)]))[0]), 1) if self._graphs.shift else 0.0

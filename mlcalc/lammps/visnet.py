@@ -1,32 +1,96 @@
-"""ViSNet's energies of some of the atoms of a graph, by its kernels."""
+"""ViSNet on several ranks, which tell each other the states of atoms between its blocks."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mlcalc.kernels.arrangement import spread
+from mlcalc.kernels.threads import even_shares
 from mlcalc.kernels.visnet import FusedViSNet
-from mlcalc.models import Graph, Prediction, ViSNet
+from mlcalc.kernels.visnet_call import Call
+from mlcalc.lammps.ranks import Array, Halo, OwnResults, own_results
+from mlcalc.models import Graph, ViSNet
 
 
-class CentralViSNet(FusedViSNet):
-    """The fused ViSNet whose derivatives are those of the energies of central atoms; for one thread at a time."""
+def distributes(network: ViSNet) -> bool:
+    """Whether ranks can exchange the states of atoms: not where the order of neighbors counts, or the mean energy."""
+    return network.config.max_num_neighbors is None and network.config.reduce == "add"
 
-    def __init__(self, network: ViSNet, dtype: torch.dtype) -> None:
-        alone = copy.copy(network)
-        alone.structure_shift = 0.0  # is added once to the whole, not to each piece
-        super().__init__(alone, dtype)
-        self._central: NDArray[Any] | None = None
 
-    def evaluate_central(self, graph: Graph, central: torch.Tensor) -> Prediction:
-        """Forces and stress of the sum of the energies of central atoms (N,) bool; energies are those of all atoms."""
-        self._central = central.numpy()
-        return self.evaluate(graph, forces=True, stress=True)
+class DistributedViSNet(FusedViSNet):
+    """The fused ViSNet for the atoms of one rank."""
 
-    def _seeds(self, graph: Graph) -> NDArray[Any]:
-        seeds = super()._seeds(graph)
-        seeds[~self._central] = 0  # type: ignore[operator]  # set by evaluate_central
-        return seeds
+    def evaluate_own(self, graph: Graph, own: int, halo: Halo) -> OwnResults:
+        """Energies of the first `own` atoms of the graph and their derivatives.
+
+        The graph has all edges of these atoms, sorted, and none of the others, which are those of other ranks.  All
+        ranks call this at the same time.
+        """
+        element = self.network.element_index(graph.numbers)
+        limited, loops = self.network.limited(graph)
+        loops = loops[loops < own]
+        atoms, edges = len(graph.numbers), limited.edges.shape[1] + len(loops)
+        wanted = atoms, edges, self._threads(atoms, edges)
+        gradient, strain_gradient = np.zeros((atoms, 3)), np.zeros((1, 3, 3))
+        with self._spaces.taken(lambda space: space.fits(*wanted), lambda: self._space(*wanted)) as space:
+            self._arrange(limited, loops, space)
+            call = _OwnCall(self.weights, self.constants, space, element.numpy(), self._seeds(graph))
+            y = call.run_own(own, halo)
+            spread_out: Any = spread  # kernels have no types
+            spread_out(
+                edges, space.center, space.neighbor, space.vectors, space.g_vectors, graph.batch.numpy(), gradient,
+                strain_gradient,
+            )  # fmt: skip
+        y[own:] = 0
+        energies = self.network.energies_of(torch.from_numpy(y).to(torch.float64), element, graph)
+        return own_results(energies, own, halo, -gradient, -strain_gradient[0])
+
+
+class _OwnCall(Call):
+    """A call for the first atoms, which fetches the states of the others and brings derivatives by them home."""
+
+    def run_own(self, own: int, halo: Halo) -> Array:
+        """y (N,) of the own atoms; the derivatives of sum_i seed_i y_i are left in the workspace as g_vectors."""
+        space, blocks, F = self.space, range(len(self.weights.blocks)), self.space.gx.shape[1]
+        bounds = even_shares(space.first_edges[: own + 1], space.threads).tolist()
+        self.atoms = list(pairwise(bounds))
+        self.bounds = [(int(space.first_edges[a]), int(space.first_edges[b])) for a, b in self.atoms]
+        rows = np.arange(own), np.arange(own, len(self.element))
+        self._each(self._embed)
+        halo.fetch([space.x[0], *self._read(0)], *rows)
+        for k in blocks:
+            self._each(self._block, k)
+            if k + 1 in blocks:
+                halo.fetch(self._read(k + 1), *rows)
+        self._each(self._read_out)
+        for k in reversed(blocks):
+            self._each(self._block_back, k)
+            written = [space.any_kv, *([space.any_vec] if k else [])]
+            written += [space.any_q] if space.pq[k].shape[2] else []
+            _home(written, halo, rows)
+            self._each(self._atoms_back, k)
+        self._each(self._embed_edges_back)
+        _home([space.any_kv[:, :, :F]], halo, rows)
+        self._each(self._geometry_back)
+        return self.y
+
+    def _read(self, k: int) -> list[Array]:
+        """What the edges of a block read of their neighbors: keys and values, vectors, and one of two projections."""
+        space, F = self.space, self.space.gx.shape[1]
+        states = [space.qkv[k][:, F:], *([space.vec[k]] if k else [])]
+        return [*states, *([space.pq[k][:, :, F:]] if space.pq[k].shape[2] else [])]
+
+
+def _home(shares: Sequence[Array], halo: Halo, rows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+    """Bring home what the threads (T, N, ...) have for remote atoms, all in the share of the first one."""
+    for share in shares:
+        for other in share[1:]:
+            share[0][rows[1]] += other[rows[1]]
+            other[rows[1]] = 0
+    halo.bring_home([share[0] for share in shares], *rows)
