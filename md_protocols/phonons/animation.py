@@ -36,7 +36,12 @@ def mode_animation(
         raise ConfigError(f"band is {band}: there are {found.frequencies.shape[1]}, counted from 0")
     primitive = to_ase(phonon.primitive)
     vector = np.array(found.eigenvectors)[0, :, band].reshape(-1, 3) / np.sqrt(primitive.get_masses())[:, None]
-    cells = np.diag(supercell_matrix(_whole_waves(point) if supercell is None else supercell))
+    matrix = supercell_matrix(_whole_waves(point) if supercell is None else supercell)
+    cells = np.diag(matrix)
+    if np.any(matrix != np.diag(cells)):
+        raise ConfigError(
+            f"supercell is {matrix.tolist()}: an animation repeats the primitive cell along its axes only"
+        )
     steps = np.array(list(np.ndindex(*cells)))
     positions = (steps @ primitive.cell.array)[:, None] + primitive.positions
     phases = np.exp(2j * np.pi * (positions @ np.linalg.inv(primitive.cell.array) @ point))

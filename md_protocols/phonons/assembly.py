@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import ConfigError, EvaluationError
-from .born import BornCharges, primitive_charges
+from .born import BornCharges, primitive_charges, seen_along
 from .crystal import to_ase
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
 from .meshes import mesh_numbers
@@ -108,14 +108,9 @@ def translational_residual(constants: Array) -> float:
 
 
 def path_frequencies(phonon: Phonopy, sampled: SampledPath) -> Array:
-    """(Q, bands) THz; at Γ polar modes are split as seen along the segment."""
-    found = []
-    for start, stop in sampled.segments:
-        points = sampled.qpoints[start:stop]
-        through_gamma = any(np.allclose(end, 0.0, atol=1e-10) for end in (points[0], points[-1]))
-        direction = points[-1] - points[0] if through_gamma and phonon.nac_params is not None else None
-        found.append(np.array(phonon.run_qpoints(points, nac_q_direction=direction).frequencies))
-    return np.concatenate(found)
+    """(Q, bands) THz; at Γ and its equivalents, wherever in a segment, polar modes are split as seen along it."""
+    segments = [sampled.qpoints[start:stop] for start, stop in sampled.segments]
+    return np.concatenate([seen_along(phonon, points, points[-1] - points[0]) for points in segments])
 
 
 def lowest_mode(phonon: Phonopy, qpoints: Array, frequencies: Array, mesh: tuple[int, int, int]) -> tuple[float, Array]:

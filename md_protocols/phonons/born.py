@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
 
 Array = NDArray[np.float64]
+_AT_GAMMA = 1e-10  # fractional
 _UNBALANCED = 0.1  # e: charges of a cell that add up to more are of another cell, or badly converged
 
 
@@ -55,6 +56,29 @@ class BornCharges:
         units = get_physical_units()
         factor = units.Hartree * units.Bohr  # e^2 / (4 pi eps0) in eV Å
         return {"born": self.charges.copy(), "dielectric": self.dielectric.copy(), "factor": factor, "method": "gonze"}
+
+
+def seen_along(phonon: Phonopy, qpoints: Array, direction: Any = None) -> Array:
+    """Frequencies (Q, bands), THz; Γ and its equivalents (q whole) as approached along the direction, where given.
+
+    ConfigError for a direction that is none.
+    """
+    points = np.array(qpoints, dtype=float)
+    if direction is None:
+        return np.array(phonon.run_qpoints(points).frequencies)
+    try:
+        along = np.array(direction, dtype=float)
+    except (TypeError, ValueError):
+        along = np.empty(0)
+    length = float(np.linalg.norm(along))
+    if along.shape != (3,) or not np.isfinite(length) or length < 1e-8:
+        raise ConfigError(
+            f"direction is {direction!r}: give three finite numbers that are not all zero, in fractional coordinates "
+            "of the reciprocal vectors"
+        )
+    points[np.abs(points - np.rint(points)).max(axis=1) < _AT_GAMMA] = 0.0  # phonopy splits at zero only
+    chosen = along / length if phonon.nac_params is not None else None
+    return np.array(phonon.run_qpoints(points, nac_q_direction=chosen).frequencies)
 
 
 def primitive_charges(born: BornCharges, phonon: Phonopy) -> BornCharges:

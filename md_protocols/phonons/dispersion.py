@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..packed_atoms import pack_atoms, unpack_atoms
 from ..storage import load_arrays, save_arrays
-from .born import BornCharges
+from .born import BornCharges, seen_along
 from .crystal import phonopy_crystal
 
 if TYPE_CHECKING:
@@ -116,15 +116,17 @@ class PhononDispersion:
     def at(self, q: Any, *, direction: Any = None) -> Array:
         """Frequencies (..., bands) in THz at one q-point (3,) or many (..., 3), ascending.
 
-        direction: (3,) fractional, from which Γ is approached; it decides on the splitting of polar modes there, and
-        without it Γ has none.
+        direction: (3,) fractional, from which Γ (or an equivalent) is approached; it decides on the splitting of polar
+        modes there, and without it Γ has none.  ConfigError for what is no q-point or direction.
         """
         points = _qpoints(q)
-        found = self._phonon.run_qpoints(points.reshape(-1, 3), nac_q_direction=direction)
-        return np.array(found.frequencies).reshape(*points.shape[:-1], -1)
+        return seen_along(self._phonon, points.reshape(-1, 3), direction).reshape(*points.shape[:-1], -1)
 
     def group_velocities(self, q: Any) -> Array:
-        """Group velocities d(omega)/dk = (..., bands, 3) in m/s, Cartesian (1 Å THz = 100 m/s)."""
+        """Group velocities d(omega)/dk = (..., bands, 3) in m/s, Cartesian (1 Å THz = 100 m/s).
+
+        At Γ, where the slope of acoustic modes depends on the direction, phonopy gives 0 for them.
+        """
         points = _qpoints(q)
         found = self._phonon.run_qpoints(points.reshape(-1, 3), with_group_velocities=True)
         return 100.0 * np.array(found.group_velocities).reshape(*points.shape[:-1], -1, 3)
@@ -206,7 +208,10 @@ class PhononDispersion:
 
 
 def _qpoints(q: Any) -> Array:
-    points = np.asarray(q, dtype=float)
+    try:
+        points = np.asarray(q, dtype=float)
+    except (TypeError, ValueError):
+        raise ConfigError(f"q is {q!r}: give finite q-points (..., 3) in fractional coordinates") from None
     if points.ndim < 1 or points.shape[-1] != 3 or not np.isfinite(points).all():
         raise ConfigError(f"q has the shape {points.shape}: give finite q-points (..., 3) in fractional coordinates")
     return points
