@@ -199,6 +199,35 @@ def test_phonons_of_another_crystal_and_too_few_structures_are_refused() -> None
         phonons_at(low, 300, supercell=[2, 2, 1], structures=4)
 
 
+def test_a_start_of_the_same_formula_but_another_crystal_is_refused() -> None:
+    """A body-centered start for a face-centered crystal; a moved atom; other masses.  A small strain is none."""
+    start = phonon_dispersion(crystal(), supercell=2, points=2)
+    centered = bulk("Cu", "bcc", a=2.86)
+    centered.calc = crystal().calc
+    with pytest.raises(ConfigError, match=r"start has phonons of another crystal: cell vectors, relative"):
+        phonons_at(centered, 300, start=start)
+    heavy = crystal()
+    heavy.set_masses([65.0])
+    with pytest.raises(ConfigError, match=r"another crystal: masses differ by 1\.45 u"):
+        phonons_at(heavy, 300, start=start)
+    four = crystal(conventional=True)
+    starting = phonon_dispersion(four, supercell=2, points=2)
+    four.positions[1] += [0, 0, 0.8]
+    with pytest.raises(ConfigError, match=r"another crystal: positions of the atoms differ by 0\.8 Å"):
+        phonons_at(four, 300, start=starting, structures=200)
+    wider = bulk("Cu", "fcc", a=1.01 * A)
+    wider.calc = crystal().calc
+    assert phonons_at(wider, 300, start=start, structures=6, smax=None).converged
+
+
+def test_vibrations_that_vanish_are_refused() -> None:
+    """Forces of displacements that are zero would fit force constants that are zero, and converge to them."""
+    with pytest.raises(ConfigError, match="temperature_K is 0 and statistics 'classical'"):
+        phonons_at(crystal(), 0, statistics="classical", structures=6)
+    with pytest.raises(ConfigError, match=r"displaced by .* Å at most \(limit 0\.0001\)"):
+        phonons_at(crystal(), 1e-6, statistics="classical", structures=6)
+
+
 def test_jackknife_of_a_mean_is_the_standard_error() -> None:
     x = np.random.default_rng(1).normal(size=12)
     without = np.array([np.delete(x, k).mean() for k in range(12)])

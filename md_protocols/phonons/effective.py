@@ -21,6 +21,7 @@ from .crystal import phonopy_crystal, to_ase
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
 from .effective_cautions import cautions_of
 from .effective_result import EffectivePhonons, Iterations
+from .effective_start import require_same_crystal
 from .harmonic_samples import (
     Fit,
     drawn_displacements,
@@ -102,6 +103,11 @@ def effective_phonons(
         seed=seed,
         statistics=statistics,
     )
+    if kelvin == 0 and settings.statistics == "classical":
+        raise ConfigError(
+            "temperature_K is 0 and statistics 'classical': atoms would not move at all; take statistics='quantum', "
+            "with zero-point motion, or a temperature above 0"
+        )
     imaginary_limit = checks.number("imaginary_limit", imaginary_limit)
     evaluator = Evaluator(atoms.calc, evaluate)
     crystal = without_calculator(atoms)
@@ -118,7 +124,7 @@ def effective_phonons(
         shared["allow_float32"] = allow_float32
         start = phonon_dispersion(atoms, supercell=supercell, evaluate=evaluate, progress=progress, **shared, **looked)
     else:
-        _fitting(start, phonon)
+        require_same_crystal(start, phonon)
         if constrained:
             warnings.warn(constrained, PhysicsWarning, stacklevel=2)
     found = _self_consistent(
@@ -202,19 +208,6 @@ def _enough(fit: Fit, atoms: int, pairs: int) -> None:
         raise ConfigError(
             f"{2 * pairs} structures of {atoms} atoms do not fix {fit.parameters} independent force constants and "
             f"their error: give at least structures={max(need, 2 * pairs + 2)}, and several times that for good errors"
-        )
-
-
-def _fitting(start: PhononDispersion, phonon: Phonopy) -> None:
-    """ConfigError for phonons of another crystal or supercell."""
-    same = start.force_constants.shape[0] == len(phonon.supercell) and np.array_equal(
-        start.supercell_matrix, phonon.supercell_matrix
-    )
-    if not same or not np.array_equal(start.unitcell.numbers, phonon.unitcell.numbers):
-        raise ConfigError(
-            f"start has phonons of {start.unitcell.get_chemical_formula()} in a supercell of "
-            f"{len(start.force_constants)} atoms, the crystal here has {len(phonon.supercell)} in its supercell: give "
-            "phonons of the same unit cell and supercell"
         )
 
 

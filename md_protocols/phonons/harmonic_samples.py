@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 RIGID = 0.01  # THz: modes below it are not displaced; those that move the crystal as a whole are there
+_SMALLEST = 1e-4  # Å: forces of smaller displacements are rounding
 _LARGEST = 0.5  # of the shortest distance between atoms: beyond it displacements are no vibrations
 
 
@@ -49,6 +50,11 @@ def require_vibrations(displacements: Array, cell: Atoms) -> float:
     """The largest displacement of an atom, Å; ConfigError where it is no vibration any more."""
     largest = float(np.linalg.norm(displacements, axis=2).max())
     nearest = _shortest_distance(cell)
+    if largest < _SMALLEST:
+        raise ConfigError(
+            f"atoms would be displaced by {largest:.3g} Å at most (limit {_SMALLEST:g}), which leaves nothing to fit "
+            "force constants to: raise temperature_K, or take statistics='quantum', which has zero-point motion"
+        )
     if largest > _LARGEST * nearest:
         raise ConfigError(
             f"atoms would be displaced by up to {largest:.3g} Å, the shortest distance is {nearest:.3g} Å: the force "
