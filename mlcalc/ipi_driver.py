@@ -13,6 +13,8 @@ of MLCalculator (device, dtype, kernels, ...).  With <batch_size> (i-PI 3.3) all
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -98,6 +100,16 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
 
 
 def _stop(error: Exception) -> None:
-    """End i-PI softly where the driver runs in a thread of it: the thread alone would die, and i-PI wait for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        softexit.trigger(status="bad", message=f"the mlcalc driver failed: {type(error).__name__}: {error}")
+    """End i-PI softly where the driver runs in a thread of it: the thread alone would die, and i-PI wait for ever.
+
+    i-PI would end with exit code 0, as after a run that is complete.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return
+    told = f"the mlcalc driver failed: {type(error).__name__}: {error}"
+    if not getattr(softexit, "hard_exit", False):  # within somebody's Python
+        softexit.trigger(status="bad", message=told)
+    softexit.cleanup(status="bad", message=told)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

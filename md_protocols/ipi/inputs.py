@@ -40,6 +40,7 @@ class IPISettings:
     seed: int
     fixed: tuple[int, ...]
     displacement: float  # Å, of vibrations
+    remove_drift: bool
     batch_size: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,6 +201,7 @@ def _motion(settings: IPISettings) -> ET.Element:
         _add(fd, "asr", "none")
         return motion
     motion = ET.Element("motion", mode="dynamics")
+    _add(motion, "fixcom", settings.remove_drift)
     if settings.fixed:
         _add(motion, "fixatoms", list(settings.fixed))
     mode = {"remd": "nvt"}.get(settings.ensemble, settings.ensemble)

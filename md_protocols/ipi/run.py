@@ -50,11 +50,13 @@ def run_ipi(
     barostat_tau_fs: float = 500.0,
     exchange_interval: int = 100,
     displacement: float = 0.01,
+    remove_drift: bool = True,
     seed: int = 0,
     log_interval: int | None = None,
     trajectory_interval: int | None = None,
     checkpoint_interval: int | None = None,
     clients: int = 1,
+    isolated: bool = True,
     virial: str = "auto",
     allow_large_timestep: bool = False,
     wall_time_s: float | None = None,
@@ -67,11 +69,12 @@ def run_ipi(
     serve_ipi.  Velocities are kept where there is one bead, else drawn at the temperature.  FixAtoms is respected.
     ensemble: "nve", "nvt", "npt" (isotropic, pressure_GPa), "remd" (replica exchange between the temperatures given)
     or "vibrations" (the dynamical matrix by finite differences of displacement Å; steps do not count then).
+    remove_drift: keep the center of mass at rest; not with fixed atoms, or in an external potential.
     beads: of the ring polymers; more than one is path-integral molecular dynamics, all beads in one batch.
     thermostat: of i-PI: "svr" (the default), "langevin", "pile_g" (the default of beads) or "pile_l".
     output: the folder, in the end an ordinary one of i-PI (see IPIFolder).
     log_interval, trajectory_interval, checkpoint_interval: steps; chosen from the length of the run if None.
-    clients: processes that compute, side by side.
+    clients, isolated: processes that compute, side by side; isolated=False computes in this process instead.
 
     Sources: i-PI, V. Kapil et al., Comput. Phys. Commun. 236, 214 (2019); PILE thermostats, M. Ceriotti et al.,
     J. Chem. Phys. 133, 124104 (2010).  Raises ConfigError before anything is done, SimulationError for a run that i-PI
@@ -101,6 +104,7 @@ def run_ipi(
         barostat_tau_fs=barostat_tau_fs,
         exchange_interval=exchange_interval,
         displacement=number("displacement", displacement, above=0),
+        remove_drift=bool(remove_drift) and not any(template.constraints),
         seed=whole("seed", seed, at_least=0),
         log_interval=log_interval,
         trajectory_interval=trajectory_interval,
@@ -117,7 +121,8 @@ def run_ipi(
         begin = folder.start()
         if begin is not None:
             with ProgressBar(progress, begin[1], total, settings.timestep_fs) as bar:
-                _Run(folder, calculator, virial, stop).drive(*begin, clients, bar)
+                serving = {"virial": virial, "isolated": isolated}
+                _Run(folder, calculator, serving, stop).drive(*begin, clients, bar)
     stop.deliver()
     return IPIRun.load(path)
 
@@ -193,8 +198,8 @@ def _batch_size(structures: int, clients: int) -> int:
 class _Run:
     """i-PI and its clients, from start to end."""
 
-    def __init__(self, folder: IPIFolder, calculator: Any, virial: str, stop: StopRequest) -> None:
-        self._folder, self._calculator, self._virial, self._stop = folder, calculator, virial, stop
+    def __init__(self, folder: IPIFolder, calculator: Any, serving: dict[str, Any], stop: StopRequest) -> None:
+        self._folder, self._calculator, self._serving, self._stop = folder, calculator, serving, stop
         self._errors: list[BaseException] = []
 
     def drive(self, input_file: str, first: int, clients: int, bar: ProgressBar) -> None:
@@ -232,11 +237,11 @@ class _Run:
                 self._calculator,
                 self._folder.template,
                 unix=f"{private}/{self._folder.address()}",
-                virial=self._virial,
                 connect_s=_CONNECT_S,
                 reconnect_s=5.0,
                 signals=False,
                 progress=False,
+                **self._serving,
             )
         except BaseException as error:
             self._errors.append(error)

@@ -33,7 +33,8 @@ def main() -> None:
 
 
 def _watch() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter wants when it ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)  # i-PI's soft exit: writes RESTART
 
 

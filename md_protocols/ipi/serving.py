@@ -1,12 +1,11 @@
 """One connection to a server: its messages answered in turn, its bytes always read at once.
 
-Reading at once matters.  A client that ends, even by SIGKILL, while bytes of the server lie unread resets the
-connection, and i-PI 3.3.1 never recovers from that; with nothing unread it sees an orderly end and asks another client.
+Reading at once matters.  A client that ends while bytes of the server lie unread resets the connection, and i-PI 3.3.1
+never recovers from that; with nothing unread it sees an orderly end and asks another client.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import select
 import socket
@@ -23,6 +22,7 @@ from .answers import UNITS, Answer, refuse_unphysical
 from .computing import Computing
 from .errors import ServeError, WireError, WorkerError
 from .first_look import check_first
+from .holding import HeldConnection
 from .messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
 from .progress import RequestBar
 from .shared_memory import SharedNumbers
@@ -30,7 +30,6 @@ from .shared_memory import SharedNumbers
 _TICK = 0.25  # s between looks at signals and limits
 _SEND_S = 60.0  # for the server to take an answer
 _GRACE_S = 8.0  # for the request at hand, once a signal or the wall time has come
-_DRAIN_S = 0.5
 _CHUNK = 1 << 18
 
 
@@ -83,8 +82,11 @@ class Connection:
 
     def __init__(self, link: socket.socket, session: Session) -> None:
         self._link, self._session, self._template = link, session, session.template
+        # held: a crash of the model cannot take the connection with it, so nothing else shall
+        self._held = HeldConnection(link, held=session.computing.fileno() is not None)
         self._computing, self._tally = session.computing, session.tally
         self._reader = Reader(len(session.template))
+        self._buffer = memoryview(bytearray(_CHUNK))
         self._shared: SharedNumbers | None = None
         self._units, self._batch = "i-pi", 1
         self._initialised = self._status_owed = self._forces_owed = False
@@ -101,7 +103,7 @@ class Connection:
     ) -> None:
         if self._shared is not None:
             self._shared.close()
-        _close_gently(self._link)
+        self._held.close()
 
     def serve(self) -> Ending:
         """Answer until the server says EXIT or is lost, or a signal or limit comes."""
@@ -136,11 +138,11 @@ class Connection:
         sources = [self._link.fileno()] + ([worker] if worker is not None else [])
         readable = select.select(sources, [], [], 0.0 if worker is None and self._request else _TICK)[0]
         if self._link.fileno() in readable:
-            data = self._link.recv(_CHUNK)
-            if not data:
+            received = self._link.recv_into(self._buffer)
+            if not received:
                 raise ConnectionResetError("the server closed the connection")
             self._heard = time.monotonic()
-            self._reader.feed(data)
+            self._reader.feed(self._buffer[:received])
         if worker in readable or (worker is None and self._request):
             self._collect()
         while (message := self._reader.next()) is not None:
@@ -169,6 +171,7 @@ class Connection:
                     raise WireError("the server asks twice for the same forces: is it an i-PI server?")
                 self._forces_owed = True
             case Exit():
+                self._held.finished = True
                 return True
         self._pay()
         return False
@@ -242,15 +245,3 @@ class Connection:
     def _failure(self, error: Exception) -> WorkerError:
         where = f"after {self._tally.requests} requests of {self._session.address}"
         return WorkerError(f"{error} ({where}; nothing was sent for it)", self._structures())
-
-
-def _close_gently(link: socket.socket) -> None:
-    """Close without resetting the connection: say that no more will come, and take what is still under way."""
-    with contextlib.suppress(OSError):
-        link.shutdown(socket.SHUT_WR)
-        end = time.monotonic() + _DRAIN_S
-        while (left := end - time.monotonic()) > 0:
-            link.settimeout(left)
-            if not link.recv(_CHUNK):
-                break
-    link.close()
