@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mlcalc.calculator import MLCalculator
+    from mlcalc.cluster import evaluate_on_cluster, local_cluster
     from mlcalc.evaluation import evaluate
+    from mlcalc.factory import CalculatorFactory
     from mlcalc.hessians import hessian
     from mlcalc.importing import import_checkpoint
     from mlcalc.model_file import load_model, save_model
@@ -22,22 +24,28 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing torch takes two seconds that `mlcalc --help` need not pay.
 _LAZY = {
+    "CalculatorFactory": "mlcalc.factory",
     "MLCalculator": "mlcalc.calculator",
     "atom_representations": "mlcalc.representations",
     "evaluate": "mlcalc.evaluation",
+    "evaluate_on_cluster": "mlcalc.cluster",
     "hessian": "mlcalc.hessians",
     "import_checkpoint": "mlcalc.importing",
     "load_model": "mlcalc.model_file",
+    "local_cluster": "mlcalc.cluster",
     "save_model": "mlcalc.model_file",
 }
 __all__ = [
+    "CalculatorFactory",
     "MLCalculator",
     "__version__",
     "atom_representations",
     "evaluate",
+    "evaluate_on_cluster",
     "hessian",
     "import_checkpoint",
     "load_model",
+    "local_cluster",
     "save_model",
 ]
 
