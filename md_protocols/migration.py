@@ -35,8 +35,8 @@ class MigrationBarrier:
     fit_path: Array  # (20 (K - 1) + 1,) Å
     fit_energies: Array  # (20 (K - 1) + 1,) eV above the first image: cubic pieces through energies and forces
     saddle: int  # index of the highest image
-    barrier: float  # eV, from the first image to the highest
-    barrier_backward: float  # eV, from the last image to the highest
+    barrier: float  # eV, from the first image to the highest; to the top of the fit if no image climbed
+    barrier_backward: float  # eV, from the last image
     converged: bool  # end points and band
     max_force: float  # eV/Å, largest force of the band on an atom
     steps: int  # of the band
@@ -158,6 +158,7 @@ def vacancy_migration(
     hop: which of the inequivalent jumps of an atom of the same element, as the result lists them (`hops`), shortest
     first, up to 1.25 times the shortest; None for the first, with a PhysicsWarning if there are others.
     images: between the end points; an odd number has one in the middle.
+    climb: the highest image goes to the saddle; without it the barrier is the highest point of the fit.
     spring: constant of the springs between images, eV/Å^2; the path does not depend on it once converged.
     fmax: forces of the band, eV/Å, within `steps`; relax_fmax: of the end points.
     rattle: atoms near the jump start displaced at random (standard deviation, Å, with this `seed`), end points and

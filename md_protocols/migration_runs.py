@@ -20,18 +20,17 @@ from .phonons.crystal import supercell_matrix
 from .relaxation import Relaxation, relax_many
 from .vacancy_cells import (
     Hop,
-    Perfection,
-    check_crystal,
+    check_vacancies,
     image_distance,
     inequivalent_hops,
     inequivalent_sites,
-    offers_stress,
     perfect_supercell,
     rattled,
     symmetry,
     tell_small,
     without,
 )
+from .vacancy_perfection import Perfection, offers_stress
 
 _RATTLED = 2.0  # in units of the jump's length
 _DIP = 1e-3  # eV: a deeper minimum between the end points means several barriers
@@ -96,12 +95,14 @@ def migration_barrier(
     progress: bool | None,
 ) -> MigrationBarrier:
     """See `vacancy_migration`."""
-    check_crystal(atoms, "vacancy migration")
-    jump = _jump(atoms, supercell, settings, site, hop)
+    check_vacancies(atoms, "vacancy migration")
+    jump = _jump(atoms, supercell, settings.symprec, site, hop)
     tell_small(image_distance(jump.perfect))
     evaluator = Evaluator(atoms.calc, evaluate)
     stress = offers_stress(atoms, evaluate)
-    perfection = Perfection.of(evaluator.one(jump.perfect, stress=stress, name="the perfect supercell"))
+    perfection = Perfection.of(
+        evaluator.one(jump.perfect, stress=stress, name="the perfect supercell"), atoms, evaluate
+    )
     perfection.tell()
     ends = _relaxed(_starts(atoms, jump, settings), settings, evaluate, progress)
     _check_ends(ends, jump)
@@ -120,10 +121,18 @@ def migration_barrier(
     return result
 
 
-def _jump(atoms: Atoms, supercell: Any, settings: MigrationSettings, site: int | None, hop: int | None) -> _Jump:
-    data = symmetry(atoms, settings.symprec)
+def check_jump(atoms: Atoms, supercell: Any, site: int | None, hop: int | None, symprec: float) -> None:
+    """ConfigError for a jump that `vacancy_migration` would refuse."""
+    check_vacancies(atoms, "vacancy migration")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PhysicsWarning)  # the computation tells of other jumps
+        _jump(atoms, supercell, symprec, site, hop)
+
+
+def _jump(atoms: Atoms, supercell: Any, symprec: float, site: int | None, hop: int | None) -> _Jump:
+    data = symmetry(atoms, symprec)
     place = _site(atoms, data, site)
-    hops = inequivalent_hops(atoms, data, place, settings.symprec)
+    hops = inequivalent_hops(atoms, data, place, symprec)
     chosen = hops[_hop(hops, hop)]
     perfect = perfect_supercell(atoms, supercell)
     first, last, jumper = _end_points(perfect, place, chosen)
@@ -238,6 +247,9 @@ def _barrier(
     positions = [image.positions for image in band.images]
     fit = fit_raw(band.energies, band.forces, positions, jump.perfect.cell, jump.perfect.pbc)
     saddle = int(np.argmax(band.energies))
+    above = band.energies - band.energies[0]
+    # Only a climbing image is at the saddle: without one it lies between images, where the fit through them has it.
+    top = float(above[saddle]) if settings.climb else max(float(above[saddle]), float(np.max(fit.fit_energies)))
     return MigrationBarrier(
         images=band.images,
         energies=band.energies,
@@ -245,8 +257,8 @@ def _barrier(
         fit_path=np.array(fit.fit_path),
         fit_energies=np.array(fit.fit_energies),
         saddle=saddle,
-        barrier=float(band.energies[saddle] - band.energies[0]),
-        barrier_backward=float(band.energies[saddle] - band.energies[-1]),
+        barrier=top,
+        barrier_backward=top - float(above[-1]),
         converged=band.converged and all(end.converged for end in ends),
         max_force=band.max_force,
         steps=band.steps,

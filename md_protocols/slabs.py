@@ -47,7 +47,7 @@ class Plane:
         """The plane with these indices; ConfigError where they are none."""
         import spglib
 
-        h = _miller(miller)
+        h = reduced_miller(miller)
         crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
         ordered: Any = (*crystal[:2], site_kinds(atoms))
         try:
@@ -144,7 +144,8 @@ def equivalent_faces(slab: Atoms, symprec: float) -> bool:
     return found is not None and bool((np.asarray(found["rotations"])[:, 2, 2] == -1).any())
 
 
-def _miller(miller: Any) -> NDArray[np.int64]:
+def reduced_miller(miller: Any) -> NDArray[np.int64]:
+    """(3,) the indices without a common divisor; ConfigError for what is no plane."""
     values = np.asarray(miller)
     if values.shape != (3,) or values.dtype.kind not in "iu" or not values.any():
         raise ConfigError(f"miller is {miller!r}: give three whole numbers, not all zero, such as (1, 1, 1)")

@@ -19,7 +19,8 @@ from .packed_atoms import pack_atoms, unpack_atoms
 from .relaxation import Relaxation, relax_many
 from .site_kinds import dressed, site_kinds
 from .storage import load_arrays, save_arrays
-from .vacancy_cells import Perfection, check_crystal, offers_stress, symmetry
+from .vacancy_cells import check_crystal, symmetry
+from .vacancy_perfection import Perfection, offers_stress
 
 Array = NDArray[np.float64]
 MJ_PER_M2 = 1e-3 * units.J / units.m**2  # in eV/Å^2
@@ -150,7 +151,7 @@ def stacking_fault_energy(
     names = ["the perfect crystal", *(f"the slip of {slip:g}" for slip in slips)]
     evaluator = Evaluator(atoms.calc, evaluate)
     perfect, *found = evaluator([atoms.copy(), *stacks], stress=offers_stress(atoms, evaluate), names=names)
-    perfection = Perfection.of(perfect)
+    perfection = Perfection.of(perfect, atoms)
     perfection.tell()
     area = float(np.sqrt(3) / 4 * a**2)
     unrelaxed = (np.array([one.energy for one in found]) - found[0].energy) / area
@@ -180,6 +181,13 @@ def stacking_fault_energy(
             stacklevel=2,
         )
     return result
+
+
+def check_fault(atoms: Atoms, symprec: float) -> None:
+    """ConfigError for a crystal that `stacking_fault_energy` would refuse."""
+    check_crystal(atoms, "a stacking-fault energy")
+    checks.crystal(atoms, "a stacking-fault energy")
+    _lattice_parameter(atoms, checks.number("symprec", symprec, above=0.0, hint=" Å"))
 
 
 def _lattice_parameter(atoms: Atoms, symprec: float) -> float:

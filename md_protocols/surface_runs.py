@@ -17,7 +17,8 @@ from .evaluations import Evaluate, Evaluated, Evaluator
 from .relaxation import Relaxation, relax_many
 from .slabs import Plane, equivalent_faces, layer_counts
 from .surfaces import J_PER_M2, SurfaceEnergy
-from .vacancy_cells import Perfection, check_crystal, offers_stress
+from .vacancy_cells import check_crystal
+from .vacancy_perfection import Perfection, offers_stress
 
 _THICKNESSES = (15.0, 20.0, 25.0)  # Å
 _VACUUM = 8.0  # Å, below which a warning is due
@@ -37,6 +38,27 @@ class SurfaceSettings:
     steps: int
     symprec: float  # Å
     require: bool
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        vacuum: float,
+        symprec: float,
+        relaxed: bool = True,
+        fmax: float = 1e-3,
+        steps: int = 500,
+        require: bool = False,
+    ) -> SurfaceSettings:
+        """The settings as plain values; ConfigError where one is out of its range."""
+        return cls(
+            vacuum=checks.number("vacuum", vacuum, above=0.0, hint=" Å"),
+            relaxed=bool(relaxed),
+            fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
+            steps=checks.whole("steps", steps, at_least=0),
+            symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
+            require=bool(require),
+        )
 
 
 @dataclass
@@ -63,18 +85,14 @@ def surface_energies(
     progress: bool | None,
 ) -> SurfaceEnergy:
     """See `surface_energy`."""
-    check_crystal(atoms, "a surface energy")
-    checks.crystal(atoms, "a surface energy")
-    plane = Plane.of(atoms, miller, settings.symprec)
-    counts = layer_counts(layers, plane.spacing, _THICKNESSES)
-    cuts, left_out = _cuts(plane, counts, termination, settings)
+    plane, counts, cuts, left_out = _planned(atoms, miller, layers, termination, settings)
     if settings.vacuum < _VACUUM:
         text = f"the vacuum is {settings.vacuum:g} Å, less than {_VACUUM:g} Å: slabs may see each other; take more"
         warnings.warn(text, PhysicsWarning, stacklevel=3)
     bulk, lost = _evaluate(atoms, cuts, evaluate)
     left_out += lost
     cuts = [cut for cut in cuts if cut.found]
-    Perfection.of(bulk).tell()
+    Perfection.of(bulk, atoms).tell()
     if settings.relaxed:
         _relax(cuts, atoms, settings, evaluate, progress)
     results = [_energy(cut, plane, counts, bulk, settings) for cut in cuts]
@@ -86,13 +104,22 @@ def surface_energies(
     return replace(lowest, others=tuple(others), left_out=tuple(left_out))
 
 
-def check_surface(atoms: Atoms, miller: Any, layers: Any, termination: int | None, symprec: float) -> None:
+def check_surface(
+    atoms: Atoms, miller: Any, *, layers: Any, termination: int | None, vacuum: float, symprec: float
+) -> None:
     """ConfigError for a surface that `surface_energy` would refuse."""
+    _planned(atoms, miller, layers, termination, SurfaceSettings.checked(vacuum=vacuum, symprec=symprec))
+
+
+def _planned(
+    atoms: Atoms, miller: Any, layers: Any, termination: int | None, settings: SurfaceSettings
+) -> tuple[Plane, list[int], list[_Cut], list[str]]:
+    """The plane, the numbers of layers, the terminations to be computed, and what is to be said of others."""
     check_crystal(atoms, "a surface energy")
     checks.crystal(atoms, "a surface energy")
-    plane = Plane.of(atoms, miller, symprec)
+    plane = Plane.of(atoms, miller, settings.symprec)
     counts = layer_counts(layers, plane.spacing, _THICKNESSES)
-    _cuts(plane, counts, termination, SurfaceSettings(15.0, False, 1.0, 0, symprec, False))
+    return plane, counts, *_cuts(plane, counts, termination, settings)
 
 
 def _name(plane: Plane) -> str:
@@ -182,7 +209,7 @@ def _relax(
 def _energy(
     cut: _Cut, plane: Plane, counts: Sequence[int], bulk: Evaluated, settings: SurfaceSettings
 ) -> SurfaceEnergy:
-    reference, perfection = bulk.energy / len(bulk.forces), Perfection.of(bulk)
+    reference, perfection = bulk.energy / len(bulk.forces), Perfection.of(bulk, plane.primitive)
     first = cut.slabs[0].cell.array
     area = float(np.linalg.norm(np.cross(first[0], first[1])))
     sizes = np.array([len(slab) for slab in cut.slabs])

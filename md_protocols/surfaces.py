@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from . import checks, plotting
+from . import plotting
 from .evaluations import Evaluate
 from .packed_atoms import pack_atoms, unpack_atoms
 from .storage import load_arrays, save_arrays
@@ -198,12 +198,7 @@ def surface_energy(
     """
     from .surface_runs import SurfaceSettings, surface_energies
 
-    settings = SurfaceSettings(
-        vacuum=checks.number("vacuum", vacuum, above=0.0, hint=" Å"),
-        relaxed=bool(relaxed),
-        fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
-        steps=checks.whole("steps", steps, at_least=0),
-        symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
-        require=bool(require),
+    settings = SurfaceSettings.checked(
+        vacuum=vacuum, symprec=symprec, relaxed=relaxed, fmax=fmax, steps=steps, require=require
     )
     return surface_energies(atoms, miller, layers, termination, settings, evaluate=evaluate, progress=progress)

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic, minkowski_reduce
-from ase.units import GPa
 from numpy.typing import NDArray
 
 from . import checks
 from .errors import ConfigError, PhysicsWarning
-from .evaluations import Evaluated
 from .phonons.crystal import supercell_matrix
 from .site_kinds import dressed, site_kinds
 
 IMAGE_DISTANCE = 10.0  # Å between a vacancy and its images, below which a warning is due
-LARGEST_FORCE = 1e-3  # eV/Å in the perfect crystal
-LARGEST_STRESS = 0.1  # GPa in the perfect crystal: times a vacancy's volume of 12 Å^3 it is 7 meV
 _HOP_SHELL = 1.25  # hops up to this many times the shortest are listed
 _GAP = 5.0  # Å without atoms are vacuum
-_PADDING = 10.0  # Å of vacuum along directions without periodicity, for the symmetry search only
+_SKIN = 3.0  # Å, of a layer of matter beyond the distance of its outermost planes
+_PADDING = 10.0  # Å of vacuum on either side along directions without periodicity, for symmetry and stress only
 
 Array = NDArray[np.float64]
 
@@ -66,12 +63,35 @@ def check_crystal(atoms: Any, purpose: str) -> None:
             f"the structure has the constraint {type(atoms.constraints[0]).__name__}, which has no meaning in its "
             "supercells: remove it with atoms.set_constraint()"
         )
-    charge = float(atoms.info.get("charge", 0) or 0) or float(atoms.get_initial_charges().sum())
+    charge = _charge(atoms)
     if abs(charge) > 1e-9:
         raise ConfigError(
             f"the structure has a charge of {charge:g} e: {purpose} is that of neutral cells, without the electrons' "
             "chemical potential and corrections for image charges; remove the charge"
         )
+
+
+def check_vacancies(atoms: Any, purpose: str) -> None:
+    """`check_crystal`, and ConfigError for charges of atoms, of which a vacancy would take one away."""
+    check_crystal(atoms, purpose)
+    charged = np.flatnonzero(np.abs(atoms.get_initial_charges()) > 1e-9).tolist()
+    if charged:
+        raise ConfigError(
+            f"{len(charged)} atoms have initial charges ({checks.listed(charged, atoms.get_chemical_symbols())}): "
+            f"without one of them the cell would be charged, and {purpose} is that of neutral cells; remove them with "
+            "atoms.set_initial_charges()"
+        )
+
+
+def _charge(atoms: Atoms) -> float:
+    """Of the cell, e; ConfigError for one that is no number."""
+    given = atoms.info.get("charge", 0) or 0
+    try:
+        return float(given) or float(atoms.get_initial_charges().sum())
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"atoms.info['charge'] is {given!r}: it must be a number, in e, such as 0 for a neutral cell"
+        ) from None
 
 
 def symmetry(atoms: Atoms, symprec: float) -> Any:
@@ -106,11 +126,34 @@ def padded(atoms: Atoms) -> Atoms:
 
 def vacuum_axes(atoms: Atoms) -> NDArray[np.bool_]:
     """(3,) where the structure has a gap of more than 5 Å between its atoms, or no periodicity."""
-    crystal = padded(atoms)
+    return np.asarray(_gaps(padded(atoms))[0] > _GAP, dtype=bool)
+
+
+def dilution(crystal: Atoms) -> float:
+    """How many times larger than its matter a cell with vacuum is, periodic in all directions; 1 without vacuum.
+
+    A layer counts with 3 Å more than the distance of its outermost planes of atoms.
+    """
+    gaps, heights = _gaps(crystal)
+    return float(np.where(gaps > _GAP, heights / (heights - gaps + _SKIN), 1.0).prod())
+
+
+def _gaps(crystal: Atoms) -> tuple[Array, Array]:
+    """(3,) Å: the widest gaps between atoms along the normals of the faces, and the heights of the cell."""
     heights = 1 / np.linalg.norm(np.linalg.inv(crystal.cell.array), axis=0)
     scaled = np.sort(crystal.get_scaled_positions(), axis=0)
-    gaps = np.diff(np.vstack([scaled, scaled[:1] + 1]), axis=0).max(axis=0) * heights
-    return np.asarray(gaps > _GAP, dtype=bool)
+    return np.diff(np.vstack([scaled, scaled[:1] + 1]), axis=0).max(axis=0) * heights, heights
+
+
+def with_vacuum(atoms: Atoms) -> Atoms:
+    """A copy, periodic in all directions, with vacuum in those without periodicity; its calculator is the same."""
+    copy: Atoms = atoms.copy()
+    for axis in np.flatnonzero(~atoms.pbc):
+        copy.cell[int(axis)] = 0.0  # what stands there need not be normal to the layer
+        copy.center(vacuum=_PADDING, axis=int(axis))
+    copy.pbc = True
+    copy.calc = atoms.calc
+    return copy
 
 
 def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) -> list[Site]:
@@ -159,6 +202,7 @@ def perfect_supercell(atoms: Atoms, supercell: Any) -> Atoms:
     from ase.build import make_supercell
 
     matrix = supercell_matrix(supercell)
+    supercell = matrix.tolist() if isinstance(supercell, np.ndarray) else supercell  # as errors name it
     for axis in np.flatnonzero(~atoms.pbc):
         unit = np.eye(3, dtype=int)[axis]
         if not (np.array_equal(matrix[axis], unit) and np.array_equal(matrix[:, axis], unit)):
@@ -245,34 +289,6 @@ def _site_rotations(atoms: Atoms, data: Any, site: int, symprec: float) -> Array
     return np.array([inverse @ rotation.T @ cell for rotation in np.asarray(data.rotations)[fixing]])
 
 
-@dataclass(frozen=True)
-class Perfection:
-    """How well relaxed the perfect crystal is."""
-
-    max_force: float  # eV/Å
-    max_stress: float | None  # GPa, largest component; None where the calculator gives none
-
-    @classmethod
-    def of(cls, found: Evaluated) -> Perfection:
-        stress = None if found.stress is None else float(np.abs(found.stress).max() / GPa)
-        return cls(float(np.linalg.norm(found.forces, axis=1).max()), stress)
-
-    def tell(self) -> None:
-        """A PhysicsWarning where the crystal is not relaxed."""
-        unrelaxed = []
-        if self.max_force > LARGEST_FORCE:
-            unrelaxed.append(f"forces of {self.max_force:.2g} eV/Å (limit {LARGEST_FORCE:g})")
-        if self.max_stress is not None and self.max_stress > LARGEST_STRESS:
-            unrelaxed.append(f"a stress of {self.max_stress:.2g} GPa (limit {LARGEST_STRESS:g})")
-        if unrelaxed:
-            warnings.warn(
-                f"the perfect crystal is not relaxed: it has {' and '.join(unrelaxed)}, so the energies belong to a "
-                "strained crystal; relax it first, relax(atoms, cell=True)",
-                PhysicsWarning,
-                stacklevel=4,
-            )
-
-
 def tell_small(distance: float, what: str = "vacancy") -> None:
     """A PhysicsWarning where a defect is close to its images."""
     if distance < IMAGE_DISTANCE:
@@ -282,9 +298,3 @@ def tell_small(distance: float, what: str = "vacancy") -> None:
             PhysicsWarning,
             stacklevel=4,
         )
-
-
-def offers_stress(atoms: Atoms, evaluate: Any, cell: str = "fixed") -> bool:
-    """Whether the stress of the perfect crystal can be asked for along with its forces."""
-    offered = "stress" in getattr(atoms.calc, "implemented_properties", ())
-    return bool(atoms.pbc.all()) and (cell != "fixed" or (offered and evaluate is None))

@@ -20,13 +20,11 @@ from .phonons.crystal import supercell_matrix
 from .relaxation import Relaxation, relax_many
 from .vacancies import VacancyEnergy
 from .vacancy_cells import (
-    Perfection,
     Site,
-    check_crystal,
+    check_vacancies,
     image_distance,
     inequivalent_sites,
     nearest_neighbor,
-    offers_stress,
     perfect_supercell,
     rattled,
     same_by_symmetry,
@@ -35,6 +33,7 @@ from .vacancy_cells import (
     vacuum_axes,
     without,
 )
+from .vacancy_perfection import Perfection, offers_stress
 
 _CELLS = ("fixed", "isotropic", "full")
 _RATTLED = 2.0  # in units of the distance to the nearest neighbor
@@ -100,7 +99,7 @@ def vacancy_energies(
     progress: bool | None,
 ) -> list[VacancyEnergy]:
     """One VacancyEnergy per supercell; see `vacancy_energy`."""
-    check_crystal(atoms, "a vacancy energy")
+    check_vacancies(atoms, "a vacancy energy")
     data = symmetry(atoms, settings.symprec)
     chosen = inequivalent_sites(atoms, data, sites)
     given = _potentials(atoms, data, chosen, chemical_potential)
@@ -108,16 +107,46 @@ def vacancy_energies(
     if settings.relaxed and settings.cell != "fixed":
         checks.crystal(atoms, f"a vacancy with cell={settings.cell!r}", ("energy", "forces", "stress"))
     tell_small(max(image_distance(cell.perfect) for cell in cells))
-    for one, other in same_by_symmetry(chosen):
-        text = f"sites {one.index} and {other.index} are equivalent by symmetry: their energies are the same"
-        warnings.warn(text, PhysicsWarning, stacklevel=3)
     stress = offers_stress(atoms, evaluate)
     _evaluate(cells, Evaluator(atoms.calc, evaluate), stress)
-    Perfection.of(cells[0].found[0]).tell()
+    perfection = Perfection.of(cells[0].found[0], atoms, evaluate)
+    perfection.tell()
+    _tell_same(cells[0])
     if settings.relaxed:
         _relax(cells, atoms, settings, evaluate, progress)
     spacegroup = f"{data.international} ({data.number})"
-    return [_energies(cell, given, spacegroup, settings) for cell in cells]
+    return [_energies(cell, given, perfection, spacegroup, settings) for cell in cells]
+
+
+def check_sites(
+    atoms: Atoms,
+    supercells: Sequence[Any],
+    sites: Sequence[int] | None,
+    chemical_potential: Mapping[str, float] | None,
+    symprec: float,
+) -> None:
+    """ConfigError for vacancies that `vacancy_energy` would refuse."""
+    check_vacancies(atoms, "a vacancy energy")
+    data = symmetry(atoms, symprec)
+    chosen = inequivalent_sites(atoms, data, sites)
+    _potentials(atoms, data, chosen, chemical_potential)
+    for supercell in supercells:
+        perfect_supercell(atoms, supercell)
+
+
+def _tell_same(cell: _Supercell) -> None:
+    """A PhysicsWarning for sites of one orbit: computed twice, or not equivalent for the calculator."""
+    energies = {site.index: found.energy for site, found in zip(cell.sites, cell.found[1:], strict=True)}
+    for one, other in same_by_symmetry(cell.sites):
+        apart = abs(energies[one.index] - energies[other.index])
+        text = f"sites {one.index} and {other.index} are equivalent by symmetry: their energies are the same"
+        if apart > _NOISE:
+            text = (
+                f"sites {one.index} and {other.index} are equivalent by the symmetry of the structure, but their "
+                f"unrelaxed energies differ by {apart:.3g} eV: the calculator tells them apart, by what the structure "
+                "does not say (magnetic moments, charges), or does not have its symmetry; give all sites with sites="
+            )
+        warnings.warn(text, PhysicsWarning, stacklevel=4)
 
 
 def _prepared(atoms: Atoms, supercell: Any, sites: list[Site]) -> _Supercell:
@@ -193,12 +222,12 @@ def _relax(
 
 
 def _energies(
-    cell: _Supercell, given: Mapping[str, float], spacegroup: str, settings: VacancySettings
+    cell: _Supercell, given: Mapping[str, float], strain: Perfection, spacegroup: str, settings: VacancySettings
 ) -> VacancyEnergy:
     perfect, *vacancies = cell.found
     sites, n = cell.sites, len(cell.perfect)
     mu = np.array([given.get(site.symbol, perfect.energy / n) for site in sites])
-    perfection = Perfection.of(perfect)
+    perfection = strain.with_forces(perfect)
     return VacancyEnergy(
         sites=tuple(site.index for site in sites),
         symbols=tuple(site.symbol for site in sites),

@@ -17,7 +17,7 @@ from .evaluations import Evaluate
 from .phonons.crystal import supercell_matrix
 from .storage import load_arrays, save_arrays
 from .vacancies import VacancyEnergy
-from .vacancy_cells import IMAGE_DISTANCE, check_crystal, vacuum_axes
+from .vacancy_cells import IMAGE_DISTANCE, check_vacancies, vacuum_axes
 from .vacancy_runs import VacancySettings, vacancy_energies
 
 Array = NDArray[np.float64]
@@ -156,7 +156,7 @@ def vacancy_series(
     cells = [] if isinstance(supercells, str) or not np.iterable(supercells) else list(supercells)
     if len(cells) < 2:
         raise ConfigError(f"supercells is {supercells!r}: give at least two supercells, such as (2, 3, 4)")
-    check_crystal(atoms, "a vacancy energy")
+    check_vacancies(atoms, "a vacancy energy")
     matrices = sorted((supercell_matrix(one) for one in cells), key=lambda m: float(np.linalg.det(m)))
     _check_shapes(atoms, matrices)
     settings = VacancySettings.checked(

@@ -74,12 +74,15 @@ def test_migration_series_and_relaxed_crystals(structure: Path, tmp_path: Path) 
     assert values["perfect_max_stress_GPa"] < 0.01
     assert [len(frame) for frame in read(tmp_path / "out" / "migration.extxyz", ":")] == [31] * 3
     assert len(read(tmp_path / "out" / "crystal.extxyz")) == 4
-    shown = run(vacancy_command, structure, "--series", "1,2", *loose)
+    series = ("--series", "1,2", "--fmax", "0.05", "--relax", "--output", str(tmp_path / "more"), "--json")
+    used = run(vacancy_command, structure, *series[:-2], output)
+    assert (used.exit_code, "results of an earlier run (crystal.extxyz, migration.extxyz" in used.output) == (2, True)
+    shown = run(vacancy_command, structure, *series)
     assert shown.exit_code == 0, shown.output
-    series = VacancySeries.load(tmp_path / "out" / "vacancy_series.npz")
-    assert json.loads(shown.stdout) == series.to_json()
-    assert series.n_atoms.tolist() == [4, 32]
-    again = run(vacancy_command, tmp_path / "out" / "crystal.extxyz", "--series", "1,2", *loose)
+    limit = VacancySeries.load(tmp_path / "more" / "vacancy_series.npz")
+    assert json.loads(shown.stdout) == limit.to_json()
+    assert limit.n_atoms.tolist() == [4, 32]
+    again = run(vacancy_command, tmp_path / "more" / "crystal.extxyz", *series)
     assert again.exit_code == 2
     assert "is an input of this command and would be overwritten" in again.output
 
@@ -91,6 +94,8 @@ def test_surfaces_equal_the_library(structure: Path, tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     values = json.loads(shown.stdout)
     expected = surface_energy(crystal(), miller=(1, 0, 0), layers=(4, 6), relaxed=False)
+    shown = run(surface_command, structure, *words)
+    assert (shown.exit_code, "results of an earlier run (stacking_fault.extxyz" in shown.output) == (2, True)
     np.testing.assert_allclose(values["surface_1_0_0"]["unrelaxed_eV_per_A2"], expected.unrelaxed, atol=1e-9)
     assert values["stacking_fault"]["layers"] == 12
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -109,6 +114,7 @@ def test_surfaces_equal_the_library(structure: Path, tmp_path: Path) -> None:
         (("--supercell", "2", "2", "2", "--sites", "a"), "'a': use whole numbers and commas"),
         (("--supercell", "2", "2", "2", "--mu", "Cu"), "'Cu': use the form Mo=-10.1"),
         (("--supercell", "2", "2", "2", "--mu", "Cu=1", "--mu", "Cu=2"), "'Cu' stands there twice"),
+        (("--supercell", "2", "2", "2", "--mu", "Cu=nan"), "'Cu=nan': use the form Mo=-10.1"),
         (("--supercell", "2", "2", "2", "--site", "0"), "--site is for --migration: use --sites"),
         (("--supercell", "2", "2", "2", "--hop", "0"), "--hop is for --migration"),
         (("--supercell", "2", "2", "2", "--output", "there/is/none"), "its parent folder does not exist"),

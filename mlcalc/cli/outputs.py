@@ -30,6 +30,17 @@ def check_output(path: str | None, option: str, suffixes: Sequence[str], inputs:
     raise click.BadParameter(f"{path!r}: {complaint}", param_hint=option)
 
 
+def refuse_used(folder: Path | None, patterns: Sequence[str]) -> None:
+    """BadParameter for an output folder that holds files of an earlier run, which these would replace or mix with."""
+    used = sorted({path.name for pattern in patterns for path in folder.glob(pattern)}) if folder is not None else []
+    if used:
+        named = ", ".join(used[:4]) + (", ..." if len(used) > 4 else "")
+        raise click.BadParameter(
+            f"{str(folder)!r} holds results of an earlier run ({named}): choose another folder, or remove them first",
+            param_hint="--output",
+        )
+
+
 def _same(one: Path, other: Path) -> bool:
     """Whether two names are one file, links included."""
     if one.exists() and other.exists():

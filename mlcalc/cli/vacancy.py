@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
+from mlcalc.cli.outputs import refuse_used
 from mlcalc.cli.potential import check_folder, potential_options, with_calculator, write_result
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _MIGRATION = ("images", "hop", "band_fmax", "site")
 _STRUCTURES = ("vacancies.extxyz", "crystal.extxyz", "migration.extxyz")
+_FILES = ("vacancy.*", "vacancy_series.*", "migration.*", *_STRUCTURES)
 
 
 @click.command("vacancy", cls=DebugCommand, short_help="Vacancy energies and migration barriers.")
@@ -52,7 +55,7 @@ def vacancy_command(*, structure: str, output: str | None, as_json: bool, **sett
 
     STRUCTURE must be relaxed with the same model (or give --relax).  mu is E(N)/N in a crystal of one element;
     compounds need --mu for the element of each site.  --migration follows the shortest jump with a climbing-image
-    elastic band in the supercell given, at fixed volume.
+    elastic band in the supercell given, at fixed volume.  Energies are written before the band begins.
 
     \b
     Examples:
@@ -66,20 +69,33 @@ def vacancy_command(*, structure: str, output: str | None, as_json: bool, **sett
     potentials = _potentials(settings.pop("mu"))
     folder = _folder(output, structure)
     migration = {name: settings.pop(name) for name in _MIGRATION}
+    written: list[str] = []
     migrate, relax_first = settings.pop("migration"), settings.pop("relax_first")
     with cautions_on_stderr():
         atoms = with_calculator(structure, settings)
         atoms.calc.engine.scope.require_potential("a vacancy energy")
+        supercell = settings.pop("supercell")
+        chosen = {"sites": sites, "chemical_potential": potentials or None}
+        _refuse(atoms, supercell, sizes, migration if migrate else None, chosen | {"symprec": settings["symprec"]})
         if relax_first:
             atoms = _relaxed(atoms, settings["steps"])
-        supercell = settings.pop("supercell")
-        result = _energy(atoms, supercell, sizes, settings | {"sites": sites, "chemical_potential": potentials or None})
-        barrier = _barrier(atoms, supercell, migration, settings) if migrate else None
-    _show(result, barrier, as_json)
-    if folder is not None:
-        written = _write(folder, atoms if relax_first else None, result, barrier)
-        if not as_json:
-            click.echo(f"files: {folder}: {', '.join(written)}")
+            written += _write_structures(folder, "crystal.extxyz", [atoms])
+        result = _energy(atoms, supercell, sizes, settings | chosen)
+        written += _write(folder, result)
+        barrier = None
+        try:
+            if not as_json:
+                click.echo(str(result))
+            if migrate:
+                barrier = _barrier(atoms, supercell, migration, settings)
+                written += _write(folder, barrier)
+                if not as_json:
+                    click.echo(str(barrier))
+        finally:  # what is there when the band fails
+            if as_json:
+                click.echo(json.dumps(result.to_json() | ({"migration": barrier.to_json()} if barrier else {})))
+            elif folder is not None:
+                click.echo(f"files: {folder}: {', '.join(written)}")
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -104,7 +120,26 @@ def _folder(output: str | None, structure: str) -> Path | None:
             f"{structure!r} is an input of this command and would be overwritten: choose another folder",
             param_hint="--output",
         )
+    refuse_used(folder, _FILES)
     return folder
+
+
+def _refuse(
+    atoms: Atoms,
+    supercell: tuple[int, int, int] | None,
+    sizes: list[int] | None,
+    migration: dict[str, Any] | None,
+    chosen: dict[str, Any],
+) -> None:
+    """ConfigError, before anything is computed, where energies or barrier would be refused."""
+    from mlcalc.md_protocols.migration_runs import check_jump
+    from mlcalc.md_protocols.vacancy_cells import check_vacancies
+    from mlcalc.md_protocols.vacancy_runs import check_sites
+
+    check_vacancies(atoms, "a vacancy energy")
+    check_sites(atoms, [supercell] if supercell else _supercells(atoms, sizes), **chosen)
+    if migration is not None:
+        check_jump(atoms, supercell, migration["site"], migration["hop"], chosen["symprec"])
 
 
 def _whole(words: str | None, option: str) -> list[int] | None:
@@ -122,38 +157,52 @@ def _potentials(words: tuple[str, ...]) -> dict[str, float]:
         symbol, _, value = word.partition("=")
         try:
             number = float(value)
+            if not symbol or not math.isfinite(number):
+                raise ValueError(word)
         except ValueError:
             raise click.BadParameter(f"{word!r}: use the form Mo=-10.1, in eV", param_hint="--mu") from None
-        if found.setdefault(symbol, number) != number:
+        if symbol in found:
             raise click.BadParameter(f"{symbol!r} stands there twice", param_hint="--mu")
+        found[symbol] = number
     return found
 
 
 def _relaxed(atoms: Atoms, steps: int) -> Atoms:
     """The perfect crystal at its minimum, with the part of the cell that has a meaning free."""
     from mlcalc.md_protocols.relaxation import relax
-    from mlcalc.md_protocols.vacancy_cells import check_crystal, vacuum_axes
+    from mlcalc.md_protocols.vacancy_cells import vacuum_axes, with_vacuum
 
-    check_crystal(atoms, "a vacancy energy")
     flat = vacuum_axes(atoms).tolist()
-    cell = "full" if not any(flat) else "in-plane" if flat == [False, False, True] and atoms.pbc.all() else "fixed"
-    return relax(atoms, cell=cell, keep_symmetry=bool(atoms.pbc.all()), steps=steps, require=True).atoms
+    common: dict[str, Any] = {"steps": steps, "require": True}
+    if not any(flat):
+        return relax(atoms, cell="full", keep_symmetry=True, **common).atoms
+    if flat != [False, False, True]:
+        # The calculation itself tells of a strain that is left.
+        return relax(atoms, keep_symmetry=bool(atoms.pbc.all()), **common).atoms
+    layer = relax(with_vacuum(atoms), cell="in-plane", keep_symmetry=True, **common).atoms
+    if not atoms.pbc.all():
+        layer.pbc = atoms.pbc
+        layer.cell[2] = atoms.cell[2]
+    return layer
+
+
+def _supercells(atoms: Atoms, sizes: list[int] | None) -> list[tuple[int, ...]]:
+    from mlcalc.md_protocols.vacancy_cells import vacuum_axes
+
+    flat = vacuum_axes(atoms)
+    return [tuple(1 if layer else size for layer in flat) for size in sizes or ()]
 
 
 def _energy(
     atoms: Atoms, supercell: tuple[int, int, int] | None, sizes: list[int] | None, settings: dict[str, Any]
 ) -> Any:
     from mlcalc.md_protocols.vacancies import vacancy_energy
-    from mlcalc.md_protocols.vacancy_cells import check_crystal, vacuum_axes
     from mlcalc.md_protocols.vacancy_series import vacancy_series
 
     relaxed = not settings.pop("unrelaxed")
     if supercell:
         return vacancy_energy(atoms, supercell=supercell, relaxed=relaxed, **settings)
-    check_crystal(atoms, "a vacancy energy")
-    flat = vacuum_axes(atoms)
-    cells = [tuple(1 if layer else size for layer in flat) for size in sizes or ()]
-    return vacancy_series(atoms, supercells=cells, **settings)
+    return vacancy_series(atoms, supercells=_supercells(atoms, sizes), **settings)
 
 
 def _barrier(atoms: Atoms, supercell: tuple[int, int, int], migration: dict[str, Any], settings: dict[str, Any]) -> Any:
@@ -171,27 +220,24 @@ def _barrier(atoms: Atoms, supercell: tuple[int, int, int], migration: dict[str,
     )
 
 
-def _show(result: Any, barrier: Any, as_json: bool) -> None:
-    if not as_json:
-        click.echo("\n".join(str(one) for one in (result, barrier) if one is not None))
-        return
-    found = result.to_json() | ({} if barrier is None else {"migration": barrier.to_json()})
-    click.echo(json.dumps(found))
+def _write(folder: Path | None, result: Any) -> list[str]:
+    """The files of energies, of a series of them, or of a barrier."""
+    if folder is None:
+        return []
+    if hasattr(result, "images"):
+        return write_result(result, folder, "migration") + _write_structures(
+            folder, "migration.extxyz", list(result.images)
+        )
+    series = hasattr(result, "results")
+    structures = [atoms for one in (result.results if series else [result]) for atoms in one.structures]
+    written = write_result(result, folder, "vacancy_series" if series else "vacancy")
+    return written + _write_structures(folder, "vacancies.extxyz", structures)
 
 
-def _write(folder: Path, crystal: Atoms | None, result: Any, barrier: Any) -> list[str]:
+def _write_structures(folder: Path | None, name: str, frames: list[Atoms]) -> list[str]:
+    if folder is None:
+        return []
     from ase.io import write
 
-    series = hasattr(result, "results")
-    written = write_result(result, folder, "vacancy_series" if series else "vacancy")
-    structures = [atoms for one in (result.results if series else [result]) for atoms in one.structures]
-    sets = {"vacancies.extxyz": structures}
-    if crystal is not None:
-        sets["crystal.extxyz"] = [crystal]
-    if barrier is not None:
-        written += write_result(barrier, folder, "migration")
-        sets["migration.extxyz"] = list(barrier.images)
-    for name, frames in sets.items():
-        plain = [frame.copy() for frame in frames]
-        write(folder / name, plain, format="extxyz")
-    return written + list(sets)
+    write(folder / name, [frame.copy() for frame in frames], format="extxyz")
+    return [name]

@@ -15,6 +15,15 @@ _OPTIONS = {
     "pass chemical_potential with": "give --mu X=EV with",
     "choose one with site=": "choose one with --site",
     "choose with hop=": "choose with --hop",
+    "give all sites with sites=": "give all of them with --sites",
+    "set atoms.pbc = True, for": 'make the file say so (extended XYZ: pbc="T T T"), for',
+    "set atoms.pbc along": 'make the file say so (extended XYZ: pbc="T T F"), along',
+    "remove it with atoms.set_constraint()": "remove it from the file",
+    "remove them with atoms.set_constraint()": "remove them from the file",
+    "remove them with atoms.set_initial_charges()": "remove them from the file",
+    "relax(atoms, cell='in-plane') with pbc=True and vacuum in the cell": "give --relax",
+    "first, relax(atoms, cell=True)": "first, give --relax",
+    "choose one with termination=": "choose one with --termination",
 }
 
 
