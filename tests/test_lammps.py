@@ -21,7 +21,7 @@ if MISSING:
     pytest.skip(f"not installed: {', '.join(MISSING)}", allow_module_level=True)
 
 from lammps_refusals import REFUSALS  # noqa: E402 - only where LAMMPS is
-from lammps_runs import STRUCTURES, model_of, structure  # noqa: E402
+from lammps_structures import STRUCTURES, model_of, structure  # noqa: E402
 
 from mlcalc import MLCalculator  # noqa: E402
 

@@ -7,8 +7,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.cautions import Cautions
 from mlcalc.engine import Engine
 from mlcalc.errors import ConfigError, EvaluationError, NonFiniteResultError, OverlapError
 from mlcalc.lammps.hvnet import DistributedHVNet
@@ -219,6 +221,7 @@ class _Graphs:
     def __init__(self, engine: Engine, skin: float, min_distance: float) -> None:
         self._scope, self._min_distance = engine.scope, min_distance
         self.shift = float(getattr(engine.potential, "structure_shift", 0.0))
+        self._cautions: Cautions | None = Cautions.of(engine.potential)
         self._neighbors = NeighborList(engine.scope.cutoff, skin=skin, max_edges=DEFAULT_MAX_EDGES)
 
     def graph(self, numbers: Ints, positions: Floats, view: View, tags: Ints) -> Graph:
@@ -238,6 +241,10 @@ class _Graphs:
         )
         if not self._scope.periodic:
             self._scope.check_images(graph)
+        if self._cautions is not None:  # of the first structure; that the energy may jump has been said
+            atoms = Atoms(numbers, positions, cell=view.cell, pbc=view.pbc)
+            self._cautions.tell(atoms, graph, dynamics=False)
+            self._cautions = None
         return graph
 
     def _overlap(self, pairs: object, positions: Floats, cell: Floats, tags: Ints) -> OverlapError:
