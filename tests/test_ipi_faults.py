@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from ipi_servers import Client, Failing, Listener, Shifted, Slow, Still, copper, free_port, posdata, until
+from ipi_servers import Client, Failing, Listener, Slow, Still, copper, posdata, until
 
-from mlcalc.md_protocols.errors import ConfigError
-from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError, serve_ipi
+from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError
 from mlcalc.md_protocols.ipi.computing import Worker
 from mlcalc.md_protocols.ipi.worker import Recipe
 
 ATOMS = copper()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers here stay open after the client has closed, which it would wait for."""
+    monkeypatch.setattr("mlcalc.md_protocols.ipi.holding._DRAIN_S", 0.1)
+    monkeypatch.setattr("mlcalc.md_protocols.ipi.holding._FINISHED_S", 0.1)
 
 
 @pytest.fixture
@@ -262,94 +267,6 @@ def test_the_computing_process_dies_while_it_starts_again() -> None:
         assert worker.restarts == 3
     finally:
         worker.close()
-
-
-class NoPickle(EMT):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lock = threading.Lock()
-
-
-def missing() -> Any:
-    raise ModuleNotFoundError("No module named 'tblite'", name="tblite")
-
-
-def dying() -> Any:
-    os.abort()
-
-
-@pytest.mark.parametrize(
-    ("calc", "kind", "says"),
-    [
-        (NoPickle(), ConfigError, "cannot be sent to a process of its own .*isolated=False"),
-        (missing, WorkerError, "the calculator cannot be made: ModuleNotFoundError: No module named 'tblite'"),
-        (dying, WorkerError, "ended before its calculator was made .signal 6"),
-        ([], ConfigError, "calc is an empty list"),
-        (5, ConfigError, "calc is a int"),
-    ],
-)
-def test_calculators_that_cannot_be_had(calc: Any, kind: type[Exception], says: str) -> None:
-    with pytest.raises(kind, match=says):
-        serve_ipi(calc, ATOMS, port=1, connect_s=0.0, progress=False)
-
-
-def test_a_class_makes_its_calculator(listener: Listener) -> None:
-    client = Client(EMT, ATOMS, unix=listener.path)
-    peer = listener.accept()
-    peer.ready()
-    assert peer.compute(ATOMS)[0] == pytest.approx(energy(ATOMS), rel=1e-12)
-    peer.say("EXIT")
-    client.ended()
-
-
-class NoStress(Shifted):
-    implemented_properties = ("energy", "forces")
-
-
-@pytest.mark.parametrize("isolated", [False, True])
-@pytest.mark.parametrize("calc", [NoStress(1.0), lambda: NoStress(1.0)])
-def test_a_calculator_without_stress(calc: Any, isolated: bool) -> None:
-    if isolated and not hasattr(calc, "calculate"):
-        calc = _no_stress
-    with pytest.raises((ConfigError, WorkerError), match="NoStress gives no stress.*virial='none'"):
-        serve_ipi(calc, ATOMS, port=1, connect_s=0.0, isolated=isolated, progress=False)
-
-
-def _no_stress() -> Any:
-    return NoStress(1.0)
-
-
-def addresses(tmp_path: Path) -> dict[str, tuple[dict[str, Any], type[Exception], str]]:
-    (tmp_path / "file").touch()
-    stale = Listener(tmp_path, "stale")
-    stale.die()
-    return {
-        "nobody": ({"unix": tmp_path / "none"}, ConnectionFailedError, "there is no .*none: is the server running"),
-        "stale": ({"unix": tmp_path / "stale"}, ConnectionFailedError, "nobody listens: left behind"),
-        "file": ({"unix": tmp_path / "file"}, ConnectionFailedError, "file is no socket"),
-        "port": ({"port": free_port()}, ConnectionFailedError, "nobody listens at localhost:"),
-        "long": ({"unix": tmp_path / ("x" * 100)}, ConfigError, "must have 1 to 107 bytes"),
-        "empty": ({"unix": ""}, ConfigError, "must have 1 to 107 bytes"),
-        "remote": ({"host": "192.0.2.7", "port": 5}, ConfigError, "another machine.*ssh -L 5:localhost:5 192.0.2.7"),
-        "any": ({"host": "0.0.0.0", "port": 5}, ConfigError, "another machine"),  # noqa: S104
-        "both": ({"unix": "a", "port": 5}, ConfigError, "give either unix"),
-        "neither": ({}, ConfigError, "give either unix"),
-        "zero": ({"port": 0}, ConfigError, "port is 0"),
-        "text": ({"port": "31415"}, ConfigError, "port is '31415'"),
-        "number": ({"unix": 5}, ConfigError, "unix is 5"),
-        "nul": ({"unix": "a\0b"}, ConfigError, "it must be the name or path"),
-        "host": ({"host": 5, "port": 5}, ConfigError, "host is 5"),
-        "name": ({"host": "x" * 70 + ".y", "port": 5}, ConfigError, "is unknown"),
-    }
-
-
-@pytest.mark.parametrize(
-    "case", "nobody stale file port long empty remote any both neither zero text number nul host name".split()
-)
-def test_addresses_that_lead_nowhere(case: str, tmp_path: Path) -> None:
-    keywords, kind, says = addresses(tmp_path)[case]
-    with pytest.raises(kind, match=says):
-        serve_ipi(EMT(), ATOMS, isolated=False, connect_s=0.1, progress=False, **keywords)
 
 
 def test_a_client_may_come_before_its_server(tmp_path: Path) -> None:

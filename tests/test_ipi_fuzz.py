@@ -125,7 +125,7 @@ def flat() -> Any:
 def test_the_whole_client_ends_with_an_error_of_ours(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlcalc.md_protocols.ipi.serving._DRAIN_S", 0.05)
+    monkeypatch.setattr("mlcalc.md_protocols.ipi.holding._DRAIN_S", 0.05)
     listener = Listener(tmp_path)
     seen: Counter[str] = Counter()
     for data, _ in messages(15, seed=100 + seed):

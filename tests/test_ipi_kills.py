@@ -27,6 +27,11 @@ def computing(parent: psutil.Process) -> list[psutil.Process]:
     return [child for child in parent.children() if "md_protocols.ipi.worker" in " ".join(_command(child))]
 
 
+def holding(parent: psutil.Process) -> list[psutil.Process]:
+    """The processes under this one that hold its connections."""
+    return [child for child in parent.children() if any(part.endswith("holder.py") for part in _command(child))]
+
+
 def _command(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -79,6 +84,7 @@ def kill_the_computing(times: int, seed: int, folder: Path, **settings: Any) -> 
     assert times - 1 <= report.restarts <= times  # a process may die of two signals
     assert "disconnect" not in server.log().lower()
     assert not computing(me)
+    assert not holding(me)
     np.testing.assert_array_equal(columns, undisturbed(folder / "u", len(columns), **settings))
 
 
@@ -102,12 +108,13 @@ def kill_the_client(times: int, seed: int, number: int, folder: Path, mode: str)
             client = client_program(server.folder, PAUSE_S, **server.address)
             before = server.rows()
             until(lambda: server.rows() > before + 1, f"steps with the next client\n{server.log()}")  # noqa: B023
-            children = computing(psutil.Process(client.pid))
-            assert len(children) == 1
+            process = psutil.Process(client.pid)
+            assert len(computing(process)) == len(holding(process)) == 1
+            children = process.children()
             time.sleep(rng.uniform(0, 0.1))
             client.send_signal(number)
             codes.append(client.wait(60))
-            until(lambda: not any(c.is_running() for c in children), "the end of the computing process")  # noqa: B023
+            until(lambda: not any(c.is_running() for c in children), "the end of its children")  # noqa: B023
         last = client_program(server.folder, PAUSE_S, **server.address)
         before = server.rows()
         until(lambda: server.rows() > before + 2, "steps with the last client")

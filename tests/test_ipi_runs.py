@@ -5,7 +5,6 @@ MLCALC_IPI_BIN: the program i-pi of another version, for the tests of that name.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -166,5 +165,6 @@ def test_another_i_pi(mode: str, beads: int, tmp_path: Path) -> None:
     here = Server(tmp_path / "here", copper(), mode=mode, beads=beads)
     served(here, EMT(), copper())
     assert report.structures == 7 * beads
-    np.testing.assert_allclose(other.columns(), here.columns(), rtol=1e-7, atol=1e-12)
-    print(json.dumps({"same text": other.results() == here.results()}))
+    # the third column is the temperature, for which 3.1.0 counts the degrees of freedom of beads in another way
+    columns = [np.delete(server.columns(), 2, axis=1) for server in (other, here)]
+    np.testing.assert_allclose(*columns, rtol=1e-7, atol=1e-12)
