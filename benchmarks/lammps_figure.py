@@ -36,9 +36,9 @@ def main(measured: Path, output: Path) -> None:
         left.plot(atoms, useful(reach), label=label)
     left.plot(atoms, np.ones_like(atoms), "k--", label="states exchanged: nothing twice")
     left.set(
-        xscale="log", xlabel="atoms per rank (density of copper)", ylabel="own atoms / computed atoms", ylim=(0, 1.05)
+        xscale="log", xlabel="atoms per rank (density of copper)", ylabel="own atoms / computed atoms", ylim=(0, 1.5)
     )
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, loc="upper left")
     rows = json.loads(measured.read_text())["rows"]
     single = {row["atoms"]: row["busiest_work_s"] for row in rows if row["ranks"] == 1}
     for kind, marker in (("strong", "o"), ("weak", "s")):

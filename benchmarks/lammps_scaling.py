@@ -1,11 +1,11 @@
-"""Steps of LAMMPS with cu-hvnet on one and several ranks: wall and CPU time, and what ranks send each other.
+"""Steps of LAMMPS with cu-hvnet or ethanol-visnet on one and several ranks: wall and CPU time.
 
     python benchmarks/lammps_scaling.py [--ranks 1,2] [--cells 8,12,16,20] [--repeats 3] [--steps 3] [--dtype float32]
-                                        [--output FILE.json]
+                                        [--model ethanol-visnet] [--output FILE.json]
 
-Strong scaling: the same crystal of n x n x n cells (4 atoms each) on every number of ranks.  Weak scaling: n x n x n
-cells for each rank, side by side along x.  Each measurement is a launch of its own; numbers of ranks take turns, so
-that a busy moment of the machine hits all of them.  One thread per rank.
+Strong scaling: the same crystal of n x n x n cells (of 4 atoms, or of one molecule) on every number of ranks.  Weak
+scaling: n x n x n cells for each rank, side by side along x.  Each measurement is a launch of its own; numbers of
+ranks take turns, so that a busy moment of the machine hits all of them.  One thread per rank.
 
 MPI waits by looking again and again, which is CPU time as well: it is measured, and left out of `work`, the CPU time
 of what has to be done.  On a machine with a core for each rank, wall time is the `work` of the busiest rank and what
@@ -46,7 +46,7 @@ class Waiting:
         return call
 
 
-def worker(cells: tuple[int, int, int], steps: int, dtype: str) -> None:
+def worker(cells: tuple[int, int, int], steps: int, dtype: str, model: str) -> None:
     """One measurement, printed as JSON by rank 0."""
     from mlcalc.lammps import attach, ranks
     from mlcalc.lammps.library import load_lammps, load_mpi
@@ -55,13 +55,9 @@ def worker(cells: tuple[int, int, int], steps: int, dtype: str) -> None:
     waiting.watch(ranks, "_wait")
     waiting.watch(ranks.Ranks, "any", "sum")
     lmp = load_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"], comm=comm)
-    a, b, c = cells
-    lmp.commands_string(
-        f"units metal\nlattice fcc 3.61\nregion b block 0 {a} 0 {b} 0 {c}\ncreate_box 1 b\ncreate_atoms 1 box\n"
-        "mass 1 63.546\n"
-    )
-    coupling = attach(lmp, "cu-hvnet", elements=("Cu",), dtype=dtype)
-    lmp.commands_string("velocity all create 600 1\nfix 1 all nve\ntimestep 0.002\nthermo 1000\nrun 1 post no")
+    elements = (copper if model == "cu-hvnet" else ethanol)(lmp, cells)
+    coupling = attach(lmp, model, elements=elements, dtype=dtype)
+    lmp.commands_string("velocity all create 300 1\nfix 1 all nve\ntimestep 0.0001\nthermo 1000\nrun 1 post no")
     comm.Barrier()
     wall, busy, waiting.seconds = time.perf_counter(), time.process_time(), 0.0
     lmp.command(f"run {steps} post no")  # whose set-up is one more evaluation
@@ -81,8 +77,34 @@ def worker(cells: tuple[int, int, int], steps: int, dtype: str) -> None:
     lmp.close()
 
 
-def measured(ranks: int, cells: tuple[int, int, int], steps: int, dtype: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", "x".join(map(str, cells)), "--steps", str(steps), "--dtype", dtype]
+def copper(lmp: Any, cells: tuple[int, int, int]) -> tuple[str, ...]:
+    a, b, c = cells
+    lmp.commands_string(
+        f"units metal\nlattice fcc 3.61\nregion b block 0 {a} 0 {b} 0 {c}\ncreate_box 1 b\ncreate_atoms 1 box\n"
+        "mass 1 63.546\n"
+    )
+    return ("Cu",)
+
+
+def ethanol(lmp: Any, cells: tuple[int, int, int]) -> tuple[str, ...]:
+    """Molecules on a lattice, somewhat less dense than the liquid (97 Å^3 each): no atoms overlap."""
+    from ase.build import molecule
+
+    elements = ("H", "C", "O")
+    one = molecule("CH3CH2OH", cell=[5.4] * 3)
+    one.center()
+    atoms = one * cells
+    a, b, c = atoms.cell.lengths()
+    lmp.commands_string(f"units metal\nregion b block 0 {a} 0 {b} 0 {c}\ncreate_box 3 b")
+    types = [elements.index(symbol) + 1 for symbol in atoms.symbols]
+    lmp.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, atoms.positions.ravel().tolist())
+    lmp.commands_string("mass 1 1.008\nmass 2 12.011\nmass 3 15.999")
+    return elements
+
+
+def measured(ranks: int, cells: tuple[int, int, int], asked: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--worker", "x".join(map(str, cells)), "--steps", str(asked.steps)]
+    command += ["--dtype", asked.dtype, "--model", asked.model]
     launcher = [str(Path(sys.prefix) / "bin" / "mpiexec"), "-n", str(ranks)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(launcher + command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
@@ -103,7 +125,7 @@ def row(kind: str, ranks: int, cells: tuple[int, int, int], runs: list[dict[str,
     cpu = [sum(rank["cpu"] for rank in run["ranks"]) for run in runs]
     work = [sum(rank["work"] for rank in run["ranks"]) for run in runs]
     slowest = [max(rank["work"] for rank in run["ranks"]) for run in runs]
-    atoms = 4 * cells[0] * cells[1] * cells[2]
+    atoms = sum(rank["own"] for rank in runs[0]["ranks"])
     return {
         "kind": kind,
         "ranks": ranks,
@@ -129,28 +151,32 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--model", default="cu-hvnet", choices=("cu-hvnet", "ethanol-visnet"))
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     if asked.worker:
         a, b, c = map(int, asked.worker.split("x"))
-        worker((a, b, c), asked.steps, asked.dtype)
+        worker((a, b, c), asked.steps, asked.dtype, asked.model)
         return
     cases = plan([int(p) for p in asked.ranks.split(",")], [int(n) for n in asked.cells.split(",")])
     runs: dict[tuple[str, int, tuple[int, int, int]], list[dict[str, Any]]] = {case: [] for case in cases}
     for _ in range(asked.repeats):
         for case in cases:
-            runs[case].append(measured(case[1], case[2], asked.steps, asked.dtype))
+            runs[case].append(measured(case[1], case[2], asked))
     rows = [row(*case, found) for case, found in runs.items()]
     for r in rows:
         low, high = r["wall_range_s"]
         least, most = r["busiest_work_range_s"]
         sys.stdout.write(
             f"{r['kind']:6s} {r['ranks']} ranks {r['atoms']:7d} atoms  wall {r['wall_s']:.3f} s "
-            f"({low:.3f}-{high:.3f})  CPU {r['cpu_s']:.3f} s  work of the busiest rank {r['busiest_work_s']:.3f} s ({least:.3f}-{most:.3f})  "
+            f"({low:.3f}-{high:.3f})  CPU {r['cpu_s']:.3f} s  "
+            f"work of the busiest rank {r['busiest_work_s']:.3f} s ({least:.3f}-{most:.3f})  "
             f"{r['work_us_per_atom']:.1f} us/atom  remote {r['remote_atoms_per_rank']}\n"
         )
     if asked.output:
-        asked.output.write_text(json.dumps({"dtype": asked.dtype, "steps": asked.steps, "rows": rows}, indent=1))
+        asked.output.write_text(
+            json.dumps({"model": asked.model, "dtype": asked.dtype, "steps": asked.steps, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":
