@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlcalc.md_protocols.phonons import (
     phonons_of_file,
     read_born,
 )
+from mlcalc.md_protocols.phonons.crystal import to_phonopy
 from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
 
 POINTS = [[0.5, 0, 0.5], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]]
@@ -152,6 +154,38 @@ def test_damaged_files_are_refused(made: Path, tmp_path: Path, change: Any, text
     path = changed(made, tmp_path / "phonopy_disp.yaml", change)
     with pytest.raises(ResultFileError, match=text):
         phonons_of_displacements(path, EMT())
+
+
+def test_displacements_that_do_not_fix_the_constants_cost_no_forces(tmp_path: Path) -> None:
+    """One of the two that a salt needs; one without length; random ones that are too few.  Both and enough are read."""
+    from phonopy import Phonopy
+
+    def evaluate(structures: list[Atoms]) -> Any:
+        raise EvaluationError("forces were asked for")
+
+    file = tmp_path / "phonopy_disp.yaml"
+    phonon = Phonopy(to_phonopy(bulk("NaCl", "rocksalt", a=5.6)), np.diag([2, 2, 2]), primitive_matrix=np.eye(3))
+    phonon.generate_displacements(0.01)
+    phonon.save(file)
+    with pytest.raises(EvaluationError, match="asked for"):  # the control: complete
+        phonons_of_displacements(file, EMT(), evaluate=evaluate)
+    whole = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+    for change, text in (
+        (lambda data: data["displacements"].pop(), "displaced in 0 of 3 directions"),
+        (lambda data: data["displacements"][0].update(displacement=[0.0, 0.0, 0.0]), "has no length"),
+    ):
+        data = copy.deepcopy(whole)
+        change(data)
+        file.write_text(yaml.safe_dump(data))
+        with pytest.raises(ResultFileError, match=text):
+            phonons_of_displacements(file, EMT(), evaluate=evaluate)
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    crystal.rattle(0.1, seed=1)
+    phonon = Phonopy(to_phonopy(crystal), np.diag([1, 1, 2]), primitive_matrix=np.eye(3))
+    phonon.generate_displacements(0.01, number_of_snapshots=2, random_seed=1)
+    phonon.save(file)
+    with pytest.raises(ResultFileError, match=r"2 displacements of 16 atoms do not fix \d+ independent"):
+        phonons_of_displacements(file, EMT(), evaluate=evaluate)
 
 
 def test_an_unchanged_copy_is_read(made: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from .crystal import phonopy_crystal, to_phonopy
 from .dispersion import IMAGINARY_LIMIT
 
 if TYPE_CHECKING:
+    from phonopy import Phonopy
+
     from .dispersion import PhononDispersion
 
 _FILES = ("FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN")
@@ -101,6 +103,7 @@ def phonons_of_displacements(
     evaluator = Evaluator(calculator, evaluate)
     refuse_float32(evaluator, "force constants", allow_float32)
     phonon = found.phonopy(symprec=symprec)
+    _require_enough(phonon, found.dataset, file)
     with_charges(phonon, born)
     atoms: Atoms = found.unitcell.copy()
     atoms.calc = calculator
@@ -148,6 +151,7 @@ def phonons_of_file(
     if forces is None:
         raise ResultFileError(f"{file} holds no forces for its displacements: expected a phonopy_params.yaml")
     phonon = found.phonopy(symprec=symprec)
+    _require_enough(phonon, found.dataset, file)
     with_charges(phonon, born)
     flat = plane_of(found.unitcell, found.supercell_matrix, dimensions)
     facts = force_constants_from(
@@ -160,6 +164,38 @@ def phonons_of_file(
     )
     looked = {"path": path, "points": points, "mesh": mesh, "imaginary_limit": imaginary_limit}
     return dispersion_of(phonon, dimensions=flat, displacement=_length(found.dataset), **looked, **facts)
+
+
+def _require_enough(phonon: Phonopy, dataset: Any, file: str | Path) -> None:
+    """ResultFileError where displacements do not fix all force constants: some are missing, or symmetry is lower."""
+    remedy = "make the file anew with phonopy-init -d, and do not shorten it"
+    if "displacements" in dataset:
+        from .harmonic_samples import Fit
+
+        unknown, count = Fit(phonon).parameters, len(dataset["displacements"])
+        equations = 3 * (len(phonon.supercell) - 1) * count
+        if equations < unknown:
+            raise ResultFileError(
+                f"{file}: {count} displacements of {len(phonon.supercell)} atoms do not fix {unknown} independent "
+                f"force constants: at least {-(-unknown * count // equations)} are needed; {remedy}"
+            )
+        return
+    symmetry, inverse = phonon.symmetry, np.linalg.inv(phonon.supercell.cell)
+    orbits = np.array(symmetry.get_map_atoms())
+    spanned = dict.fromkeys(orbits.tolist(), 0)
+    moved: dict[int, list[Any]] = {}
+    for entry in dataset["first_atoms"]:
+        moved.setdefault(entry["number"], []).append(np.asarray(entry["displacement"]) @ inverse)
+    for atom, steps in moved.items():
+        turned = np.concatenate([symmetry.get_site_symmetry(atom) @ (step / np.abs(step).max()) for step in steps])
+        orbit = int(orbits[atom])
+        spanned[orbit] = max(spanned[orbit], int(np.linalg.matrix_rank(turned, tol=1e-4)))
+    for atom, rank in spanned.items():
+        if rank < 3:
+            raise ResultFileError(
+                f"{file}: atom {atom + 1} of the supercell and those equal to it are displaced in {rank} of 3 "
+                f"directions, counting what the crystal's symmetry makes of them: displacements are missing; {remedy}"
+            )
 
 
 def _solver(dataset: Any) -> str | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _SAME_PLACE = 1e-4  # Å
+_NO_STEP = 1e-6  # Å: forces of shorter displacements are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +171,10 @@ class _Reader:
             "number": number - 1,
             "displacement": self.numbers(entry, "displacement", (3,)),
         }
+        if np.linalg.norm(single["displacement"]) < _NO_STEP:
+            self.fail(
+                f"a displacement of atom {number} has no length (limit {_NO_STEP:g} Å): make it with phonopy-init"
+            )
         if "forces" in entry:
             single["forces"] = self.numbers(entry, "forces", (atoms, 3))
         return single
@@ -177,7 +182,11 @@ class _Reader:
     def _random(self, data: dict[str, Any], atoms: int) -> dict[str, Any]:
         count = len(self.part(data, "displacements", list))
         names = ("displacements", "forces") if "forces" in data else ("displacements",)
-        return {name: self.numbers(data, name, (count, atoms, 3)) for name in names}
+        found = {name: self.numbers(data, name, (count, atoms, 3)) for name in names}
+        for k, displacements in enumerate(found["displacements"]):
+            if np.linalg.norm(displacements, axis=1).max() < _NO_STEP:
+                self.fail(f"displacement {k + 1} moves no atom (limit {_NO_STEP:g} Å): make it with phonopy-init")
+        return found
 
     def born(self, data: dict[str, Any]) -> BornCharges | None:
         data = data["nac"] if isinstance(data.get("nac"), dict) else data
