@@ -27,7 +27,15 @@ class ResultFileError(ProtocolError, ValueError):
 
 
 class EvaluationError(ProtocolError, RuntimeError):
-    """A calculator that gave no usable numbers for a structure."""
+    """A calculator that gave no usable numbers for a structure.
+
+    Where others were relaxed along with it `results` holds what all of them came to, the best structure met of those
+    that failed.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = list(results)
 
 
 class NotConvergedError(ProtocolError, RuntimeError):

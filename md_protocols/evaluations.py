@@ -33,18 +33,20 @@ class Evaluator:
     A calculator with a method `evaluate(structures, *, forces, stress)` that returns objects with `.energy`, `.forces`
     and `.stress` (as MLCalculator has) gets each list whole; any other is asked one structure after the other.
     evaluate: a callable from a list of structures to such objects, used instead.
+    Whatever else than this package's errors they raise becomes an EvaluationError with the name of the structure, for
+    which a batch that failed is evaluated one by one.
     """
 
     def __init__(self, calculator: Any, evaluate: Evaluate | None = None) -> None:
         self.calculator = calculator
         self._evaluate = evaluate
-        self._offered = getattr(calculator, "evaluate", None) if evaluate is None else None
+        self._offered = evaluate is None and getattr(calculator, "evaluate", None) is not None
         self.calls = 0  # structures evaluated so far
 
     @property
     def batched(self) -> bool:
         """Whether lists are handed over whole."""
-        return self._evaluate is not None or self._offered is not None
+        return self._evaluate is not None or self._offered
 
     @property
     def float32(self) -> bool:
@@ -58,7 +60,7 @@ class Evaluator:
         names = [f"structure {k}" for k in range(len(structures))] if names is None else names
         if not structures:
             return []
-        found = self._results(list(structures), stress)
+        found = self._results(list(structures), stress, names)
         if len(found) != len(structures):
             raise EvaluationError(f"evaluate returned {len(found)} results for {len(structures)} structures")
         self.calls += len(structures)
@@ -70,13 +72,36 @@ class Evaluator:
         """The result of a single structure."""
         return self([atoms], stress=stress, names=[name])[0]
 
-    def _results(self, structures: list[Atoms], stress: bool) -> Sequence[Any]:
+    def _results(self, structures: list[Atoms], stress: bool, names: Sequence[str]) -> Sequence[Any]:
+        if not self.batched:
+            return [self._named(atoms, stress, name) for atoms, name in zip(structures, names, strict=True)]
+        try:
+            return self._batch(structures, stress)
+        except Exception as error:
+            if _explained(error):
+                raise
+            if len(structures) == 1:
+                raise _failure(error, names[0]) from error
+        # Which one is it?
+        return [
+            result
+            for atoms, name in zip(structures, names, strict=True)
+            for result in self._results([atoms], stress, [name])
+        ]
+
+    def _batch(self, structures: list[Atoms], stress: bool) -> Sequence[Any]:
         if self._evaluate is not None:
             return self._evaluate(structures)
-        if self._offered is not None:
-            found: Sequence[Any] = self._offered(structures, forces=True, stress=stress)
-            return found
-        return [self._asked(atoms, stress) for atoms in structures]
+        found: Sequence[Any] = self.calculator.evaluate(structures, forces=True, stress=stress)
+        return found
+
+    def _named(self, atoms: Atoms, stress: bool, name: str) -> Evaluated:
+        try:
+            return self._asked(atoms, stress)
+        except Exception as error:
+            if _explained(error):
+                raise
+            raise _failure(error, name) from error
 
     def _asked(self, atoms: Atoms, stress: bool) -> Evaluated:
         copy = atoms.copy()
@@ -86,6 +111,18 @@ class Evaluator:
             copy.get_forces(apply_constraint=False),
             copy.get_stress(apply_constraint=False) if stress else None,
         )
+
+
+def _explained(error: Exception) -> bool:
+    """Whether the error is one of this package, whose texts say what was wrong and where."""
+    return type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _failure(error: Exception, name: str) -> EvaluationError:
+    return EvaluationError(
+        f"{name}: {error or 'no reason given'} ({type(error).__name__} of the calculator): check the structure and the "
+        "calculator"
+    )
 
 
 def _checked(result: Any, atoms: Atoms, name: str, stress: bool) -> Evaluated:

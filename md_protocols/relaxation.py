@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.units import GPa
 
 from . import checks
-from .errors import ConfigError, EvaluationError, NotConvergedError, PhysicsWarning
+from .errors import ConfigError, EvaluationError
 from .evaluations import Evaluate, Evaluated, Evaluator
 from .progress import CountBar
+from .relaxation_ends import raise_failed, tell, tell_collapsed
 from .relaxation_result import Relaxation
 from .relaxation_symmetry import spacegroup
 from .relaxation_walk import CELLS, OPTIMIZERS, Walk, WalkSettings
 
 __all__ = ["Relaxation", "relax", "relax_many", "spacegroup"]
 
-_CLOSEST = 0.4  # of the sum of the covalent radii: there are no bonds as short as that
 _SMALLEST_FLOAT32 = 1e-3  # eV/Å: forces in single precision are right to about 1e-5, and minima lie in their noise
 
 
@@ -99,12 +97,17 @@ def relax_many(
     trajectories: Sequence[str | Path] | None = None,
     evaluate: Evaluate | None = None,
     names: Sequence[str] | None = None,
+    when_stopped: Callable[[list[Relaxation | None]], None] | None = None,
     progress: bool | None = None,
 ) -> list[Relaxation]:
     """`relax` of many structures that share one calculator: each step evaluates all that still move in one batch.
 
     Each takes the steps it would take alone.  names: of the structures, for warnings and errors; trajectories: a file
-    for each of them.
+    for each of them.  when_stopped: called with the best structures met, None for those that were not evaluated yet,
+    when Ctrl-C or another signal ends the call.
+
+    A structure that can no longer be evaluated ends where it was best, and the others go on; then comes an
+    EvaluationError whose `results` hold all of them.  One that cannot be evaluated at its start is an error at once.
     """
     settings = WalkSettings(
         fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
@@ -127,10 +130,16 @@ def relax_many(
         )
     names = [f"structure {k}" for k in range(len(structures))] if names is None else names
     walks = [Walk(atoms, settings, name) for atoms, name in zip(structures, names, strict=True)]
-    _walk(walks, evaluator, settings, progress, [] if trajectories is None else list(map(Path, trajectories)))
+    try:
+        _walk(walks, evaluator, settings, progress, [] if trajectories is None else list(map(Path, trajectories)))
+    except BaseException as stop:
+        if when_stopped is not None and not isinstance(stop, Exception):
+            when_stopped(_stopped(walks, structures, settings))
+        raise
     results = [_result(walk, atoms, settings) for walk, atoms in zip(walks, structures, strict=True)]
-    _tell_collapsed(results, names)
-    _tell(results, list(names), settings, require)
+    raise_failed(walks, results)
+    tell_collapsed(results, names)
+    tell(results, list(names), [walk.ran_away for walk in walks], settings, require)
     return results
 
 
@@ -209,11 +218,22 @@ def _evaluated(walks: Sequence[Walk], evaluator: Evaluator, settings: WalkSettin
         try:
             found.append(evaluator.one(walk.where(), stress=stress, name=name))
         except Exception as error:
-            if not walk.can_go_back:
-                raise error if isinstance(error, EvaluationError) else EvaluationError(f"{name}: {error}") from error
-            walk.go_back()
+            if walk.can_go_back:
+                walk.go_back()
+            else:
+                walk.fail(error if isinstance(error, EvaluationError) else EvaluationError(f"{name}: {error}"))
             found.append(None)
     return found
+
+
+def _stopped(walks: Sequence[Walk], structures: Sequence[Atoms], settings: WalkSettings) -> list[Relaxation | None]:
+    """What there is when the call is ended from outside."""
+    results: list[Relaxation | None] = []
+    for walk, atoms in zip(walks, structures, strict=True):
+        if not walk.ended:
+            walk.stop()
+        results.append(_result(walk, atoms, settings) if walk.evaluated else None)
+    return results
 
 
 def _write_frame(path: Path, walk: Walk, result: Evaluated) -> None:
@@ -251,38 +271,3 @@ def _result(walk: Walk, atoms: Atoms, settings: WalkSettings) -> Relaxation:
         max_forces=np.array(walk.max_forces),
         max_stresses=np.array(walk.max_stresses),
     )
-
-
-def _tell_collapsed(results: Sequence[Relaxation], names: Sequence[str]) -> None:
-    """A PhysicsWarning for a structure whose atoms fell into each other, where potentials have false minima."""
-    for result, name in zip(results, names, strict=True):
-        atoms = result.atoms
-        first, second, distances = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_CLOSEST))
-        if len(distances) == 0:
-            continue
-        k = int(np.argmin(distances))
-        pair = " and ".join(f"{atoms.symbols[n]}{n}" for n in (first[k], second[k]))
-        warnings.warn(
-            f"{name}: {pair} ended only {distances[k]:.3g} Å apart, less than {_CLOSEST:g} of the sum of their "
-            "covalent radii: potentials have false minima there; begin from a structure without overlaps",
-            PhysicsWarning,
-            stacklevel=4,
-        )
-
-
-def _tell(results: Sequence[Relaxation], names: Sequence[str], settings: WalkSettings, require: bool) -> None:
-    lost = [k for k, result in enumerate(results) if not result.converged]
-    if not lost:
-        return
-    first = results[lost[0]]
-    which = f"{names[lost[0]]}: " if len(results) > 1 else ""
-    others = f" (so did {len(lost) - 1} others of {len(results)})" if len(lost) > 1 else ""
-    text = (
-        f"{which}the relaxation ended unconverged{others} after {first.steps} steps with a largest force of "
-        f"{first.max_force:.3g} eV/Å (fmax {settings.fmax:g})"
-        + ("" if first.max_stress is None else f" and stress of {first.max_stress:.3g} eV/Å^3 (smax {settings.smax:g})")
-        + "; the structure returned is the best one met. Allow more steps, loosen fmax, or look at the structure"
-    )
-    if require:
-        raise NotConvergedError(text, results)
-    warnings.warn(text, PhysicsWarning, stacklevel=4)

@@ -41,14 +41,14 @@ def keep_symmetry(atoms: Atoms, symprec: float) -> None:
     atoms.set_constraint([*others, symmetry])
 
 
-def check_slab(atoms: Atoms) -> None:
-    """ConfigError unless the slab's normal is z."""
+def check_slab(atoms: Atoms, setting: str = "cell='in-plane'") -> None:
+    """ConfigError, which names the setting, unless the slab's normal is z."""
     cell = atoms.cell.array
     scale = float(np.abs(cell).max())
     if max(abs(cell[0, 2]), abs(cell[1, 2]), abs(cell[2, 0]), abs(cell[2, 1])) > 1e-6 * scale:
         raise ConfigError(
-            f"cell='in-plane' is for slabs with two cell vectors in the xy-plane and the third along z, this one has "
-            f"{cell.tolist()}: rotate it, for example with ase.build.rotate"
+            f"{setting} is for slabs with two cell vectors in the xy-plane and the third along z, this one has "
+            f"{cell.tolist()}: rotate a slab, for example with ase.build.rotate, and leave {setting} out for a crystal"
         )
 
 

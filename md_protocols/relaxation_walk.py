@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.filters import FrechetCellFilter
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from .evaluations import Evaluated
 from .lockstep import Mailbox, NotDeliveredError
+from .relaxation_filter import CellFilter
 from .relaxation_symmetry import check_slab, keep_symmetry
 
 CELLS = ("fixed", "full", "isotropic", "in-plane", "shape")
@@ -29,6 +29,8 @@ _PATIENCE = 60  # steps of L-BFGS without a new best before FIRE takes over
 _RISE = 0.5  # eV per atom above the lowest, at which L-BFGS has gone astray
 _MAXSTEP = 0.2  # Å
 _MAXSTRAIN = 0.1  # of the cell in one step
+_TINY = 0.1  # of the volume of spheres of covalent radii: atoms are inside each other there
+_HUGE = 64.0  # times the volume at the start
 _STIFFNESS = 70.0  # eV/Å^2, the curvature that L-BFGS begins with, as in ASE
 
 Array = NDArray[np.float64]
@@ -54,28 +56,6 @@ class _Best:
     positions: Array
     cell: Array
     result: Evaluated
-
-
-class _CellFilter(FrechetCellFilter):
-    """ASE's filter, whose matrix functions take milliseconds, asked once for each structure."""
-
-    _known: dict[str, tuple[bytes, Array]]
-
-    def __init__(self, atoms: Atoms, **settings: Any) -> None:
-        self._known = {}
-        super().__init__(atoms, **settings)  # type: ignore[no-untyped-call]
-
-    def get_positions(self) -> Array:
-        return self._remembered("positions", super().get_positions)
-
-    def get_forces(self, **keywords: Any) -> Array:
-        return self._remembered("forces", partial(super().get_forces, **keywords))
-
-    def _remembered(self, name: str, compute: Callable[[], Array]) -> Array:
-        key = self.atoms.positions.tobytes() + self.atoms.cell.array.tobytes()
-        if name not in self._known or self._known[name][0] != key:
-            self._known[name] = key, compute()
-        return self._known[name][1].copy()
 
 
 class Walk:
@@ -105,6 +85,14 @@ class Walk:
         self._lowest = math.inf
         self.converged = False
         self.ended = False
+        self.ran_away = ""  # what became of the volume, where a cell found no minimum
+        self.failure: Exception | None = None  # of the calculator, where nothing else could be tried
+        self._limits = _volume_limits(atoms)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether there is a structure with an energy."""
+        return self._best is not None
 
     @property
     def can_go_back(self) -> bool:
@@ -139,11 +127,11 @@ class Walk:
         if self.can_go_back and self._astray():
             self._back_to_fire()
         self.steps += 1
-        if self._stepped():
+        if self._stepped() and not self._runs_away():
             return
         if self.can_go_back:
             self._back_to_fire()
-            if self._stepped():
+            if self._stepped() and not self._runs_away():
                 return
         self.ended = True
         self._restore_best()
@@ -154,6 +142,29 @@ class Walk:
         self._back_to_fire()
         self._record()
         self.ended = self.steps >= self._settings.steps
+
+    def fail(self, error: Exception) -> None:
+        """End with the best structure met, since the one that stands could not be evaluated."""
+        self.failure = error
+        self.stop()
+
+    def stop(self) -> None:
+        """End here, with the best structure met."""
+        self.ended = True
+        if self._best is not None:
+            self._restore_best()
+
+    def _runs_away(self) -> bool:
+        """Whether the cell has left all volumes that a minimum can have."""
+        if self._settings.cell == "fixed":
+            return False
+        smallest, largest = self._limits
+        volume = self._volume()
+        if smallest <= volume <= largest:
+            return False
+        what = "shrank below a tenth of its atoms' volume" if volume < smallest else "grew to 64 times its volume"
+        self.ran_away = f"the cell {what} in step {self.steps}"
+        return True
 
     def _stepped(self) -> bool:
         """Whether the optimizer moved the structure to a place that makes sense."""
@@ -250,7 +261,7 @@ class Walk:
 
     def _filter(self) -> Any:
         cell = self._settings.cell
-        return _CellFilter(
+        return CellFilter(
             self.atoms,
             mask=_MASKS[cell],
             hydrostatic_strain=cell == "isotropic",
@@ -260,3 +271,10 @@ class Walk:
 
     def _volume(self) -> float:
         return float(abs(np.linalg.det(self.atoms.cell.array))) if self._settings.cell != "fixed" else 0.0
+
+
+def _volume_limits(atoms: Atoms) -> tuple[float, float]:
+    """Å^3: a tenth of the volume of spheres of covalent radii, and 64 times the cell's, or what holds the start."""
+    start = float(abs(np.linalg.det(atoms.cell.array)))
+    spheres = float((4 / 3 * np.pi * covalent_radii[atoms.numbers] ** 3).sum())
+    return min(_TINY * spheres, start / 2), _HUGE * start

@@ -11,7 +11,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option, kernels_option
-from mlcalc.cli.outputs import check_output
+from mlcalc.cli.outputs import check_output, refuse_used
 from mlcalc.cli.potential import check_folder
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlcalc.md_protocols.relaxation import Relaxation
 
 _STRUCTURES = (".extxyz", ".xyz")
+_FILES = ("relax.*", "relax-*.npz", "relaxed.extxyz")
 _SHOWN = 10  # structures told one by one
 
 
@@ -63,7 +64,8 @@ def relax_command(*, structure: str, output: str, as_json: bool, **settings: Any
 
     The structures come out as extended XYZ with energy, forces and, where periodic, stress.  A folder gets them as
     relaxed.extxyz, with relax.json, relax.png and the relaxations themselves (.npz).  If one ends unconverged the
-    best structure met is written all the same, and the exit code is 1.
+    best structure met is written all the same, and the exit code is 1.  So it is when the calculation fails for one,
+    or is stopped by Ctrl-C or SIGTERM.
 
     \b
     Examples:
@@ -73,12 +75,22 @@ def relax_command(*, structure: str, output: str, as_json: bool, **settings: Any
     folder = None if Path(output).suffix.lower() in _STRUCTURES else check_folder(output)
     target = Path(output) if folder is None else folder / "relaxed.extxyz"
     check_output(str(target), "--output", _STRUCTURES, [structure])
+    refuse_used(folder, _FILES)
     atoms = _read(structure, settings)
+    from mlcalc.errors import EvaluationError
     from mlcalc.md_protocols.relaxation import relax_many
 
     names = [f"frame {k}" for k in range(len(atoms))] if len(atoms) > 1 else ["the structure"]
+
+    def keep(found: Sequence[Relaxation | None]) -> None:
+        _write_best(found, names, target)
+
     with cautions_on_stderr():
-        results = relax_many(atoms, names=names, **settings)
+        try:
+            results = relax_many(atoms, names=names, when_stopped=keep, **settings)
+        except EvaluationError as error:
+            keep(error.results)
+            raise
     _write_structures(results, target)
     _tell(results, names, as_json)
     if folder is not None:
@@ -119,6 +131,26 @@ def _write_structures(results: Sequence[Relaxation], path: Path) -> None:
         frame.info["converged"] = result.converged
         frames.append(frame)
     write(path, frames, format="extxyz")
+
+
+def _write_best(results: Sequence[Relaxation | None], names: Sequence[str], path: Path) -> None:
+    """What there is of relaxations that did not come to their end, without computing anything."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    frames = []
+    for name, result in zip(names, results, strict=False):
+        if result is None:
+            continue
+        frame = result.atoms.copy()
+        values = {"energy": result.energy, "forces": result.forces}
+        frame.calc = SinglePointCalculator(frame, **values)
+        frame.info |= {"converged": result.converged, "name": name}
+        frames.append(frame)
+    if frames:
+        write(path, frames, format="extxyz")
+        done = sum(bool(frame.info["converged"]) for frame in frames)
+        click.echo(f"wrote {path}: the best structures met, {done} of {len(names)} converged", err=True)
 
 
 def _summary(results: Sequence[Relaxation]) -> dict[str, Any]:
