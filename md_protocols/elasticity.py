@@ -111,8 +111,15 @@ def elastic_constants(
         common = {"evaluate": evaluate, "progress": progress}
         relaxed = _relaxed(structures[1:], names[1:], settings, evaluator, common)
     result = _result(atoms, settings, start, clamped, relaxed)
-    _warn(result)
+    _warn(result, _vacuum(atoms))
     return result
+
+
+def _vacuum(atoms: Atoms) -> list[str]:
+    """The cell vectors along which there is vacuum."""
+    from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
+
+    return ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
 
 
 def _checked(
@@ -127,7 +134,7 @@ def _checked(
             "strain; remove them with atoms.set_constraint()"
         )
     if slab:
-        check_slab(atoms)
+        check_slab(atoms, "slab=True")
     evaluator = Evaluator(atoms.calc, evaluate)
     refuse_float32(evaluator, "elastic constants", allow_float32)
     return evaluator
@@ -183,7 +190,7 @@ def _result(
     )
 
 
-def _warn(result: ElasticConstants) -> None:
+def _warn(result: ElasticConstants, vacuum: Sequence[str]) -> None:
     """A PhysicsWarning for each reason not to take the numbers for elastic constants."""
     scale = float(np.abs(result.stiffness).max())
     counted = list(_PLANE) if result.slab else list(range(6))
@@ -200,17 +207,31 @@ def _warn(result: ElasticConstants) -> None:
             f"the unstrained structure is under a stress of {stress:.3g} GPa (limit {most:.2g}): the numbers "
             "are stress-strain coefficients at that stress; for elastic constants relax the cell first"
         )
+    empty = (
+        f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(vacuum)}: constants per volume depend on "
+        "how much; for a slab with its normal along z call elastic_constants(..., slab=True)"
+        if vacuum and not result.slab
+        else ""
+    )
+    if empty and result.stable:
+        reasons.append(empty)
+    solid = result.slab and "c" not in vacuum
+    if solid:
+        reasons.append(
+            "slab=True, but the structure has no vacuum along z: the constants in N/m are those of the cell's height "
+            "in a crystal; leave slab out"
+        )
     for what, value, remedy in (
         ("the constants of the whole and the half strain differ", result.nonlinearity, "take a smaller strain"),
         ("C differs from its transpose", result.asymmetry, "relax the cell, or take a smaller strain"),
         ("C breaks the symmetry of the crystal", result.symmetry_violation, "relax the structure, or lower fmax"),
     ):
-        if value > limit:
+        if value > limit and not solid:  # in-plane strains alone cannot have the symmetry of a crystal
             reasons.append(f"{what} by {value:.3g} GPa (limit {limit:.3g}, 2 % of the largest): {remedy}")
     if not result.stable:
         reasons.append(
             f"the crystal is not stable: the lowest eigenvalue of C is {result.eigenvalues[0]:.4g} GPa; no moduli are "
-            "given (Mouhat and Coudert, Phys. Rev. B 90, 224104 (2014))"
+            "given (Mouhat and Coudert, Phys. Rev. B 90, 224104 (2014))" + (f"; {empty}" if empty else "")
         )
     for reason in reasons:
         warnings.warn(f"elastic constants: {reason}", PhysicsWarning, stacklevel=3)

@@ -152,6 +152,8 @@ def equation_of_state(
     kind: "birchmurnaghan" (third order; F. Birch, Phys. Rev. 71, 809 (1947)), "murnaghan", "vinet", "birch" or
     "pouriertarantola", in the forms of ase.eos.  The curve's pressures are compared with those of the stress.
 
+    Cells with vacuum, whose volume means nothing, and constraints of atoms that are to relax are refused.
+
     PhysicsWarning where the curve misses energies by more than 1 meV/atom or pressures by more than 2 % of B0.
 
     Raises ConfigError (a setting, the structure, or a minimum outside of the volumes), EvaluationError, and
@@ -159,6 +161,7 @@ def equation_of_state(
     """
     needs = ("energy", "forces", "stress") if relax_shape else ("energy", "forces")
     checks.crystal(atoms, "an equation of state", needs)
+    _check(atoms, relax_ions, relax_shape)
     kind = checks.choice("kind", kind, KINDS)
     width = checks.number("volume_range", volume_range, above=0.0)
     if width > 0.5:
@@ -185,6 +188,28 @@ def equation_of_state(
     stress = "stress" in getattr(atoms.calc, "implemented_properties", ())
     results = evaluator(structures, stress=stress, names=names)
     return _result(atoms, structures, results, kind, relaxed)
+
+
+def _check(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
+    """ConfigError for what has no bulk modulus, or would not move as the settings say."""
+    from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
+
+    empty = ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
+    if empty:
+        raise ConfigError(
+            f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(empty)}: its volume, and with it V0 "
+            "and B0, depends on how much; an equation of state is that of a crystal, and a layer has elastic "
+            "constants, elastic_constants(..., slab=True)"
+        )
+    if relax_shape and not relax_ions:
+        raise ConfigError(
+            "relax_shape=True with relax_ions=False: the atoms of a cell whose shape relaxes go with it; leave one out"
+        )
+    if atoms.constraints and relax_ions:
+        raise ConfigError(
+            f"the structure has constraints ({type(atoms.constraints[0]).__name__}), which hold atoms that have to "
+            "relax at each volume: remove them with atoms.set_constraint(), or pass relax_ions=False"
+        )
 
 
 def _scaled(atoms: Atoms, ratio: float) -> Atoms:

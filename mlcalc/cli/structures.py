@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ase import Atoms
 
+_FULL = 1e-3  # how far a share may be from 1
+
 
 def read_structure(path: str, index: int = -1) -> Atoms:
     """One structure of a file, with its velocities where it has them; DataError if there is none."""
@@ -70,4 +72,21 @@ def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
             "whole and that its extension names its format (xyz, extxyz, cif, vasp, traj, ...)"
         ) from error
     frames = images if isinstance(images, list) else [images]
+    for atoms in frames:
+        _refuse_partial(atoms, path)
     return select_frames(frames, selection if counted else slice(None), path, index)
+
+
+def _refuse_partial(atoms: Atoms, path: str) -> None:
+    """DataError for sites that are not fully occupied by one element, for which ASE takes the first one in full."""
+    from mlcalc.errors import DataError
+
+    occupancy = atoms.info.get("occupancy")
+    sites = occupancy.values() if isinstance(occupancy, dict) else ()
+    for site in sites:
+        if isinstance(site, dict) and (len(site) > 1 or any(abs(float(share) - 1) > _FULL for share in site.values())):
+            shares = ", ".join(f"{symbol} {float(share):g}" for symbol, share in site.items())
+            raise DataError(
+                f"{path}: a site is occupied in part ({shares}): a structure of whole atoms is needed; make an ordered "
+                "one, such as a supercell with the elements distributed over its sites"
+            )
