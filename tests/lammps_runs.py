@@ -150,7 +150,9 @@ def main(arguments: list[str]) -> int:
         return cli.main(["lammps", *rest])
     if what in ("structures", "everything"):
         before = " ".join(rest) if what == "structures" else ""
-        say({name: outcome(name, before=before) for name in STRUCTURES})
+        small = ("tiny", "ethanol") if "tiled" in before else ()  # shorter than the cutoff, which LAMMPS refuses
+        names = [name for name in STRUCTURES if name not in small]
+        say({name: outcome(name, before=before) for name in names})
     if what == "everything":
         say(omissions())
         say(refusals())
