@@ -23,11 +23,15 @@ from .serving import Connection, Ending, Limits, Session
 from .worker import Recipe
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s between attempts to connect
+_LONGEST_CONNECT = 5.0  # s for one attempt: a signal must not wait for a host that does not answer
 
 
 @dataclass(frozen=True)
 class ServeReport:
-    """How a server was served, and why that ended: "exit" (the server's word), "wall time" or "idle"."""
+    """How a server was served, and why that ended.
+
+    ending: "exit" (the server's word), "closed" (by ASE's server, which has no other word), "wall time" or "idle".
+    """
 
     ending: str
     requests: int
@@ -159,7 +163,7 @@ def _connected(session: Session, patience: float) -> socket.socket | None:
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while not session.stop():
         try:
-            return session.address.connect(timeout_s=max(patience, 1.0))
+            return session.address.connect(timeout_s=min(max(patience, 1.0), _LONGEST_CONNECT))
         except OSError as error:
             if time.monotonic() - begun + pause > patience:
                 raise ConnectionFailedError(_not_there(session, error, patience)) from None
