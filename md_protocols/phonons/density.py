@@ -128,8 +128,8 @@ def _bins(frequencies: Array, pitch: float | None, margin: float) -> tuple[Array
             f"pitch is {step:g} THz, which makes {whole / step:.3g} bins of the {whole:.3g} THz of this density of "
             f"states: choose it from {whole / _BINS[1]:.2g} to {whole / _BINS[0]:.2g} THz"
         )
-    centers = low - margin + step * np.arange(int(np.ceil(whole / step)) + 3) - step
-    return centers, np.append(centers - step / 2, centers[-1] + step / 2)
+    centers: Array = low - margin + step * np.arange(int(np.ceil(whole / step)) + 3) - step
+    return centers, np.array([*(centers - step / 2), centers[-1] + step / 2])
 
 
 def _below_in_gaussians(edges: Array, frequencies: Array, shares: Array, width: float) -> Array:
@@ -155,7 +155,8 @@ def _below_in_tetrahedra(edges: Array, frequencies: Array, shares: Array, tetrah
         order = np.argsort(values, axis=1)
         values = np.take_along_axis(values, order, axis=1)
         parts = np.take_along_axis(parts, order[:, :, None], axis=1)
-        first, last = (np.searchsorted(edges, values[:, k], side) for k, side in ((0, "right"), (3, "left")))
+        first = np.searchsorted(edges, values[:, 0], side="right")
+        last = np.searchsorted(edges, values[:, 3], side="left")
         for p in range(shares.shape[2]):  # tetrahedra below an edge altogether count in full from there on
             full = np.bincount(last, parts[:, :, p].mean(axis=1), minlength=len(edges))
             found[:, p] += np.cumsum(full)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from ..errors import ConfigError, PhysicsWarning
 
 if TYPE_CHECKING:
     from .dispersion import PhononDispersion
@@ -97,9 +98,18 @@ def overlay_points(phonons: PhononDispersion, overlay: Any) -> Array:
             f"overlay has the shape {points.shape}: give finite rows of (distance, frequency) or (q1, q2, q3, "
             "frequency)"
         )
-    found = [(where, row[3]) for row in points for where in distances_of(phonons, row[:3])]
+    places = [distances_of(phonons, row[:3]) for row in points]
+    found = [(where, row[3]) for row, met in zip(points, places, strict=True) for where in met]
     if not found:
         raise ConfigError("no q-point of the overlay, nor an equivalent of one, lies on the path")
+    away = [row[:3].tolist() for row, met in zip(points, places, strict=True) if not met]
+    if away:
+        warnings.warn(
+            f"{len(away)} of {len(points)} points of the overlay are not drawn: neither they nor their equivalents lie "
+            f"on the path (first: q = {away[0]})",
+            PhysicsWarning,
+            stacklevel=3,
+        )
     return np.array(found)
 
 

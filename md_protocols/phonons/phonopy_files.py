@@ -210,11 +210,22 @@ def _length(dataset: Any) -> float:
     return float(max(np.linalg.norm(entry["displacement"]) for entry in dataset["first_atoms"]))
 
 
-def read_born(path: str | Path, atoms: Atoms, *, supercell: Any = 1, symprec: float = 1e-5) -> BornCharges:
-    """The charges of a BORN file as phonopy's command reads it: those of inequivalent atoms of the primitive cell."""
+def read_born(
+    path: str | Path,
+    atoms: Atoms,
+    *,
+    supercell: Any = 1,
+    primitive_matrix: Any = "auto",
+    dimensions: int | None = None,
+    symprec: float = 1e-5,
+) -> BornCharges:
+    """The charges of a BORN file as phonopy's command reads it: those of inequivalent atoms of the primitive cell.
+
+    The settings are those of the phonons that the charges are for: they decide which atoms are equivalent.
+    """
     from phonopy.file_IO import parse_BORN
 
-    phonon = phonopy_crystal(atoms, supercell, symprec=symprec)
+    phonon = phonopy_crystal(atoms, supercell, primitive=primitive_matrix, symprec=symprec, dimensions=dimensions)
     try:
         found = parse_BORN(phonon.primitive, symprec=symprec, filename=str(path))
     except FileNotFoundError:

@@ -8,7 +8,8 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
+from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
 
 
 @click.command("conductivity", cls=DebugCommand, short_help="Lattice thermal conductivity (phono3py).")
@@ -63,24 +64,18 @@ def conductivity_command(*, structure: str, output: str | None, as_json: bool, *
       mlcalc conductivity Si.cif --model si.safetensors --supercell 3 3 3 --mesh 15 15 15 --isotopes --output kappa
       mlcalc conductivity Cu.cif --model cu-hvnet --supercell 3 3 3 --mesh 9 9 9 --temperatures 300 600 100 --json
     """
-    first, last, step = settings.pop("temperatures")
-    if not (0 < first <= last and step > 0):
-        raise click.BadParameter("give 0 < T0 <= T1 and DT > 0, in K", param_hint="--temperatures")
-    folder = check_folder(output)
-    if folder is not None and (folder / "crystal.extxyz").exists():
-        raise click.BadParameter(f"{output!r} already holds crystal.extxyz: choose another", param_hint="--output")
-    import numpy as np
-
+    kelvin = temperatures(settings.pop("temperatures"), "--temperatures", above=True)
+    folder = fresh_folder(output)
     from mlcalc.md_protocols.phonons.conductivity import require_phono3py, thermal_conductivity
 
     require_phono3py()
     relaxed = settings.pop("relaxed")
     settings["phonon_supercell"] = settings["phonon_supercell"] or None
     with cautions_on_stderr():
-        atoms = with_calculator(structure, settings)
+        atoms = crystal_with_calculator(structure, settings)
         if relaxed:
             atoms = relaxed_crystal(atoms)
-        result = thermal_conductivity(atoms, temperatures=np.arange(first, last + step / 2, step), **settings)
+        result = thermal_conductivity(atoms, temperatures=kelvin, **settings)
     if folder is not None:
         write_result(result, folder, "conductivity")
         crystal = atoms.copy()

@@ -9,7 +9,8 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder
+from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
 
 _FILES = ("crystal.extxyz",)
 
@@ -53,12 +54,12 @@ def effective_phonons_command(*, structure: str, output: str | None, as_json: bo
       mlcalc effective-phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --temperature-K 300 --output phonons-300K
       mlcalc effective-phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --temperature-K 0 --structures 100 --json
     """
-    folder = check_folder(output)
-    if folder is not None and any((folder / name).resolve() == Path(structure).resolve() for name in _FILES):
+    if output is not None and any((Path(output) / name).resolve() == Path(structure).resolve() for name in _FILES):
         raise click.BadParameter(
             f"{structure!r} is an input of this command and would be overwritten: choose another folder",
             param_hint="--output",
         )
+    folder = fresh_folder(output)
     with cautions_on_stderr():
         result = _result(structure, settings)
     if folder is not None:
@@ -76,7 +77,7 @@ def _result(structure: str, settings: dict[str, Any]) -> Any:
     from mlcalc.md_protocols.phonons.plane import plane_of
 
     start = PhononDispersion.load(settings["start"]) if settings["start"] else None
-    atoms = with_calculator(structure, settings)
+    atoms = crystal_with_calculator(structure, settings)
     atoms.calc.engine.scope.require_potential("phonons")
     supercell = list(settings["supercell"])
     if settings["relaxed"]:

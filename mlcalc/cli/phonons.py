@@ -10,7 +10,8 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, show, with_calculator, write_result
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
+from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -68,11 +69,10 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
     """
     _check(structure, settings, output)
     settings["overlay"] = _points(settings["overlay"])
-    folder = check_folder(output)
-    if folder is not None and (taken := [name for name in _PHONOPY_FILES if (folder / name).exists()]):
-        raise click.BadParameter(f"{output!r} already holds {', '.join(taken)}: choose another", param_hint="--output")
+    folder = fresh_folder(output)
     with cautions_on_stderr():
         more = {name: settings.pop(name) for name in ("convergence", "hessian", "thermal", "mode", "overlay", "unit")}
+        settings["animated"] = more["mode"]
         more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec")}
         if settings["phonopy"]:
             atoms, result = _of_phonopy(settings)
@@ -92,9 +92,6 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
         click.echo(f"wrote {folder}")
 
 
-_PHONOPY_FILES = ("FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN")
-
-
 def _check(structure: str | None, settings: dict[str, Any], output: str | None) -> None:
     if settings["phonopy"] and (structure or settings["supercell"]):
         raise click.UsageError("--phonopy names the crystal and its supercell: leave STRUCTURE and --supercell out")
@@ -108,10 +105,7 @@ def _check(structure: str | None, settings: dict[str, Any], output: str | None) 
         raise click.UsageError("--hessian compares phonons of STRUCTURE: give it and --supercell")
     if settings["mode"] and output is None:
         raise click.UsageError("--animate writes a file: give --output too")
-    if settings["thermal"] and not (
-        0 <= settings["thermal"][0] <= settings["thermal"][1] and settings["thermal"][2] > 0
-    ):
-        raise click.BadParameter("give T0 <= T1 and DT > 0, in K", param_hint="--thermal")
+    settings["thermal"] = temperatures(settings["thermal"], "--thermal") if settings["thermal"] else None
     _mode(settings["mode"])
 
 
@@ -127,30 +121,39 @@ def _mode(word: str | None) -> tuple[list[float], int] | None:
         raise click.BadParameter(f"{word!r}: use q1,q2,q3,band, as in 0.5,0,0.5,2", param_hint="--animate") from None
 
 
+def _check_band(word: str | None, phonon: Any) -> None:
+    """BadParameter for a band that the crystal does not have, before any forces."""
+    mode, bands = _mode(word), 3 * len(phonon.primitive)
+    if mode is not None and not 0 <= mode[1] < bands:
+        raise click.BadParameter(
+            f"{word!r}: there are {bands} bands, counted from 0, so BAND is at most {bands - 1}", param_hint="--animate"
+        )
+
+
 def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]:
     from mlcalc.md_protocols.phonons import phonon_dispersion, read_born
-    from mlcalc.md_protocols.phonons.crystal import supercell_matrix
+    from mlcalc.md_protocols.phonons.crystal import phonopy_crystal, supercell_matrix
     from mlcalc.md_protocols.phonons.plane import plane_of
 
-    atoms = with_calculator(structure, settings)
+    atoms = crystal_with_calculator(structure, settings)
     supercell = list(settings["supercell"])
     dimensions = int(settings["dimensions"]) if settings["dimensions"] else None
     if settings["relaxed"]:
         flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
         cell = "in-plane" if flat else "full"
         atoms = relaxed_crystal(atoms, cell)
-    born = read_born(settings["born"], atoms) if settings["born"] else None
+    shared: dict[str, Any] = {"supershared": supershared, "dimensions": dimensions, "symprec": settings["symprec"]}
+    _check_band(settings["animated"], phonopy_crystal(atoms, **shared))
+    born = read_born(settings["born"], atoms, **shared) if settings["born"] else None
     result = phonon_dispersion(
         atoms,
-        supercell=supercell,
         displacement=settings["displacement"],
         path=settings["path"],
         points=settings["points"],
-        dimensions=dimensions,
         born=born,
         rotational=settings["rotational"],
         allow_float32=settings["allow_float32"],
-        symprec=settings["symprec"],
+        **shared,
     )
     return atoms, result
 
@@ -163,7 +166,15 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
     settings.pop("index")
     model = {name: settings.pop(name) for name in ("device", "dtype", "kernels")}
     found = read_phonopy(settings["phonopy"])
-    born = read_born(settings["born"], found.unitcell) if settings["born"] else None
+    symprec, chosen = settings["symprec"], "auto" if found.primitive_matrix is None else found.primitive_matrix
+    _check_band(settings["animated"], found.phonopy(symprec=symprec))
+    born = (
+        read_born(
+            settings["born"], found.unitcell, supercell=found.supercell_matrix, symprec=symprec, primitive_matrix=chosen
+        )
+        if settings["born"]
+        else None
+    )
     result = phonons_of_displacements(
         settings["phonopy"],
         MLCalculator(settings.pop("model"), **model),
@@ -185,10 +196,9 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Pa
     from mlcalc.md_protocols.phonons import displacement_convergence, supercell_convergence
 
     found: dict[str, Any] = {}
-    if more["thermal"]:
-        first, last, step = more["thermal"]
-        kelvin, allow = np.arange(first, last + step / 2, step), more["allow_imaginary"]
-        found["thermal"] = result.thermal_properties(kelvin, mesh=mesh or None, allow_imaginary=allow)
+    if more["thermal"] is not None:
+        allow = more["allow_imaginary"]
+        found["thermal"] = result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
         sizes = np.diag(result.supercell_matrix)
         same = {"points": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.potential import check_folder, potential_options, relaxed_crystal, with_calculator, write_result
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
+from mlcalc.cli.potential import potential_options, relaxed_crystal, write_result
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 @click.command("qha", cls=DebugCommand, short_help="Thermal expansion and Grueneisen parameters.")
@@ -52,40 +57,57 @@ def qha_command(*, structure: str, output: str | None, as_json: bool, **settings
     """Thermal expansion of STRUCTURE in the quasi-harmonic approximation, and its mode Grueneisen parameters.
 
     Phonons are computed at several volumes, all in one batch; at each temperature the free energy is minimized over
-    the volume.  Imaginary modes at a volume, or a minimum outside of the volumes, are errors that name it.
+    the volume.  Imaginary modes at a volume, or a minimum outside of the volumes, are errors that name it; what
+    of the two could be computed is written all the same.
 
     \b
     Examples:
       mlcalc qha Cu.cif --model cu-hvnet --supercell 3 3 3 --temperatures 0 100 5 --output qha
-      mlcalc qha Cu.cif --model cu-hvnet --supercell 2 2 2 --volume-range -0.02 0.05 --json
+      mlcalc qha Cu.cif --model cu-hvnet --supercell 2 2 2 --volume-range -0.02 0.05 --temperatures 0 100 5 --json
     """
-    first, last, step = settings.pop("temperatures")
-    if not (0 <= first < last and step > 0):
-        raise click.BadParameter("give T0 < T1 and DT > 0, in K", param_hint="--temperatures")
-    folder = check_folder(output)
-    import numpy as np
-
-    from mlcalc.md_protocols.phonons import grueneisen, quasi_harmonic
-
+    settings["temperatures"] = temperatures(settings["temperatures"], "--temperatures")
+    folder = fresh_folder(output)
     modes, relaxed = settings.pop("grueneisen"), settings.pop("relaxed")
     settings["mesh"] = settings["mesh"] or None
     with cautions_on_stderr():
-        atoms = with_calculator(structure, settings)
+        atoms = crystal_with_calculator(structure, settings)
         if relaxed:
             atoms = relaxed_crystal(atoms)
-        shared = {name: settings[name] for name in ("supercell", "displacement", "mesh", "allow_float32")}
-        found: dict[str, Any] = {}
-        if modes:
-            found["grueneisen"] = grueneisen(atoms, **shared)
-            if folder is not None:  # kept should the free energies have no minimum
-                write_result(found["grueneisen"], folder, "grueneisen")
-        found["qha"] = quasi_harmonic(atoms, temperatures=np.arange(first, last + step / 2, step), **settings)
-    if folder is not None:
-        write_result(found["qha"], folder, "qha")
-    if as_json:
+        found, errors = _results(atoms, settings, folder, modes=modes)
+    if as_json and not errors:
         click.echo(json.dumps({name: result.to_json() for name, result in found.items()}))
         return
     for result in found.values():
         click.echo(str(result))
-    if folder is not None:
+    if folder is not None and found:
         click.echo(f"wrote {folder}")
+    for error in errors[1:]:
+        click.echo(f"Error: {error}", err=True)
+    if errors:
+        raise errors[0]
+
+
+def _results(
+    atoms: Atoms, settings: dict[str, Any], folder: Path | None, *, modes: bool
+) -> tuple[dict[str, Any], list[Exception]]:
+    """What could be computed, written as soon as it is there, and why the rest could not."""
+    from mlcalc.md_protocols.errors import ProtocolError
+    from mlcalc.md_protocols.phonons import grueneisen, quasi_harmonic
+
+    shared = {name: settings[name] for name in ("supercell", "displacement", "mesh", "allow_float32")}
+    found: dict[str, Any] = {}
+    errors: list[Exception] = []
+    for name, wanted, protocol, more in (
+        ("qha", True, quasi_harmonic, settings),
+        ("grueneisen", modes, grueneisen, shared),
+    ):
+        if not wanted:
+            continue
+        try:
+            found[name] = protocol(atoms, **more)
+        except ProtocolError as error:
+            errors.append(error)
+            continue
+        if folder is not None:
+            write_result(found[name], folder, name)
+    return found, errors

@@ -1,0 +1,82 @@
+"""What verbs that compute phonons share: temperatures, folders without results, crystals as the models see them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlcalc.cli.potential import check_folder, with_calculator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+_MOST = 10_000  # temperatures
+_RESULTS = (
+    *("phonons", "dos", "thermal", "displacements", "supercells", "hessian"),
+    *("qha", "grueneisen", "effective_phonons", "conductivity"),
+)
+_FILES = (
+    *(f"{name}.{kind}" for name in _RESULTS for kind in ("npz", "json", "png")),
+    *("crystal.extxyz", "mode.extxyz", "FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN"),
+)
+
+
+def temperatures(given: tuple[float, float, float], option: str, *, above: bool = False) -> NDArray[np.float64]:
+    """T0, T0 + DT, ... up to T1 and never beyond, K; BadParameter for what is no range.
+
+    above: T0 must be greater than 0 too.
+    """
+    first, last, step = given
+    if not (all(map(math.isfinite, given)) and 0 <= first <= last and step > 0) or (above and first == 0):
+        raise click.BadParameter(f"give {'0 < ' * above}T0 <= T1 and DT > 0, in K", param_hint=option)
+    count = math.floor((last - first) / step + 1e-9) + 1 if (last - first) / step < _MOST else _MOST + 1
+    if count > _MOST:
+        raise click.BadParameter(
+            f"{first:g} to {last:g} K by {step:g} K are more than {_MOST} temperatures: give a larger DT",
+            param_hint=option,
+        )
+    import numpy as np
+
+    return np.array([first + step * k for k in range(count)])
+
+
+def fresh_folder(output: str | None) -> Path | None:
+    """The output folder, made where it is missing; BadParameter where it cannot be one, or holds results of phonons.
+
+    Files of two runs side by side would be taken for those of one.
+    """
+    if output is None:
+        return None
+    taken = [name for name in _FILES if (Path(output) / name).exists()]
+    if taken:
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+        raise click.BadParameter(
+            f"{output!r} already holds {', '.join(taken[:3])}{more}: choose another", param_hint="--output"
+        )
+    return check_folder(output)
+
+
+def crystal_with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
+    """`with_calculator`, without the magnetic moments and charges of the file, which models do not know; it is told."""
+    from mlcalc.errors import PhysicsWarning
+
+    atoms = with_calculator(structure, settings)
+    for name, values in (
+        ("magnetic moments", atoms.get_initial_magnetic_moments()),
+        ("charges", atoms.get_initial_charges()),
+    ):
+        if values.any():
+            warnings.warn(
+                f"{structure}: its initial {name} are left out, for the model does not know them",
+                PhysicsWarning,
+                stacklevel=2,
+            )
+    atoms.set_initial_magnetic_moments(None)
+    atoms.set_initial_charges(None)
+    return atoms
