@@ -24,6 +24,7 @@ from mlcalc.cli.eos import eos_command
 from mlcalc.cli.evaluate import eval_command
 from mlcalc.cli.import_ import import_command
 from mlcalc.cli.ipi import ipi_command
+from mlcalc.cli.lammps import lammps_command
 from mlcalc.cli.md import md_command
 from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
@@ -62,6 +63,8 @@ def commands() -> None:
       mlcalc rdf run --output distances.png
       mlcalc relax Cu.cif --model cu-hvnet --cell full --output relaxed.extxyz
       mlcalc phonons relaxed.extxyz --model cu-hvnet --supercell 3 3 3 --output phonons
+      mlcalc ipi run ethanol.xyz --model ethanol-visnet --beads 16 --timestep-fs 0.5 --steps 1000 --output pimd
+      mlcalc lammps in.copper --model cu-hvnet --elements Cu --ranks 2
       mlcalc eval cu-hvnet Cu_test.xyz --plot parity.png
     """
 
@@ -79,6 +82,7 @@ for _command in (
     qha_command,
     conductivity_command,
     ipi_command,
+    lammps_command,
     models_command,
     train_command,
     eval_command,
