@@ -128,8 +128,9 @@ def _bins(frequencies: Array, pitch: float | None, margin: float) -> tuple[Array
             f"pitch is {step:g} THz, which makes {whole / step:.3g} bins of the {whole:.3g} THz of this density of "
             f"states: choose it from {whole / _BINS[1]:.2g} to {whole / _BINS[0]:.2g} THz"
         )
-    centers: Array = low - margin + step * np.arange(int(np.ceil(whole / step)) + 3) - step
-    return centers, np.array([*(centers - step / 2), centers[-1] + step / 2])
+    count = int(np.ceil(whole / step)) + 3
+    start = low - margin - step
+    return start + step * np.arange(count, dtype=float), start + step * (np.arange(count + 1, dtype=float) - 0.5)
 
 
 def _below_in_gaussians(edges: Array, frequencies: Array, shares: Array, width: float) -> Array:

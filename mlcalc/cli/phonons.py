@@ -142,7 +142,7 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
         flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
         cell = "in-plane" if flat else "full"
         atoms = relaxed_crystal(atoms, cell)
-    shared: dict[str, Any] = {"supershared": supershared, "dimensions": dimensions, "symprec": settings["symprec"]}
+    shared: dict[str, Any] = {"supercell": supercell, "dimensions": dimensions, "symprec": settings["symprec"]}
     _check_band(settings["animated"], phonopy_crystal(atoms, **shared))
     born = read_born(settings["born"], atoms, **shared) if settings["born"] else None
     result = phonon_dispersion(
