@@ -70,9 +70,11 @@ def mean(values: np.ndarray) -> tuple[float, float]:
     return float(kept.mean()), float(blocks.std(ddof=1) / np.sqrt(BLOCKS))
 
 
-def oscillator_rows(output: Path, steps: int) -> list[dict[str, float]]:
+def oscillator_rows(
+    output: Path, steps: int, counts: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+) -> list[dict[str, float]]:
     rows = []
-    for beads in (1, 2, 4, 8, 16, 32, 64):
+    for beads in counts:
         run = run_ipi(
             oscillators(),
             output=output / f"oscillators-{beads}",
