@@ -38,6 +38,10 @@ class EvaluationError(ProtocolError, RuntimeError):
         self.results = list(results)
 
 
+class CalculatorError(EvaluationError):
+    """A calculator that failed for a reason of its own, not for its values: another attempt may succeed."""
+
+
 class NotConvergedError(ProtocolError, RuntimeError):
     """A relaxation that ended before its criteria were met; `results` holds what it came to."""
 

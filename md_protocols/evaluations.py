@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .checks import listed
-from .errors import ConfigError, EvaluationError
+from .errors import CalculatorError, ConfigError, EvaluationError
 
 Array = NDArray[np.float64]
 Evaluate = Callable[[list[Atoms]], Sequence[Any]]  # results with .energy, .forces and, where needed, .stress
@@ -119,7 +119,8 @@ def _explained(error: Exception) -> bool:
 
 
 def _failure(error: Exception, name: str) -> EvaluationError:
-    return EvaluationError(
+    kind = EvaluationError if isinstance(error, ValueError | ArithmeticError) else CalculatorError
+    return kind(
         f"{name}: {error or 'no reason given'} ({type(error).__name__} of the calculator): check the structure and the "
         "calculator"
     )

@@ -171,7 +171,8 @@ def vacancy_migration(
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-    from .migration_runs import MigrationSettings, migration_barrier
+    from .migration_runs import migration_barrier
+    from .vacancy_settings import MigrationSettings
 
     settings = MigrationSettings.checked(
         images=images,

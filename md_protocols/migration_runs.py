@@ -31,43 +31,12 @@ from .vacancy_cells import (
     without,
 )
 from .vacancy_perfection import Perfection, offers_stress
+from .vacancy_settings import MigrationSettings
 
 _RATTLED = 2.0  # in units of the jump's length
 _DIP = 1e-3  # eV: a deeper minimum between the end points means several barriers
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class MigrationSettings:
-    """How a barrier is computed; see `vacancy_migration`."""
-
-    images: int
-    spring: float
-    climb: bool
-    fmax: float
-    relax_fmax: float
-    steps: int
-    rattle: float
-    seed: int
-    symprec: float
-    require: bool
-
-    @classmethod
-    def checked(cls, **given: Any) -> MigrationSettings:
-        """The settings as plain values; ConfigError where one is out of its range."""
-        return cls(
-            images=checks.whole("images", given["images"], at_least=1),
-            spring=checks.number("spring", given["spring"], above=0.0, hint=" eV/Å^2"),
-            climb=bool(given["climb"]),
-            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
-            relax_fmax=checks.number("relax_fmax", given["relax_fmax"], above=0.0, hint=" eV/Å"),
-            steps=checks.whole("steps", given["steps"], at_least=0),
-            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
-            seed=checks.whole("seed", given["seed"], at_least=0),
-            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
-            require=bool(given["require"]),
-        )
 
 
 @dataclass(frozen=True)

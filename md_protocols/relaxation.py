@@ -270,4 +270,5 @@ def _result(walk: Walk, atoms: Atoms, settings: WalkSettings) -> Relaxation:
         energies=np.array(walk.energies),
         max_forces=np.array(walk.max_forces),
         max_stresses=np.array(walk.max_stresses),
+        failed=walk.failure is not None,
     )

@@ -39,6 +39,7 @@ class Relaxation:
     energies: Array  # (steps + 1,) eV, enthalpies under pressure
     max_forces: Array  # (steps + 1,) eV/Å
     max_stresses: Array = field(default_factory=lambda: np.empty(0))  # (steps + 1,) eV/Å^3; empty if the cell was fixed
+    failed: bool = False  # whether the calculator gave out on the way
 
     def __str__(self) -> str:
         end = "converged" if self.converged else "NOT converged"
@@ -88,7 +89,18 @@ class Relaxation:
         arrays = {name: getattr(self, name) for name in names} | pack_atoms("atoms", self.atoms)
         if self.stress is not None:
             arrays["stress"] = self.stress
-        plain = ("converged", "energy", "max_force", "max_stress", "steps", "fmax", "smax", "cell", "pressure_GPa")
+        plain = (
+            "converged",
+            "energy",
+            "max_force",
+            "max_stress",
+            "steps",
+            "fmax",
+            "smax",
+            "cell",
+            "pressure_GPa",
+            "failed",
+        )
         info = {name: getattr(self, name) for name in (*plain, "optimizers", "spacegroups")}
         save_arrays(path, "relaxation", arrays, info)
 
@@ -98,6 +110,7 @@ class Relaxation:
         arrays, info = load_arrays(path, "relaxation")
         names = ("forces", "energies", "max_forces", "max_stresses")
         info["optimizers"] = tuple(info["optimizers"])
+        info.setdefault("failed", False)
         info["spacegroups"] = None if info["spacegroups"] is None else tuple(info["spacegroups"])
         info |= {name: arrays[name] for name in names} | {"stress": arrays.get("stress")}
         return cls(atoms=unpack_atoms("atoms", arrays), **info)

@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from . import checks
-from .errors import ConfigError, PhysicsWarning
+from .errors import ConfigError, EvaluationError, PhysicsWarning
 from .evaluations import Evaluate, Evaluated, Evaluator
 from .relaxation import Relaxation, relax_many
 from .slabs import Plane, equivalent_faces, layer_counts
@@ -94,7 +94,8 @@ def surface_energies(
     cuts = [cut for cut in cuts if cut.found]
     Perfection.of(bulk, atoms).tell()
     if settings.relaxed:
-        _relax(cuts, atoms, settings, evaluate, progress)
+        left_out += _relax(cuts, atoms, settings, evaluate, progress)
+        cuts = [cut for cut in cuts if cut.ends is not None]
     results = [_energy(cut, plane, counts, bulk, settings) for cut in cuts]
     lowest, *others = sorted(results, key=lambda result: result.energy)
     if not lowest.equivalent_faces:
@@ -179,31 +180,49 @@ def _evaluate(atoms: Atoms, cuts: list[_Cut], evaluate: Evaluate | None) -> tupl
 
 def _one_by_one(cuts: list[_Cut], evaluator: Evaluator, stress: bool) -> list[str]:
     """Each termination by itself: what is to be said of those that cannot be evaluated."""
-    lost: list[str] = []
+    lost: list[tuple[_Cut, str]] = []
     for cut in cuts:
         try:
             cut.found = evaluator(cut.slabs, stress=stress, names=cut.names)
         except Exception as error:
-            lost.append(f"termination {cut.number}, {cut.text}: left out, it cannot be evaluated ({error})")
+            lost.append((cut, f"it cannot be evaluated ({error})"))
             if len(lost) == len(cuts):
                 raise
-    for text in lost:
+    return _told(lost)
+
+
+def _told(lost: Sequence[tuple[_Cut, str]]) -> list[str]:
+    """Texts, each a PhysicsWarning too, for terminations that are left out."""
+    texts = [f"termination {cut.number}, {cut.text}: left out, {reason}" for cut, reason in lost]
+    for text in texts:
         warnings.warn(text, PhysicsWarning, stacklevel=5)
-    return lost
+    return texts
 
 
 def _relax(
     cuts: list[_Cut], atoms: Atoms, settings: SurfaceSettings, evaluate: Evaluate | None, progress: bool | None
-) -> None:
-    """The slabs of all terminations in one lockstep of relaxations."""
+) -> list[str]:
+    """The slabs of all terminations in one lockstep of relaxations; what is to be said of those that failed."""
     slabs = [slab for cut in cuts for slab in cut.slabs]
     for slab in slabs:
         slab.calc = atoms.calc
     common: dict[str, Any] = {"fmax": settings.fmax, "steps": settings.steps, "require": settings.require}
     names = [name for cut in cuts for name in cut.names]
-    ends = iter(relax_many(slabs, evaluate=evaluate, names=names, progress=progress, **common))
+    reason = ""
+    try:
+        found = relax_many(slabs, evaluate=evaluate, names=names, progress=progress, **common)
+    except EvaluationError as error:
+        if len(cuts) == 1 or not error.results:
+            raise
+        found, reason = error.results, str(error)
+    ends = iter(found)
     for cut in cuts:
-        cut.ends = [next(ends) for _ in cut.slabs]
+        mine = [next(ends) for _ in cut.slabs]
+        cut.ends = None if any(end.failed for end in mine) else mine
+    lost = [cut for cut in cuts if cut.ends is None]
+    if lost and len(lost) == len(cuts):
+        raise EvaluationError(reason, found)
+    return _told([(cut, f"it cannot be relaxed ({reason})") for cut in lost])
 
 
 def _energy(

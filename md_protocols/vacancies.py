@@ -188,7 +188,8 @@ def vacancy_energy(
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-    from .vacancy_runs import VacancySettings, vacancy_energies
+    from .vacancy_runs import vacancy_energies
+    from .vacancy_settings import VacancySettings
 
     settings = VacancySettings.checked(
         relaxed=relaxed,

@@ -34,43 +34,13 @@ from .vacancy_cells import (
     without,
 )
 from .vacancy_perfection import Perfection, offers_stress
+from .vacancy_settings import VacancySettings
 
-_CELLS = ("fixed", "isotropic", "full")
 _RATTLED = 2.0  # in units of the distance to the nearest neighbor
 _MOVED = 0.5  # in the same unit: beyond, the vacancy may have become another defect
 _NOISE = 1e-3  # eV
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class VacancySettings:
-    """What all vacancies of a call share."""
-
-    relaxed: bool
-    cell: str
-    fmax: float  # eV/Å
-    smax: float  # eV/Å^3
-    steps: int
-    rattle: float  # Å
-    seed: int
-    symprec: float  # Å
-    require: bool
-
-    @classmethod
-    def checked(cls, **given: Any) -> VacancySettings:
-        """The settings as plain values; ConfigError where one is out of its range."""
-        return cls(
-            relaxed=bool(given["relaxed"]),
-            cell=checks.choice("cell", given["cell"], _CELLS),
-            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
-            smax=checks.number("smax", given["smax"], above=0.0, hint=" eV/Å^3"),
-            steps=checks.whole("steps", given["steps"], at_least=0),
-            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
-            seed=checks.whole("seed", given["seed"], at_least=0),
-            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
-            require=bool(given["require"]),
-        )
 
 
 @dataclass

@@ -18,7 +18,8 @@ from .phonons.crystal import supercell_matrix
 from .storage import load_arrays, save_arrays
 from .vacancies import VacancyEnergy
 from .vacancy_cells import IMAGE_DISTANCE, check_vacancies, vacuum_axes
-from .vacancy_runs import VacancySettings, vacancy_energies
+from .vacancy_runs import vacancy_energies
+from .vacancy_settings import VacancySettings
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 from defect_crystals import copper
 
-from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
+from mlcalc.md_protocols.errors import ConfigError, EvaluationError, PhysicsWarning
 from mlcalc.md_protocols.slabs import Plane
 from mlcalc.md_protocols.stacking_faults import stacking_fault_energy
 from mlcalc.md_protocols.surfaces import SurfaceEnergy, surface_energy
@@ -111,6 +111,32 @@ def test_a_termination_that_cannot_be_evaluated_is_left_out_and_named() -> None:
     assert (found.termination, found.others, len(found.left_out)) == (0, (), 1)
     with pytest.raises(Exception, match="division by zero"):
         surface_energy(atoms, layers=(3, 4), relaxed=False, termination=1)
+
+
+class Weakening(Bonds):
+    """Bonds, with a pull on all atoms that never ends, until dangling ends make it give out."""
+
+    calls = 0
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        if np.bincount(neighbor_list("i", self.atoms, self.reach)).min() == 1:
+            self.calls += 1
+            self.results["forces"][:, 0] = [0.1, -0.1] * (len(self.atoms) // 2)
+            if self.calls > 4:
+                raise ArithmeticError("no neighbors left")
+
+
+def test_a_termination_that_fails_on_its_way_is_left_out() -> None:
+    atoms = bulk("Si", a=A_SI)
+    atoms.calc = Weakening()
+    with pytest.warns(PhysicsWarning, match=r"termination 1, .* left out, it cannot be relaxed .*no neighbors left"):
+        found = surface_energy(atoms, layers=(3, 4))
+    assert (found.termination, found.others, len(found.left_out)) == (0, (), 1)
+    with pytest.raises(EvaluationError, match="no neighbors left"):
+        surface_energy(atoms, layers=(3, 4), termination=1)
 
 
 def test_terminations_are_relaxed_saved_and_loaded(tmp_path: Path) -> None:
