@@ -202,6 +202,7 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Pa
     if more["convergence"]:
         sizes = np.diag(result.supercell_matrix)
         same = {"points": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
+        same |= {"dimensions": result.dimensions, "born": result.born, "rotational": result.rotational}
         found["displacements"] = displacement_convergence(atoms, supercell=sizes, **same)
         smaller = np.where(sizes > 1, sizes - 1, 1)
         if not np.array_equal(smaller, sizes):
