@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import ModelError
+from .forks import forks
 from .graph import Graph
 from .network import Network
 
@@ -51,8 +52,10 @@ def predict(
 
     The strain is symmetric and acts on positions and cell alike, x -> x (1 + strain).  With `create_graph` the
     results can be differentiated again, in the parameters (training) or the positions (Hessians).  A network of
-    another quantity than the energy gives that quantity, and neither forces nor stress.
+    another quantity than the energy gives that quantity, and neither forces nor stress.  Raises ModelError, and
+    ForkedProcessError where it would wait for ever.
     """
+    forks.refuse(graph.positions.device)
     if getattr(potential, "quantity", "energy") != "energy":
         return _property_prediction(cast("Network", potential), graph, stress=stress, create_graph=create_graph)
     with torch.inference_mode(False), torch.enable_grad():

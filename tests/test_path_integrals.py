@@ -1,4 +1,4 @@
-"""Path integrals of i-PI with our forces: energies of harmonic oscillators, which are known for every number of beads."""
+"""Path integrals of i-PI with our forces: energies of harmonic oscillators, known for every number of beads."""
 
 from __future__ import annotations
 
