@@ -148,6 +148,7 @@ def infinite(data: Any) -> None:
         (lambda data: data["unit_cell"]["lattice"].pop(), "lattice has 2 entries"),
         (lambda data: data["displacements"][0].update(displacement=["a", 0, 0]), "'a'"),
         (lambda data: data.update(displacements=[]), "displacements is empty"),
+        (lambda data: data["unit_cell"]["points"][1].update(magnetic_moment=1.0), "unit_cell has magnetic moments"),
     ],
 )
 def test_damaged_files_are_refused(made: Path, tmp_path: Path, change: Any, text: str) -> None:

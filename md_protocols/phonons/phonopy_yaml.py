@@ -143,6 +143,8 @@ class _Reader:
         unknown = [symbol for symbol in symbols if symbol not in atomic_numbers or symbol == "X"]
         if unknown or not points:
             self.fail(f"{name} has the element {unknown[0]!r}" if unknown else f"{name} has no atoms")
+        if any(np.any(point.get("magnetic_moment") or 0) for point in points):
+            self.fail(f"{name} has magnetic moments, which neither symmetry nor supercells here know: leave them out")
         return Atoms(
             symbols=symbols,
             cell=self.numbers(part, "lattice", (3, 3)),
