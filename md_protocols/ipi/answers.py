@@ -151,9 +151,15 @@ class _One:
         self._calculator, self._stress = calculator, stress
 
     def __call__(self, structures: list[Atoms]) -> list[Evaluated]:
-        ask, atoms = self._calculator.get_property, structures[0]
-        stress = ask("stress", atoms) if self._stress else None
-        return [Evaluated(ask("energy", atoms), ask("forces", atoms), stress)]
+        atoms = structures[0]
+        stress = self._calculator.get_property("stress", atoms) if self._stress else None
+        forces = self._calculator.get_property("forces", atoms) if stress is None else self._known("forces", atoms)
+        return [Evaluated(self._known("energy", atoms), forces, stress)]
+
+    def _known(self, name: str, atoms: Atoms) -> Any:
+        """A property of the structure just computed: asking again would compare all of it once more."""
+        found = getattr(self._calculator, "results", {}).get(name)
+        return self._calculator.get_property(name, atoms) if found is None else found
 
 
 def resolved_virial(virial: str, atoms: Atoms, calculators: Sequence[Calculator]) -> str:
