@@ -161,7 +161,7 @@ def equation_of_state(
     """
     needs = ("energy", "forces", "stress") if relax_shape else ("energy", "forces")
     checks.crystal(atoms, "an equation of state", needs)
-    _check(atoms, relax_ions, relax_shape)
+    check_volumes(atoms, relax_ions, relax_shape)
     kind = checks.choice("kind", kind, KINDS)
     width = checks.number("volume_range", volume_range, above=0.0)
     if width > 0.5:
@@ -190,7 +190,7 @@ def equation_of_state(
     return _result(atoms, structures, results, kind, relaxed)
 
 
-def _check(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
+def check_volumes(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
     """ConfigError for what has no bulk modulus, or would not move as the settings say."""
     from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
 

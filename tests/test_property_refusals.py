@@ -68,13 +68,16 @@ def test_constraints_do_not_matter_to_clamped_ions() -> None:
     assert equation_of_state(atoms, relax_ions=False, points=5).B0_GPa == expected.B0_GPa
 
 
-def test_the_command_says_so_in_its_own_words(tmp_path: Path) -> None:
+def test_the_command_says_so_in_its_own_words_before_it_relaxes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcalc.md_protocols.relaxation.relax", lambda *_, **__: pytest.fail("relaxed"))
     from ase.io import write
 
     from mlcalc.cli.wording import as_options
 
     write(tmp_path / "Cu.extxyz", bulk("Cu", a=3.63))
-    words = [str(tmp_path / "Cu.extxyz"), "--model", "cu-hvnet", "--clamped", "--relax-shape"]
+    words = [str(tmp_path / "Cu.extxyz"), "--model", "cu-hvnet", "--clamped", "--relax-shape", "--relax"]
     done = CliRunner().invoke(eos_command, words)
     assert as_options(str(done.exception)).startswith("--relax-shape with --clamped: the atoms")
 

@@ -48,10 +48,11 @@ def eos_command(
     """
     folder = check_folder(output)
     atoms = with_calculator(structure, settings)
-    from mlcalc.md_protocols.equation_of_state import equation_of_state
+    from mlcalc.md_protocols.equation_of_state import check_volumes, equation_of_state
     from mlcalc.md_protocols.relaxation import relax
 
     with cautions_on_stderr():
+        check_volumes(atoms, not clamped, settings["relax_shape"])  # before a relaxation for nothing
         if relax_first:
             atoms = relax(atoms, cell=True, fmax=settings["fmax"], steps=settings["steps"], require=True).atoms
         result = equation_of_state(atoms, relax_ions=not clamped, **settings)
