@@ -137,7 +137,8 @@ def _cuts(
         told = [f"{k}: {cut}" for k, cut in enumerate(plane.terminations[:8])]
         what = f"termination is {chosen[-1]}" if termination is not None else "all terminations are many slabs"
         raise ConfigError(
-            f"{what}: the ({_name(plane)}) surface has {number}, {'; '.join(told)}{'; ...' if number > 8 else ''}: "
+            f"{what}: the ({_name(plane)}) surface has {number} ("
+            f"{'; '.join(told)}{'; ...' if number > 8 else ''}): "
             "choose one with termination="
         )
     found, refused = [], []

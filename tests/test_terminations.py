@@ -148,7 +148,7 @@ def test_terminations_are_relaxed_saved_and_loaded(tmp_path: Path) -> None:
     assert again.to_json() == found.to_json()
     assert str(again) == str(found)
     assert [len(slab) for slab in again.others[0].slabs] == [6, 8]
-    with pytest.raises(ConfigError, match=r"termination is 2: the \(111\) surface has 2, 0: cut between"):
+    with pytest.raises(ConfigError, match=r"termination is 2: the \(111\) surface has 2 \(0: cut between"):
         surface_energy(atoms, layers=3, termination=2)
     with pytest.raises(ConfigError, match=r"termination is -1"):
         surface_energy(atoms, layers=3, termination=-1)
