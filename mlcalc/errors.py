@@ -5,6 +5,7 @@ from __future__ import annotations
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from mlcalc.md_protocols.errors import (
+    CalculatorError,
     ConfigError,
     EvaluationError,
     NotConvergedError,
@@ -17,6 +18,7 @@ from mlcalc.md_protocols.errors import (
 from mlcalc.models.errors import ModelError
 
 __all__ = [
+    "CalculatorError",
     "CellError",
     "ConfigError",
     "DataError",
