@@ -46,9 +46,9 @@ class ProgressBar:
 
 
 class CountBar:
-    """How many of something are done, on stderr; None shows it on terminals only."""
+    """How many of something are done, of how many if that is known, on stderr; None shows it on terminals only."""
 
-    def __init__(self, progress: bool | None, total: int, what: str, unit: str) -> None:
+    def __init__(self, progress: bool | None, total: int | None, what: str, unit: str) -> None:
         from tqdm import tqdm
 
         disable = None if progress is None else not progress

@@ -13,12 +13,12 @@ from ase import Atoms
 
 from ..checks import number, structure, whole
 from ..errors import ConfigError
+from ..progress import CountBar
 from ..signals import StopRequest
 from .addresses import DEFAULT_PREFIX, server_address
 from .answers import resolved_virial
 from .computing import Computing, Here, Worker
 from .errors import ConnectionFailedError
-from .progress import RequestBar
 from .serving import Connection, Ending, Limits, Session
 from .worker import Recipe
 
@@ -107,7 +107,7 @@ def serve_ipi(
     with StopRequest(wall_time_s, signals=signals) as stop:
         computing: Computing = Worker(recipe, max_failures) if isolated else Here(recipe)
         try:
-            with RequestBar(progress, str(address)) as bar:
+            with CountBar(progress, None, str(address), "request") as bar:
                 session = Session(address, computing, recipe.atoms, limits, stop, bar, check_template)
                 ending = _serve(session)
         finally:

@@ -16,6 +16,7 @@ from types import TracebackType
 from ase import Atoms
 
 from ..errors import EvaluationError
+from ..progress import CountBar
 from ..signals import StopRequest
 from .addresses import Address
 from .answers import UNITS, Answer, refuse_unphysical
@@ -24,7 +25,6 @@ from .errors import ServeError, WireError, WorkerError
 from .first_look import check_first
 from .holding import HeldConnection
 from .messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
-from .progress import RequestBar
 from .shared_memory import SharedNumbers
 
 _TICK = 0.25  # s between looks at signals and limits
@@ -71,7 +71,7 @@ class Session:
     template: Atoms
     limits: Limits
     stop: StopRequest
-    bar: RequestBar
+    bar: CountBar
     to_check: bool  # whether the first structure is still to be compared with the template
     tally: Tally = field(default_factory=Tally)
     ticket: int = 0  # of the last request, over all connections: an answer to a server that is gone has an old one

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugGroup, device_option, dtype_option, existing_file, kernels_option
+from mlcalc.cli.options import DebugGroup, existing_file
+from mlcalc.cli.potential import MODEL_SETTINGS, potential_options
 
 if TYPE_CHECKING:
     from mlcalc.factory import CalculatorFactory
-
-_MODEL = ("model", "device", "dtype", "kernels")
 
 
 class _ServeByDefault(DebugGroup):
@@ -38,29 +37,19 @@ def ipi_command() -> None:
     """
 
 
-def _model_options(function: Any) -> Any:
-    options = (
-        click.option("--model", required=True, metavar="NAME_OR_FILE", help="Bundled model (`mlcalc models`) or file."),
-        click.option("--index", type=int, default=-1, show_default=True, help="Which frame of STRUCTURE."),
-        dtype_option("float64"),
-        device_option,
-        kernels_option,
-        click.option(
-            "--virial",
-            type=click.Choice(["auto", "none"]),
-            default="auto",
-            show_default=True,
-            help="none: send zeros (and say so in the extras), for structures whose stress cannot be computed.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+_virial_option = click.option(
+    "--virial",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="none: send zeros (and say so in the extras), for structures whose stress cannot be computed.",
+)
 
 
 @ipi_command.command("serve", short_help="Answer a running server.")
 @click.argument("structure", type=existing_file)
-@_model_options
+@potential_options
+@_virial_option
 @click.option("--unix", metavar="NAME_OR_PATH", help="Unix socket: the <address> of i-PI's input, or a path with a /.")
 @click.option("--prefix", default="/tmp/ipi_", show_default=True, help="Before NAME; i-pi's -S.")  # noqa: S108
 @click.option("--host", default="localhost", show_default=True, help="With --port.")
@@ -116,7 +105,8 @@ def path_command() -> None:
 
 @ipi_command.command("run", short_help="Run i-PI; run again to continue.")
 @click.argument("structure", type=existing_file)
-@_model_options
+@potential_options
+@_virial_option
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for all files of the run.")
 @click.option(
     "--ensemble",
@@ -187,7 +177,7 @@ def _prepared(structure: str, settings: dict[str, Any]) -> tuple[Any, Calculator
     from mlcalc.factory import CalculatorFactory
 
     atoms = read_structure(structure, settings.pop("index"))
-    model = {name: settings.pop(name) for name in _MODEL}
+    model = {name: settings.pop(name) for name in MODEL_SETTINGS}
     return atoms, CalculatorFactory(model.pop("model"), **model)
 
 

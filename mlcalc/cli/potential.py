@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _FMAX, _SMAX = 1e-5, 1e-6  # eV/Å, eV/Å^3: tighter than what phonons feel
-_MODEL = ("model", "device", "dtype", "kernels")
+MODEL_SETTINGS = ("model", "device", "dtype", "kernels")
 
 
 def potential_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
     from mlcalc.cli.structures import read_structure
 
     atoms = read_structure(structure, settings.pop("index"))
-    model = {name: settings.pop(name) for name in _MODEL}
+    model = {name: settings.pop(name) for name in MODEL_SETTINGS}
     from mlcalc.calculator import MLCalculator
 
     atoms.calc = MLCalculator(model.pop("model"), **model)
