@@ -16,6 +16,12 @@ class LocalMorse(Morse):
     receptive_layers = 1
 
 
+COULOMB = """pair_style hybrid/overlay zero 5.0 coul/long 4.0
+pair_coeff * * zero
+pair_coeff * * coul/long
+set type 1 charge 0.1
+kspace_style ewald 1e-3"""
+
 # name: (commands before the box, types, elements, model, commands after the model)
 REFUSALS: dict[str, tuple[str, int, tuple[str, ...], Any, str]] = {
     "units": ("units real", 1, ("Cu",), "morse", ""),
@@ -28,6 +34,10 @@ REFUSALS: dict[str, tuple[str, int, tuple[str, ...], Any, str]] = {
     "reach": ("", 1, ("Cu",), "far", ""),
     "neigh_modify": ("", 1, ("Cu",), "morse", "neigh_modify delay 5"),
     "pair style after": ("", 1, ("Cu",), "morse", "pair_style lj/cut 3.0\npair_coeff * * 0.1 2.0"),
+    "respa": ("", 1, ("Cu",), "morse", "fix 1 all nve\nrun_style respa 2 2"),
+    "kspace": ("atom_style charge", 1, ("Cu",), "morse", COULOMB),
+    "bonds before": ("atom_style bond\nbond_style harmonic", 1, ("Cu",), "morse", ""),
+    "bonds after": ("atom_style bond", 1, ("Cu",), "morse", "bond_style harmonic"),
     "overlap": ("", 1, ("Cu",), "morse", "create_atoms 1 single 0.03 0.03 0.03"),
     "lost atoms": ("boundary p p f", 1, ("Cu",), "morse", "velocity all set 0 0 5000\nfix 2 all nve"),
 }

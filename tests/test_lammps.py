@@ -46,6 +46,10 @@ SAID = {
     "reach": "ConfigError.*one rank only.*receptive_layers",
     "neigh_modify": "ConfigError.*delay 5.*every 1 delay 0 check yes",
     "pair style after": "ConfigError.*pair_style lj/cut.*came after",
+    "respa": "ConfigError.*run_style respa.*2 levels.*run_style verlet",
+    "kspace": "ConfigError.*kspace_style ewald.*kspace_style none",
+    "bonds before": "ConfigError.*bond_style harmonic.*bond_style zero",
+    "bonds after": "ConfigError.*bond_style harmonic.*bond_style zero",
     "overlap": "closer than 0.3 Å",
     "lost atoms": "EvaluationError.*atoms were lost: 0 of 108 are left",
 }

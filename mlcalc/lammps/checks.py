@@ -37,6 +37,7 @@ def check_instance(lmp: Any, elements: Sequence[str], known: Sequence[str] | Non
             f"fixes are defined already ({', '.join(fixes)}): they would act before the forces of the model are there, "
             "and fix setforce, say, would hold nothing. Define them after the model"
         )
+    _check_added(lmp)
     types = lmp.extract_setting("ntypes")
     if len(elements) != types:
         raise ConfigError(
@@ -60,6 +61,8 @@ def check_settings(lmp: Any, atoms: int) -> None:
             f"atoms were lost: {atoms} of {expected} are left. They moved too fast or left through a boundary that is "
             "not periodic: take a shorter time step, a better starting structure, or boundaries `s` or `m`"
         )
+    _check_style_of_run(lmp)
+    _check_added(lmp)
     style = lmp.extract_global("pair_style")
     if style not in ("zero", "hybrid/overlay"):
         raise ConfigError(
@@ -72,6 +75,24 @@ def check_settings(lmp: Any, atoms: int) -> None:
             f"the script has `neigh_modify every {found[0]} delay {found[1]} check {'yes' if found[2] else 'no'}`: "
             "atoms could come into reach before LAMMPS knows of them. Use `every 1 delay 0 check yes`, its default"
         )
+
+
+def _check_style_of_run(lmp: Any) -> None:
+    if levels := lmp.extract_global("respa_levels"):
+        raise ConfigError(
+            f"the script has `run_style respa` ({levels} levels), which asks for the forces of the model once, at the "
+            "start, and lets atoms fly freely then: use `run_style verlet`"
+        )
+
+
+def _check_added(lmp: Any) -> None:
+    """Refuse styles beside pair styles whose energies would be added to that of the model."""
+    for kind in ("bond", "angle", "dihedral", "improper", "kspace"):
+        if (style := lmp.extract_global(f"{kind}_style") or "none") not in ("none", "zero"):
+            raise ConfigError(
+                f"there is a `{kind}_style {style}`, whose energy and forces would be added to those of the model: "
+                f"write `{kind}_style {'none' if kind == 'kspace' else 'zero'}`. (Topology without it is fine.)"
+            )
 
 
 def check_masses(lmp: Any, numbers: NDArray[np.int64]) -> None:
