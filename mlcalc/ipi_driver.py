@@ -93,7 +93,7 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
             )
         refuse_unphysical(boxes, where, bool(self._template.pbc.any()))
         if self._to_check:
-            check_first(self._template, self._respond.structures(boxes[:1], where[:1], IPI_UNITS)[0])
+            check_first(self._template, boxes[0], where[0], IPI_UNITS)
             self._to_check = False
         answers = self._respond(boxes, where, IPI_UNITS)
         return [(answer.energy, answer.forces, answer.virial, answer.extras) for answer in answers]

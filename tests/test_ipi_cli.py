@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.geometry.cell import cellpar_to_cell
 from ase.io import read, write
 from ipi_servers import IPI, Server
 from ipi_servers import copper as four_atoms
 
 from mlcalc import MLCalculator
 from mlcalc.cli import main
-from mlcalc.errors import ConfigError
+from mlcalc.errors import ConfigError, DataError
 from mlcalc.md_protocols.ipi import ServeReport, WireError
+from mlcalc.md_protocols.ipi.first_look import check_volume
 
 pytestmark = pytest.mark.skipif(not IPI.exists(), reason="i-PI is an extra")
 
@@ -60,10 +62,48 @@ def test_the_driver_gives_what_the_calculator_gives(structure: Path) -> None:
     assert one[0] == pytest.approx(beads[1].get_potential_energy() * EV, rel=1e-12)
     with pytest.raises(ConfigError, match="3 atoms, the template has 4"):
         driver(cells[0], positions[0][:3])
+    lost = read(structure)
+    lost.cell, lost.pbc = None, False  # a crystal whose file lost its cell
+    write(structure.parent / "lost.xyz", lost, plain=True)
+    with pytest.raises(WireError, match="of their images"):
+        MLCalcDriver(template=str(structure.parent / "lost.xyz"), model="cu-hvnet")(cells[0], positions[0])
     with pytest.raises(WireError, match="bohr and Å"):
         MLCalcDriver(template=str(structure), model="cu-hvnet")(cells[0] * ANGSTROM, positions[0] * ANGSTROM)
     with pytest.raises(ConfigError, match="a template and a model"):
         MLCalcDriver(model="cu-hvnet")
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "atomic_unit", ""])
+@pytest.mark.parametrize("cell", ["abcABC", "H"])
+def test_structures_of_ipi_are_read_with_cell_and_unit(unit: str, cell: str, structure: Path) -> None:
+    from mlcalc.cli.structures import read_structure
+
+    atoms = bulk("Cu", a=3.6363) * (1, 2, 1)
+    atoms.set_cell(cellpar_to_cell(atoms.cell.cellpar()), scale_atoms=True)
+    atoms.rattle(0.05, seed=2)
+    scale = 1.0 if unit == "angstrom" else ANGSTROM
+    lengths = [*(atoms.cell.cellpar()[:3] * scale), *atoms.cell.cellpar()[3:]]
+    numbers = lengths if cell == "abcABC" else (atoms.cell.array.T * scale).ravel()
+    words = f"positions{{{unit}}} cell{{{unit}}}" if unit else "Step: 0"
+    rows = ["Cu " + " ".join(f"{x * scale:.12f}" for x in row) for row in atoms.positions]
+    comment = f"# CELL({cell}): {' '.join(f'{x:.12f}' for x in numbers)} {words}"
+    path = structure.parent / "init.xyz"
+    path.write_text("\n".join([str(len(atoms)), comment, *rows, ""]))
+    found = read_structure(str(path))
+    assert found.pbc.all()
+    assert found.cell.array == pytest.approx(atoms.cell.array, abs=1e-8)
+    assert found.positions == pytest.approx(atoms.positions, abs=1e-8)
+    assert read_structure(str(path), 0).positions == pytest.approx(atoms.positions, abs=1e-8)
+    path.write_text(path.read_text().replace(words, "velocities{atomic_unit} cell{atomic_unit}"))
+    with pytest.raises(DataError, match="does not say that these are positions"):
+        read_structure(str(path))
+
+
+def test_a_socket_that_serves_two_systems_is_noticed() -> None:
+    cells = np.array([np.eye(3) * 10, np.eye(3) * 10.5])
+    assert check_volume(1000.0, cells) == pytest.approx(10.5**3)
+    with pytest.raises(WireError, match="two systems"):
+        check_volume(1000.0, np.array([np.eye(3) * 10, np.diag([10.0, 10, 20])]))
 
 
 DIRECT = """<simulation verbosity='low'> <output prefix='sim'> <properties stride='1' filename='out'> [step,
@@ -121,7 +161,7 @@ def test_run_leaves_a_folder_and_a_summary(structure: Path, capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     assert told["completed"]
     assert told["settings"]["thermostat"] == "pile_g"
-    assert {"input.xml", "sim.out", "sim.pos_0.xyz", "sim.pos_1.xyz", "RESTART", "ipi.png"} <= {
+    assert {"input.xml", "sim.out", "sim.pos_0.extxyz", "sim.pos_1.extxyz", "RESTART", "ipi.png"} <= {
         path.name for path in folder.iterdir()
     }
     first = MLCalculator("cu-hvnet").get_potential_energy(read(structure))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
@@ -90,12 +90,15 @@ def test_constant_energy_dynamics_are_those_of_ase(tmp_path: Path) -> None:
     assert np.ptp(run.column("conserved")) < 2e-3
     frame = run.frames()[6]  # step 18
     assert frame.info["step"] == 18
+    assert run.temperatures == pytest.approx(2 * run.column("kinetic_md") / (9 * units.kB), rel=1e-12)
+    by_ipi = run.column("temperature{kelvin}")  # the twin: with kT/2 of a thermostat that is not there
+    assert np.abs(by_ipi / run.temperatures - 1).max() > 0.01
     moved = np.abs(frame.positions - aligned(atoms).positions).max()
     assert moved > 0.05
     again = aligned(atoms)
     again.calc = EMT()
     VelocityVerlet(again, timestep=2.0 * units.fs).run(18)
-    assert np.abs(frame.positions - again.positions).max() < 2e-4  # i-PI writes six digits
+    assert np.abs(frame.positions - again.positions).max() < 1e-6
 
 
 def disturbed(folder: Path) -> subprocess.Popen[bytes]:
@@ -125,7 +128,7 @@ def test_killed_runs_continue_without_doubled_or_missing_records(whole: IPIRun, 
     for name, column in run.columns[0].items():
         assert column == pytest.approx(whole.columns[0][name], rel=1e-7, abs=1e-9), name
     for a, b in zip(run.frames(), whole.frames(), strict=True):
-        assert np.abs(a.positions - b.positions).max() < 1e-4
+        assert np.abs(a.positions - b.positions).max() < 1e-6
 
 
 def test_a_finished_run_is_returned_and_goes_on_when_it_shall_be_longer(whole: IPIRun, tmp_path: Path) -> None:
@@ -153,6 +156,27 @@ def test_other_settings_do_not_continue_a_run(change: dict[str, Any], named: str
     with pytest.raises(ConfigError, match=named):
         run_ipi(atoms, output=whole.folder, steps=STEPS, **(SETTINGS | change))
     assert {path.name: path.read_bytes() for path in whole.folder.iterdir()} == before
+
+
+def test_intervals_that_were_not_given_are_those_of_the_folder(tmp_path: Path) -> None:
+    settings = {"temperature_K": 300, "timestep_fs": 2.0, "progress": False, "output": tmp_path / "r"}
+    first = run_ipi(crystal(), steps=40, **settings)
+    assert first.settings["checkpoint_interval"] == 1
+    longer = run_ipi(crystal(), steps=2000, wall_time_s=9.0, **settings)  # by itself it would choose other ones
+    assert longer.settings == first.settings
+    assert longer.steps[-1] > 40
+    with pytest.raises(ConfigError, match="trajectory_interval"):
+        run_ipi(crystal(), steps=2000, trajectory_interval=7, **settings)
+
+
+def test_a_folder_in_which_nothing_was_done_may_be_begun_otherwise(tmp_path: Path) -> None:
+    atoms = crystal(Failing("nan", tmp_path))
+    with pytest.raises(WorkerError):
+        run_ipi(atoms, output=tmp_path / "r", steps=4, **SETTINGS)
+    for path in (*(tmp_path / "r").glob("sim.*"), tmp_path / "r" / "RESTART"):
+        path.unlink(missing_ok=True)
+    run = run_ipi(crystal(), output=tmp_path / "r", steps=4, **(SETTINGS | {"temperature_K": 310}))
+    assert run.settings["temperatures_K"] == [310]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -226,18 +250,30 @@ def test_fixed_atoms_stay(tmp_path: Path) -> None:
         ({"thermostat": "pile"}, "Did you mean 'pile_"),
         ({"steps": 0}, "steps"),
         ({"temperature_K": -1}, "temperature_K"),
+        ({"ensemble": "npt", "pressure_GPa": 0.0, "virial": "none"}, "ideal gas"),
+        ({"atoms": "fixed", "beads": 4}, "1 atoms are fixed"),
+        ({"atoms": "fixed", "ensemble": "npt", "pressure_GPa": 0.0}, "1 atoms are fixed"),
+        ({"atoms": "fixed", "ensemble": "vibrations"}, "1 atoms are fixed"),
+        ({"atoms": "slab", "virial": "none"}, "third vector"),
+        ({"atoms": "slab"}, "three directions"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     keywords: dict[str, Any], match: str, tmp_path: Path
 ) -> None:
+    atoms = crystal()
+    if (which := keywords.pop("atoms", "")) == "fixed":
+        atoms.set_constraint(FixAtoms([1]))
+    elif which == "slab":
+        atoms = fcc111("Cu", (1, 1, 2))
+        atoms.calc = EMT()
     with pytest.raises(ConfigError, match=match):
-        run_ipi(crystal(), output=tmp_path / "r", **(SETTINGS | keywords))
+        run_ipi(atoms, output=tmp_path / "r", **(SETTINGS | keywords))
     assert not (tmp_path / "r").exists()
 
 
 def test_logs_and_frames_are_cut_back_to_whole_records(whole: IPIRun, tmp_path: Path) -> None:
-    for name in ("sim.out", "sim.pos_0.xyz"):
+    for name in ("sim.out", "sim.pos_0.extxyz"):
         content = (whole.folder / name).read_bytes()
         for cut in (len(content), len(content) - 7, len(content) // 2):
             path = tmp_path / name

@@ -10,17 +10,54 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from .answers import AtomicUnits
 from .errors import WireError
 
+Array = NDArray[np.float64]
+
 _TOO_SMALL, _TOO_LARGE = 0.62, 1.6  # of a length: bohr for Å and the reverse are 0.529 and 1.890
+_JUMP = 1.5  # of a volume between two requests
 _NEAR = 0.02  # Å: the server's structure is the template, but for digits of a file
 _BOHR = 0.529177
+_TOO_NEAR = 4.0  # Å between a cluster and its images
 
 
-def check_first(template: Atoms, found: Atoms) -> None:
-    """WireError where sizes differ as much as bohr and Å, or the template's atoms come in another order."""
+def check_first(template: Atoms, cell: Array, positions: Array, units: AtomicUnits) -> None:
+    """WireError where sizes differ as bohr and Å, atoms come in another order, or a crystal is taken for a cluster.
+
+    cell (3, 3), with vectors in columns, and positions (N, 3) are the server's, in its atomic units.
+    """
+    found = Atoms(template.numbers, positions=positions / units.angstrom, cell=cell.T / units.angstrom)
     _check_size(template, found)
     _check_order(template, found)
+    _check_images(template, found)
+
+
+def check_volume(before: float, cells: Array) -> float:
+    """The volume of the last cell; WireError where it has jumped: one server's socket serves several systems."""
+    for volume in np.abs(np.linalg.det(cells)):
+        if not 1 / _JUMP < volume / before < _JUMP:
+            raise WireError(
+                f"the volume of the cell jumps from {before:.6g} to {volume:.6g} bohr^3 between two requests: does one "
+                "<ffsocket> serve two systems? i-PI then sends a part of the larger one only; give each system a "
+                "forcefield and a client of its own"
+            )
+        before = float(volume)
+    return before
+
+
+def _check_images(template: Atoms, found: Atoms) -> None:
+    """A cluster lies far from its images in the server's cell; a crystal whose template lost its cell does not."""
+    if template.pbc.any() or found.cell.rank < 3:
+        return
+    tree = cKDTree(found.positions)
+    shifts = [np.array(n) for n in np.ndindex(3, 3, 3) if n > (1, 1, 1)]  # one of each pair of opposite ones
+    nearest = min(tree.query(found.positions + (n - 1) @ found.cell.array)[0].min() for n in shifts)
+    if nearest < _TOO_NEAR:
+        raise WireError(
+            f"the template is not periodic, but in the server's cell its atoms come within {nearest:.2f} Å of their "
+            "images: give a template with its cell and pbc (extxyz has both), or a larger cell where it is a cluster"
+        )
 
 
 def _check_size(template: Atoms, found: Atoms) -> None:

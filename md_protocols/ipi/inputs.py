@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.geometry.cell import cell_to_cellpar, cellpar_to_cell
 from numpy.typing import NDArray
 
+from ..errors import ConfigError
 from .answers import IPI_UNITS
 
 ENSEMBLES = ("nve", "nvt", "npt", "remd", "vibrations")
@@ -50,10 +51,11 @@ class IPISettings:
 def properties_of(settings: IPISettings) -> list[str]:
     """Columns of the log, in i-PI's words with units."""
     columns = ["step", "time{femtosecond}", "conserved{electronvolt}", "temperature{kelvin}", "potential{electronvolt}"]
+    columns.append("kinetic_md{electronvolt}")
     if settings.beads > 1:  # the virial (centroid) and the primitive (thermodynamic) estimators
         columns += ["kinetic_cv{electronvolt}", "kinetic_td{electronvolt}", "pressure_cv{gigapascal}"]
     else:
-        columns += ["kinetic_md{electronvolt}", "pressure_md{gigapascal}"]
+        columns.append("pressure_md{gigapascal}")
     if settings.ensemble == "npt":
         columns.append("volume{angstrom3}")
     if settings.ensemble == "remd":
@@ -107,10 +109,18 @@ def structure_text(atoms: Atoms) -> str:
 
 
 def aligned(atoms: Atoms) -> Atoms:
-    """The structure turned as i-PI wants it, velocities with it; a cluster gets no cell here."""
+    """The structure turned as i-PI wants it, velocities with it; a cluster gets no cell here.
+
+    ConfigError for a structure that is periodic in some directions and has no cell in the others.
+    """
     turned: Atoms = atoms.copy()
     if not atoms.pbc.any():
         return turned
+    if atoms.cell.rank < 3:
+        raise ConfigError(
+            f"the cell {atoms.cell.array.tolist()} has no volume, and i-PI's has one: give it a third vector, with "
+            "vacuum (atoms.center(vacuum=10, axis=2))"
+        )
     lower = cellpar_to_cell(cell_to_cellpar(atoms.cell.array))
     rotation = np.linalg.solve(atoms.cell.array, lower)  # a mirror image for left-handed cells: the same energies
     turned.set_cell(lower)
@@ -145,9 +155,11 @@ def _output(settings: IPISettings) -> ET.Element:
     if settings.ensemble != "vibrations":
         log = _add(output, "properties", stride=str(settings.log_interval), filename="out")
         log.text = f" [ {', '.join(properties_of(settings))} ] "
-        frames = {"stride": str(settings.trajectory_interval), "format": "xyz", "cell_units": "angstrom"}
-        _add(output, "trajectory", "positions{angstrom}", filename="pos", **frames)
+        stride = str(settings.trajectory_interval)  # ASE's format has 8 decimals, i-PI's own 6 digits
+        frames = {"stride": stride, "format": "ase", "cell_units": "ase"}
+        _add(output, "trajectory", "positions{ase}", filename="pos", **frames)
         if settings.beads > 1:
+            frames = {"stride": stride, "format": "xyz", "cell_units": "angstrom"}
             _add(output, "trajectory", "x_centroid{angstrom}", filename="centroid", **frames)
     stride = str(settings.checkpoint_interval)
     _add(output, "checkpoint", filename="checkpoint", stride=stride, overwrite="False")

@@ -16,13 +16,14 @@ from ..errors import ConfigError, ResultFileError
 from ..plotting import axes
 from ..storage import load_arrays
 from .inputs import PREFIX
+from .kinetics import degrees_of_freedom, ring_temperature
 from .output_files import read_frames, read_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-_TIME, _TEMPERATURE, _POTENTIAL = "time{femtosecond}", "temperature{kelvin}", "potential{electronvolt}"
+_TIME, _KINETIC, _POTENTIAL = "time{femtosecond}", "kinetic_md{electronvolt}", "potential{electronvolt}"
 _HARTREE_THZ = 6579.683920502  # of an atomic unit of frequency, over 2 pi: E_h / h
 
 
@@ -34,21 +35,23 @@ class IPIRun:
     settings: dict[str, Any]
     completed: bool
     columns: tuple[dict[str, Array], ...]  # one per replica: i-PI's names with units; empty for vibrations
+    freedom: tuple[int, int]  # coordinates that move; how many of them the resting center of mass takes away
     frequencies: Array | None = None  # (3N,) THz, imaginary ones negative, of ensemble "vibrations"
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> IPIRun:
         """The run in a folder; ResultFileError where there is none."""
         path = Path(folder)
-        _, info = load_arrays(path / "start.npz", "i-PI run")
+        structure, info = load_arrays(path / "start.npz", "i-PI run")
         settings = info["settings"]
+        freedom = degrees_of_freedom(structure, settings)
         if settings["ensemble"] == "vibrations":
             frequencies = _frequencies(path)
-            return cls(path, settings, frequencies is not None, (), frequencies)
+            return cls(path, settings, frequencies is not None, (), freedom, frequencies)
         logs = tuple(read_log(file) for file in _replicas(path, f"{PREFIX}.out"))
         if not logs:
             raise ResultFileError(f"{path} holds no log yet: run it again to continue it")
-        return cls(path, settings, _completed(path), logs)
+        return cls(path, settings, _completed(path), logs, freedom)
 
     @property
     def steps(self) -> NDArray[np.int_]:
@@ -62,8 +65,12 @@ class IPIRun:
 
     @property
     def temperatures(self) -> Array:
-        """(F,) K, from i-PI's kinetic energy (of beads: the classical one of the ring polymer)."""
-        return self.columns[0][_TEMPERATURE]
+        """(F,) K, twice the kinetic energy per degree of freedom and kB; of beads, of the classical ring polymer."""
+        return self.temperature(0)
+
+    def temperature(self, replica: int) -> Array:
+        """(F,) K, of one replica."""
+        return ring_temperature(self.columns[replica][_KINETIC], self.freedom, int(self.settings["beads"]))
 
     @property
     def energies(self) -> Array:
@@ -82,7 +89,7 @@ class IPIRun:
         template: Any = read(self.folder / "template.extxyz")
         template.set_constraint()
         template.arrays.pop("momenta", None)  # of the first frame only
-        files = _replicas(self.folder, f"{PREFIX}.pos_*.xyz")
+        files = _replicas(self.folder, f"{PREFIX}.pos_*.extxyz")
         beads = int(self.settings["beads"])
         mine = files[replica * beads : (replica + 1) * beads]
         if not mine or (bead is not None and not 0 <= bead < beads):
@@ -98,8 +105,8 @@ class IPIRun:
             ax.set(xlabel="frequency (THz)", yticks=[])
             return ax
         picoseconds = self.times_fs / 1000
-        for k, log in enumerate(self.columns):
-            ax.plot(picoseconds, log[_TEMPERATURE], lw=0.8, color=f"C{k}", label=f"replica {k}")
+        for k in range(len(self.columns)):
+            ax.plot(picoseconds, self.temperature(k), lw=0.8, color=f"C{k}", label=f"replica {k}")
         ax.set(xlabel="time (ps)", ylabel="temperature (K)")
         if len(self.columns) > 1:
             ax.legend(fontsize="small")
@@ -116,7 +123,11 @@ class IPIRun:
         if self.frequencies is not None:
             return {**about, "frequencies_THz": self.frequencies.tolist()}
         half = len(self.steps) // 2
-        means = [{name: float(values[half:].mean()) for name, values in log.items()} for log in self.columns]
+        means = [
+            {"temperature_K": float(self.temperature(k)[half:].mean())}
+            | {name: float(values[half:].mean()) for name, values in log.items()}
+            for k, log in enumerate(self.columns)
+        ]
         return {**about, "steps": int(self.steps[-1]), "means_of_second_half": means}
 
     def __str__(self) -> str:
@@ -131,9 +142,9 @@ class IPIRun:
             + ("" if self.completed else ", not complete: run it again to continue"),
         ]
         lines += [
-            f"temperature {log[_TEMPERATURE][half:].mean():.1f} K, potential {log[_POTENTIAL][half:].mean():.4f} eV "
+            f"temperature {self.temperature(k)[half:].mean():.1f} K, potential {log[_POTENTIAL][half:].mean():.4f} eV "
             "(means of the second half)"
-            for log in self.columns
+            for k, log in enumerate(self.columns)
         ]
         return "\n".join([*lines, f"files in {self.folder}"])
 

@@ -21,10 +21,11 @@ from ..errors import ConfigError, SimulationError
 from ..progress import ProgressBar
 from ..settings import check_tau, check_timestep, default_interval, describe_calculator
 from ..signals import StopRequest
+from .answers import resolved_virial
 from .client import serve_ipi
 from .inputs import ENSEMBLES, THERMOSTATS, IPISettings
 from .result import IPIRun
-from .run_folder import IPIFolder
+from .run_folder import IPIFolder, stored_settings
 from .server import script
 
 _TICK = 0.2  # s
@@ -32,6 +33,7 @@ _SOFT_EXIT_S = 60.0  # for i-PI to end the step at hand and write RESTART
 _CONNECT_S = 120.0  # for i-PI to read its input
 _CHECKPOINTS = 50  # of a run, by default
 _BATCHES_SINCE = (3, 3)
+_LONGEST_FOLDER = 60  # bytes, of 107 for the whole name of a socket
 
 
 def run_ipi(
@@ -91,9 +93,13 @@ def run_ipi(
     calculator = template.calc
     template.calc = None
     steps = whole("steps", steps, at_least=1)
+    resolved_virial(virial, template, [calculator] if hasattr(calculator, "get_property") else [])
+    path = Path(output)
+    before = stored_settings(path)
     settings = _settings(
         template,
         steps,
+        before,
         ensemble=ensemble,
         temperature_K=temperature_K,
         timestep_fs=check_timestep(timestep_fs, allow_large_timestep),
@@ -111,9 +117,10 @@ def run_ipi(
         checkpoint_interval=checkpoint_interval,
         clients=whole("clients", clients, at_least=1),
     )
+    if settings.ensemble == "npt" and virial == "none":
+        raise ConfigError("ensemble 'npt' moves the cell by the virial: virial='none' would leave the ideal gas's part")
     script()  # there is one, or nothing begins
     total = 3 * len(atoms) + 1 if settings.ensemble == "vibrations" else steps
-    path = Path(output)
     with (
         StopRequest(wall_time_s, signals=signals) as stop,
         IPIFolder(path, template, settings, total, describe_calculator(calculator)) as folder,
@@ -138,8 +145,10 @@ def _template(atoms: Any, calc: Any) -> tuple[Atoms, Any]:
     return template, calculator
 
 
-def _settings(atoms: Atoms, steps: int, **given: Any) -> IPISettings:
-    """The settings, complete and checked."""
+def _settings(atoms: Atoms, steps: int, before: dict[str, Any], **given: Any) -> IPISettings:
+    """The settings, complete and checked; intervals that are not given are those of the run to be continued."""
+    for name in ("log_interval", "trajectory_interval", "checkpoint_interval"):
+        given[name] = before.get(name) if given[name] is None else given[name]
     ensemble, clients = choice("ensemble", given["ensemble"], ENSEMBLES), given.pop("clients")
     temperatures = _temperatures(given.pop("temperature_K"), ensemble)
     beads, timestep = given["beads"], given["timestep_fs"]
@@ -151,6 +160,12 @@ def _settings(atoms: Atoms, steps: int, **given: Any) -> IPISettings:
         )
     if ensemble == "npt" and not atoms.pbc.all():
         raise ConfigError(f"ensemble 'npt' needs a structure periodic in all directions, not pbc={atoms.pbc.tolist()}")
+    fixed = _fixed(atoms)
+    if fixed and (ensemble in ("npt", "vibrations") or beads > 1):
+        raise ConfigError(
+            f"{len(fixed)} atoms are fixed, which i-PI respects in classical dynamics at constant volume only, not "
+            f"with ensemble {ensemble!r} and {beads} beads: remove the constraint with atoms.set_constraint()"
+        )
     interval = given["trajectory_interval"] or default_interval(steps, len(atoms) * beads * len(temperatures))
     given |= {
         "ensemble": ensemble,
@@ -165,7 +180,7 @@ def _settings(atoms: Atoms, steps: int, **given: Any) -> IPISettings:
         "checkpoint_interval": whole(
             "checkpoint_interval", given["checkpoint_interval"] or max(1, steps // _CHECKPOINTS), at_least=1
         ),
-        "fixed": _fixed(atoms),
+        "fixed": fixed,
         "batch_size": _batch_size(beads * len(temperatures), clients),
     }
     return IPISettings(**given)
@@ -204,18 +219,19 @@ class _Run:
 
     def drive(self, input_file: str, first: int, clients: int, bar: ProgressBar) -> None:
         """Run from the first step until all are done, or a signal or the wall time stops it."""
-        with tempfile.TemporaryDirectory(prefix="mlcalc-ipi-") as private:  # mode 0700
+        with tempfile.TemporaryDirectory(prefix="mlcalc-ipi-", dir=_short_folder()) as private:  # mode 0700
             server = self._server(input_file, private)
             threads = [threading.Thread(target=self._client, args=(private,), daemon=True) for _ in range(clients)]
             try:
                 for thread in threads:
                     thread.start()
                 self._watch(server, threads, first, bar)
+                crashed = bool(server.poll())  # by itself, and not well
             finally:
                 self._end(server)
                 for thread in threads:
                     thread.join(timeout=10)
-        self._judge(server)
+        self._judge(server, crashed)
 
     def _server(self, input_file: str, private: str) -> subprocess.Popen[bytes]:
         module = f"{__package__}.server"
@@ -280,16 +296,22 @@ class _Run:
         if server.stdin is not None:
             server.stdin.close()
 
-    def _judge(self, server: subprocess.Popen[bytes]) -> None:
+    def _judge(self, server: subprocess.Popen[bytes], crashed: bool) -> None:
         """Raise for a run that ended otherwise than by its end or a wish."""
         stopped = self._stop()
         again = self._folder.start()
-        if again is None or (stopped and not self._errors):
+        if again is None or (stopped and not self._errors and not crashed):
             return
-        if self._errors and not stopped:
+        if self._errors and not stopped and not crashed:
             raise self._errors[0]
-        tail = (self._folder.path / "i-pi.log").read_text(encoding="utf-8", errors="replace").strip()[-800:]
+        log = self._folder.path / "i-pi.log"
+        tail = log.read_text(encoding="utf-8", errors="replace").strip()[-800:]
         raise SimulationError(
-            f"i-PI ended (exit code {server.returncode}) after {again[1]} of {self._folder.steps} steps; the end of "
-            f"{self._folder.path / 'i-pi.log'}: {tail}"
+            f"i-PI ended (exit code {server.returncode}) after {again[1]} of {self._folder.steps} steps; what is there "
+            f"can be continued by the same call. The end of {log}: {tail}"
         )
+
+
+def _short_folder() -> str | None:
+    """Where the socket goes: the folder for temporary files, unless the name of a socket in it would be too long."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER else None  # noqa: S108 - mode 0700 in it

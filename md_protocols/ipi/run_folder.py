@@ -2,7 +2,7 @@
 
 input.xml, init.xyz     what i-PI was started with: `i-pi input.xml` does the same by hand
 template.extxyz         the structure for the clients: `mlcalc ipi template.extxyz --model ... --unix ...`
-sim.out, sim.pos_*.xyz  i-PI's log and positions, one file per bead (and replica)
+sim.out, sim.pos_*  i-PI's log and positions, one file per bead (and replica)
 sim.checkpoint_*        i-PI's state now and then; RESTART its state at the end
 run.json                settings, calculator and versions
 i-pi.log                what i-PI says
@@ -27,6 +27,7 @@ from ..run_folder import made_folder
 from ..settings import differences, structure_arrays, versions
 from ..storage import load_arrays, save_arrays, write_atomically
 from .inputs import PREFIX, IPISettings, aligned, simulation_input, structure_text
+from .kinetics import degrees_of_freedom, ring_temperature
 from .output_files import checkpoint_step, cut_back, last_step, tail
 
 _RUN, _INPUT, _RESTART, _START = "run.json", "input.xml", "restart.xml", "start.npz"
@@ -38,8 +39,8 @@ class IPIFolder:
     """Prepares the folder for i-PI, after whatever an earlier process left there."""
 
     def __init__(self, path: Path, atoms: Atoms, settings: IPISettings, steps: int, calculator: Any) -> None:
-        self.path, self._settings, self.steps = made_folder(path), settings, steps
         self._atoms = aligned(atoms)
+        self.path, self._settings, self.steps = made_folder(path), settings, steps
         self._about = {"settings": settings.as_dict(), "calculator": calculator}
         self._structure = structure_arrays(atoms)
         self._lock = FolderLock(self.path / "run.lock")
@@ -83,7 +84,7 @@ class IPIFolder:
 
     def outputs(self) -> list[Path]:
         """The growing files."""
-        names = (f"*{PREFIX}.out", f"*{PREFIX}.pos_*.xyz", f"*{PREFIX}.centroid*.xyz", f"{PREFIX}.remd_idx")
+        names = (f"*{PREFIX}.out", f"*{PREFIX}.pos_*.extxyz", f"*{PREFIX}.centroid*.xyz", f"{PREFIX}.remd_idx")
         return sorted(path for name in names for path in self.path.glob(name) if not path.name.startswith("#"))
 
     def prune(self) -> None:
@@ -95,7 +96,10 @@ class IPIFolder:
         """Step, temperature (K) and potential energy (eV) that i-PI logged last; None before the first row."""
         logs = sorted(self.path.glob(f"*{PREFIX}.out"))
         row = tail(logs[0]) if logs else None
-        return None if row is None or len(row) < 5 else (row[0], row[3], row[4])
+        if row is None or len(row) < 6:
+            return None
+        freedom = degrees_of_freedom(self._structure, self._about["settings"])
+        return row[0], ring_temperature(row[5], freedom, self._settings.beads), row[4]
 
     def _numbered(self) -> list[Path]:
         found = [p for p in self.path.glob(f"{PREFIX}.checkpoint_*") if p.name.rpartition("_")[2].isdigit()]
@@ -122,6 +126,9 @@ class IPIFolder:
             self._claim()
             return
         arrays, info = load_arrays(self.path / _START, _KIND)
+        if not self.outputs() and not self._numbered() and not (self.path / "RESTART").exists():
+            self._claim()  # nothing was done yet: it may as well be another run
+            return
         changed = differences(info, self._about) + differences(arrays, self._structure)
         if changed:
             raise ConfigError(
@@ -156,6 +163,15 @@ class IPIFolder:
                 f"{self.path / _INPUT} has no address of a socket: it was changed; use another folder"
             )
         return found.text.strip()
+
+
+def stored_settings(path: Path) -> dict[str, Any]:
+    """Settings of the run in the folder; empty where there is none, or none that can be read."""
+    try:
+        settings: dict[str, Any] = load_arrays(path.expanduser() / _START, _KIND)[1]["settings"]
+    except (ResultFileError, RuntimeError, KeyError):  # RuntimeError: ~ of nobody; the folder itself tells of damage
+        return {}
+    return settings
 
 
 def _set(root: ET.Element, tag: str, value: object) -> None:

@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass, field
 from types import TracebackType
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from ..errors import EvaluationError
 from ..progress import CountBar
@@ -22,10 +24,12 @@ from .addresses import Address
 from .answers import UNITS, Answer, refuse_unphysical
 from .computing import Computing
 from .errors import ServeError, WireError, WorkerError
-from .first_look import check_first
+from .first_look import check_first, check_volume
 from .holding import HeldConnection
 from .messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
 from .shared_memory import SharedNumbers
+
+Array = NDArray[np.float64]
 
 _TICK = 0.25  # s between looks at signals and limits
 _SEND_S = 60.0  # for the server to take an answer
@@ -72,7 +76,8 @@ class Session:
     limits: Limits
     stop: StopRequest
     bar: CountBar
-    to_check: bool  # whether the first structure is still to be compared with the template
+    check: bool  # whether structures are compared with the template, and cells with one another
+    volume: float | None = None  # bohr^3, of the last cell
     tally: Tally = field(default_factory=Tally)
     ticket: int = 0  # of the last request, over all connections: an answer to a server that is gone has an old one
 
@@ -192,14 +197,21 @@ class Connection:
             raise ServeError(str(error)) from None
         self._session.ticket += 1
         self._request = Positions(cells, positions)
-        if self._session.to_check:
-            check_first(self._template, self._structures()[0])
-            self._session.to_check = False
+        if self._session.check:
+            self._look(cells, positions)
         self._asked_at = time.monotonic()
         try:
             self._computing.submit(self._session.ticket, cells, positions, self._units)
         except Exception as error:
             raise self._failure(error) from error
+
+    def _look(self, cells: Array, positions: Array) -> None:
+        """Compare the first structure with the template, and cells with the ones before."""
+        if self._session.volume is None:
+            check_first(self._template, cells[0], positions[0], UNITS[self._units])
+            self._session.volume = float(abs(np.linalg.det(cells[0])))
+        if self._template.pbc.any():
+            self._session.volume = check_volume(self._session.volume, cells)
 
     def _collect(self) -> None:
         try:

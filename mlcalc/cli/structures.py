@@ -58,12 +58,19 @@ def select_frames(frames: list[Atoms], selection: int | slice, path: str, index:
 def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
     from ase.io import read
 
-    from mlcalc.errors import DataError
+    from mlcalc.errors import DataError, ResultFileError
+    from mlcalc.md_protocols.ipi.output_files import is_ipi_xyz, read_ipi_xyz
 
     # Readers take a negative number that is out of range for the nearest frame: those are counted here.
+    images: Atoms | list[Atoms]
     counted = isinstance(selection, int) and selection < -1
     try:
-        images = read(Path(path), index=slice(None) if counted else selection, do_not_split_by_at_sign=True)
+        if is_ipi_xyz(Path(path)):  # ASE reads these without their cell and in whatever unit
+            images, counted = read_ipi_xyz(Path(path)), True
+        else:
+            images = read(Path(path), index=slice(None) if counted else selection, do_not_split_by_at_sign=True)
+    except ResultFileError as error:
+        raise DataError(str(error)) from error
     except (IndexError, StopIteration) as error:  # readers raise one or the other
         raise DataError(f"{path}: has no frame {index} (counted from 0, or from -1 at the end)") from error
     except Exception as error:  # ASE's readers raise whatever the format's parser raises
