@@ -25,7 +25,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-STEPS, WARMUP, ROUNDS = 400, 50, 1
+STEPS, WARMUP, ROUNDS = 400, 50, 3
 
 
 class Nothing(Calculator):

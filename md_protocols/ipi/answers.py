@@ -11,6 +11,8 @@ from typing import Any
 import ase.units
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
@@ -140,7 +142,7 @@ class Responder:
             outer = (atoms.positions - atoms.positions.mean(axis=0)).T @ found.forces
             symmetric: Array = 0.5 * (outer + outer.T)
             return symmetric
-        tensor: Array = -voigt_6_to_full_3x3_stress(found.stress) * abs(np.linalg.det(atoms.cell.array))
+        tensor: Array = -voigt_6_to_full_3x3_stress(found.stress) * volume_of(atoms.cell.array)
         return tensor
 
 
@@ -148,18 +150,22 @@ class _One:
     """Asks the calculator itself, with the neighbor lists it keeps, for the one structure of a list."""
 
     def __init__(self, calculator: Calculator, stress: bool) -> None:
-        self._calculator, self._stress = calculator, stress
+        self._calculator = calculator
+        self._wanted = ["energy", "forces", "stress"] if stress else ["energy", "forces"]
 
     def __call__(self, structures: list[Atoms]) -> list[Evaluated]:
-        atoms = structures[0]
-        stress = self._calculator.get_property("stress", atoms) if self._stress else None
-        forces = self._calculator.get_property("forces", atoms) if stress is None else self._known("forces", atoms)
-        return [Evaluated(self._known("energy", atoms), forces, stress)]
-
-    def _known(self, name: str, atoms: Atoms) -> Any:
-        """A property of the structure just computed: asking again would compare all of it once more."""
-        found = getattr(self._calculator, "results", {}).get(name)
-        return self._calculator.get_property(name, atoms) if found is None else found
+        atoms, calculator = structures[0], self._calculator
+        results: dict[str, Any] = {}
+        if isinstance(calculator, AseCalculator):
+            # as its get_property does, without comparing the structure to the last one: that costs more than a socket
+            calculator.reset()
+            calculator.calculate(atoms, self._wanted, all_changes)
+            results = calculator.results
+        found = [
+            results[name] if results.get(name) is not None else calculator.get_property(name, atoms)
+            for name in self._wanted
+        ]
+        return [Evaluated(found[0], found[1], found[2] if len(found) > 2 else None)]
 
 
 def resolved_virial(virial: str, atoms: Atoms, calculators: Sequence[Calculator]) -> str:
@@ -187,15 +193,25 @@ def resolved_virial(virial: str, atoms: Atoms, calculators: Sequence[Calculator]
 
 def refuse_unphysical(cells: Array, positions: Array, periodic: bool) -> None:
     """EvaluationError for positions or cells that are not finite, or a periodic cell without volume."""
-    for k, (cell, where) in enumerate(zip(cells, positions, strict=True)):
-        bad = np.flatnonzero(~np.isfinite(where).all(axis=1))
-        if bad.size:
-            raise EvaluationError(
-                f"the server sends positions that are not finite: structure {k}, atoms {bad[:8].tolist()}, first "
-                f"{where[bad[0]].tolist()} bohr; its run has blown up: look at its output, and shorten the time step"
-            )
-        if periodic and not (np.isfinite(cell).all() and math.isfinite(volume := np.linalg.det(cell)) and volume):
+    if not math.isfinite(positions.sum()) and not np.isfinite(positions).all():
+        structure, atom = np.argwhere(~np.isfinite(positions).all(axis=2))[0]
+        bad = np.flatnonzero(~np.isfinite(positions[structure]).all(axis=1))
+        raise EvaluationError(
+            f"the server sends positions that are not finite: structure {structure}, atoms {bad[:8].tolist()}, first "
+            f"{positions[structure, atom].tolist()} bohr; its run has blown up: look at its output, and shorten the "
+            "time step"
+        )
+    if not periodic:
+        return
+    for k, cell in enumerate(cells):
+        if not (math.isfinite(volume := volume_of(cell)) and volume):
             raise EvaluationError(f"the server sends the cell {cell.tolist()} bohr, without volume (structure {k})")
+
+
+def volume_of(cell: Array) -> float:
+    """|det|, faster than NumPy's for one matrix."""
+    (a, b, c), (d, e, f), (g, h, i) = cell.tolist()
+    return abs(float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)))
 
 
 def _without_padding(structures: Sequence[Atoms]) -> int:

@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .answers import AtomicUnits
+from .answers import AtomicUnits, volume_of
 from .errors import WireError
 
 Array = NDArray[np.float64]
@@ -35,14 +35,14 @@ def check_first(template: Atoms, cell: Array, positions: Array, units: AtomicUni
 
 def check_volume(before: float, cells: Array) -> float:
     """The volume of the last cell; WireError where it has jumped: one server's socket serves several systems."""
-    for volume in np.abs(np.linalg.det(cells)):
+    for volume in map(volume_of, cells):
         if not 1 / _JUMP < volume / before < _JUMP:
             raise WireError(
                 f"the volume of the cell jumps from {before:.6g} to {volume:.6g} bohr^3 between two requests: does one "
                 "<ffsocket> serve two systems? i-PI then sends a part of the larger one only; give each system a "
                 "forcefield and a client of its own"
             )
-        before = float(volume)
+        before = volume
     return before
 
 

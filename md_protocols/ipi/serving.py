@@ -21,7 +21,7 @@ from ..errors import EvaluationError
 from ..progress import CountBar
 from ..signals import StopRequest
 from .addresses import Address
-from .answers import UNITS, Answer, refuse_unphysical
+from .answers import UNITS, Answer, refuse_unphysical, volume_of
 from .computing import Computing
 from .errors import ServeError, WireError, WorkerError
 from .first_look import check_first, check_volume
@@ -209,7 +209,7 @@ class Connection:
         """Compare the first structure with the template, and cells with the ones before."""
         if self._session.volume is None:
             check_first(self._template, cells[0], positions[0], UNITS[self._units])
-            self._session.volume = float(abs(np.linalg.det(cells[0])))
+            self._session.volume = volume_of(cells[0])
         if self._template.pbc.any():
             self._session.volume = check_volume(self._session.volume, cells)
 

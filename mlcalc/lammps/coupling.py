@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from mlcalc.engine import Engine, check_distance
 from mlcalc.errors import ConfigError, PhysicsWarning
 from mlcalc.lammps.checks import check_instance, check_masses, check_settings
+from mlcalc.lammps.commands import FIX
+from mlcalc.lammps.guard import Guard
 from mlcalc.lammps.library import load_mpi
 from mlcalc.lammps.ranks import Ranks, is_agreed
 from mlcalc.lammps.schemes import Results, View, choose_scheme
@@ -24,10 +26,8 @@ from mlcalc.model_file import load_model
 from mlcalc.models import Potential
 from mlcalc.validation import MIN_DISTANCE
 
-__all__ = ["FIX", "Coupling", "attach"]
+__all__ = ["Coupling", "attach"]
 
-FIX = "mlcalc"  # ID of the fix
-_RUNS = ("run", "minimize", "rerun")  # commands after which nothing more is executed, so that an error can be raised
 _logger = logging.getLogger(__name__)
 
 
@@ -74,7 +74,7 @@ def attach(
     lmp.command(f"fix_modify {FIX} energy yes virial yes")
     lmp.set_fix_external_callback(FIX, coupling, None)
     lmp.command(f'print "mlcalc: {_name(engine.potential)}, {dtype}, {engine.path}, {coupling.describe()}"')
-    coupling.guard()
+    Guard(lmp, ranks, coupling)
     return coupling
 
 
@@ -86,6 +86,7 @@ class Coupling:
     ) -> None:
         self.engine = engine
         self.failure: BaseException | None = None  # what ended the run
+        self.in_script = False  # whether more commands may follow the one that is executed
         self.evaluations = 0
         self._lmp, self._ranks = lmp, ranks
         self.scheme = choose_scheme(engine, ranks, skin=skin, min_distance=min_distance)
@@ -155,7 +156,7 @@ class Coupling:
         """End the run: all ranks come here with an error."""
         if self.failure is None:
             self.failure = error
-            if self._in_script:
+            if self.in_script:
                 self._end(error)
         if own:
             forces[:] = np.nan
@@ -181,31 +182,6 @@ class Coupling:
         _tell(f"Error: rank {self._ranks.rank}: {type(error).__name__}: {error}")
         self._ranks.comm.Abort(1)
         os._exit(1)
-
-    _in_script = False
-
-    def guard(self) -> None:
-        """Let commands of the instance raise what ended their run."""
-        for name in ("command", "commands_list", "commands_string", "file"):
-            setattr(self._lmp, name, self._guarded(name, getattr(self._lmp, name)))
-
-    def _guarded(self, name: str, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def call(what: Any) -> Any:
-            outer = self._in_script
-            self._in_script = outer or not (name == "command" and str(what).split()[:1] in [[word] for word in _RUNS])
-            value = None
-            try:
-                value = original(what)
-            except Exception:
-                if self.failure is None:  # else LAMMPS stumbled over what the failure left
-                    raise
-            finally:
-                self._in_script = outer
-            if self.failure is not None:
-                raise self.failure
-            return value
-
-        return call
 
 
 def _name(potential: Potential) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning
+from mlcalc.lammps.commands import check_commands, stretches
 from mlcalc.lammps.coupling import attach
 from mlcalc.lammps.library import load_lammps, load_mpi
 from mlcalc.lammps.ranks import Ranks
@@ -42,7 +43,7 @@ def run_script(
     Raises ConfigError for scripts without that line, EvaluationError with the text of an error of LAMMPS.
     """
     lammps, comm = load_lammps(), load_mpi().COMM_WORLD
-    parts = Ranks(comm).attempt(lambda: script_parts(Path(script).read_text(encoding="utf-8"), str(script)))
+    parts = Ranks(comm).attempt(lambda: _read(Path(script)))
     arguments = ["-nocite", *(["-log", log] if log else []), *(["-screen", "none"] if quiet else [])]
     for name, value in (variables or {}).items():
         arguments += ["-var", name, *value.split()]
@@ -56,6 +57,17 @@ def run_script(
                     lmp.file(path)
     finally:
         lmp.close()
+
+
+def _read(path: Path) -> list[str]:
+    """The parts of a script, looked at before anything is run."""
+    text = path.read_text(encoding="utf-8")
+    parts = script_parts(text, str(path))
+    for stretch in stretches(text):
+        lines = stretch.splitlines()
+        first = next((number for number, line in enumerate(lines) if _MARK.match(line)), len(lines))
+        check_commands("\n".join(lines[first:]), str(path))  # what is there before, `attach` looks at
+    return parts
 
 
 def script_parts(text: str, name: str) -> list[str]:
