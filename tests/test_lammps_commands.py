@@ -1,0 +1,53 @@
+"""Commands of LAMMPS input that would be wrong beside the model, and others that look like them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlcalc.errors import ConfigError
+from mlcalc.lammps.commands import check_commands, included, stretches
+
+WRONG = [
+    "fix g all gcmc 1 5 5 1 2 300 -3 0.1",
+    "  fix   g all widom/omp 1 20 1 2 300",
+    "fix g all &\n  numdiff 1 1e-4",
+    'run 10 every 5 "fix g all widom 1 20 1 2 300"',
+    'if "${x} > 1" then "unfix mlcalc"',
+    "fix_modify mlcalc energy no",
+    "compute s all stress/mop x center total",
+    "compute s all stress/atom NULL ke pair",
+    "temper 10 5 300 f 1 2",
+    "replicate 2 2 2 # larger",
+]
+RIGHT = [
+    "fix s all atom/swap 1 1 2 300 types 1 2",
+    "# fix g all gcmc",
+    "run 10 # fix g all gcmc 1",
+    'print "fix g all gcmc is not used"',
+    "compute s all stress/atom NULL",
+    "compute s all stress/atom NULL pair fix",
+    "compute s all pressure NULL virial",
+    "fix_modify 1 energy yes",
+    "unfix 1",
+]
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_commands_that_would_be_wrong_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="`"):
+        check_commands(f"units metal\n{text}\nrun 1")
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_others_are_not(text: str) -> None:
+    check_commands(f"units metal\n{text}\nrun 1")
+
+
+def test_included_files_and_what_clear_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").write_text("include b # more\ninclude ${c}")
+    Path("b").write_text("include a\nunfix mlcalc")
+    assert dict(included("run 1\n include 'a'\n")) == {"a": Path("a").read_text(), "b": Path("b").read_text()}
+    assert stretches("a\nclear # all\nb\nprint clear") == ["a", "b\nprint clear"]
