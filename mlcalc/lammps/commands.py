@@ -47,13 +47,17 @@ _CLEAR = re.compile(r"\s*clear\s*(#.*)?$")
 _COMMENT = re.compile(r"#(?=[^\"']*$)[^\n]*")  # outside of quotes, as far as one line shows
 
 
-def check_commands(text: str, where: str = "") -> None:
-    """ConfigError for a command in LAMMPS input (also in quotes, as after `if` and `run every`) that would be wrong."""
+def check_commands(text: str, where: str = "", cutoff: float = 0.0) -> None:
+    """ConfigError for a command in LAMMPS input (also in quotes, as after `if` and `run every`) that would be wrong.
+
+    cutoff: of the model, Å.  LAMMPS' ghosts reach as far as its pair styles and its skin, so that one of a smaller
+    cutoff would take neighbors from the model where several ranks share the box.
+    """
     for line in _commands(text):
         words = line.replace('"', " ").replace("'", " ").split()
         if not words or words[0] in _TALKING:
             continue
-        if told := _wrong(words):
+        if told := _wrong(words) or _short(words, cutoff):
             raise ConfigError(f"{where and where + ': '}`{' '.join(line.split())}`: {told}")
 
 
@@ -109,6 +113,31 @@ def _wrong(words: list[str]) -> str | None:
         if told:
             return told
     return None
+
+
+def _short(words: list[str], cutoff: float) -> str | None:
+    """Why a pair style zero, the one that stands for the model, is refused: it ends before the model does."""
+    for k, word in enumerate(words):
+        given = None
+        if word == "pair_style" and "zero" in words[k:]:
+            given = words[words.index("zero", k) + 1 :][:1]
+        elif word == "pair_coeff" and words[k + 3 : k + 4] == ["zero"]:
+            given = words[k + 4 : k + 5]
+        elif word == "pair_coeff" and len(words) == k + 4 and re.fullmatch(r"[\d.eE+-]+", words[k + 3]):
+            given = words[k + 3 :]  # of pair_style zero alone
+        if given and not _reaches(given[0], cutoff):
+            return (
+                f"the cutoff {given[0]} must be a number, and at least the model's {cutoff:g} Å: on several ranks "
+                "neighbors would be missing"
+            )
+    return None
+
+
+def _reaches(word: str, cutoff: float) -> bool:
+    try:
+        return float(word) >= cutoff - 1e-9
+    except ValueError:
+        return cutoff == 0.0
 
 
 def _refused(kind: str, style: str) -> str | None:

@@ -70,7 +70,6 @@ def attach(
         warnings.warn(_JUMPS, PhysicsWarning, stacklevel=2)
     lmp.command(f"pair_style zero {engine.scope.cutoff!r}")
     lmp.command("pair_coeff * *")
-    lmp.command(f"comm_modify cutoff {engine.scope.cutoff + skin!r}")  # a later pair style may reach less far
     lmp.command(f"fix {FIX} all external pf/callback 1 1")
     lmp.command(f"fix_modify {FIX} energy yes virial yes")
     lmp.set_fix_external_callback(FIX, coupling, None)

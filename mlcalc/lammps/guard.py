@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlcalc.engine import Engine
 from mlcalc.errors import ConfigError
 from mlcalc.lammps.commands import FIX, check_commands, check_styles, included, stretches
 from mlcalc.lammps.ranks import Ranks
@@ -23,6 +24,7 @@ _JUMP = re.compile(r"\s*jump\s+SELF\s+(\S+)[ \t]*\n")
 class Guarded(Protocol):
     """What is told of commands, and knows of failures."""
 
+    engine: Engine
     failure: BaseException | None  # what ended the run
     in_script: bool  # whether more commands may follow the one that is executed
 
@@ -113,9 +115,10 @@ class Guard:
         inside = [(where, stretches(file)) for where, file in included(pieces[0])]
 
         def check() -> None:
-            check_commands(pieces[0])
+            cutoff = self._guarded.engine.scope.cutoff
+            check_commands(pieces[0], cutoff=cutoff)
             for where, parts in inside:
-                check_commands(parts[0], where)
+                check_commands(parts[0], where, cutoff)
 
         self._ranks.attempt(check)
         return any(len(parts) > 1 for parts in [pieces, *(parts for _, parts in inside)])
