@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from ..evaluations import Evaluated, Evaluator
 
 Array = NDArray[np.float64]
 Calculator = Any  # an ASE calculator
-Factory = Callable[[], Any]  # makes one
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Responder:
         self.virial = resolved_virial(virial, atoms, calculators)
         self._batched = [Evaluator(calculator) for calculator in calculators]
         self._single = [Evaluator(c, _One(c, stress=self.virial == "stress")) for c in calculators]
-        self._dipole, self._periodic = dipole, bool(atoms.pbc.any())
+        self._dipole = dipole
         self._atoms = atoms.copy()
         self._atoms.set_constraint()
         self._structures: list[Atoms] = []  # made once and filled again: copies would cost as much as a small model
@@ -86,9 +85,7 @@ class Responder:
         while len(self._structures) < len(positions):
             self._structures.append(self._atoms.copy())
         for atoms, cell, where in zip(self._structures, cells, positions, strict=False):
-            np.divide(where, units.angstrom, out=atoms.arrays["positions"])
-            if self._periodic:
-                np.divide(cell.T, units.angstrom, out=atoms.cell.array)
+            fill(atoms, cell, where, units)
         return self._structures[: len(positions)]
 
     def _answers(self, structures: list[Atoms], units: AtomicUnits) -> list[Answer]:
@@ -144,6 +141,13 @@ class Responder:
             return symmetric
         tensor: Array = -voigt_6_to_full_3x3_stress(found.stress) * volume_of(atoms.cell.array)
         return tensor
+
+
+def fill(atoms: Atoms, cell: Array, positions: Array, units: AtomicUnits) -> None:
+    """Give a copy of the template a server's positions, and its cell where it is periodic."""
+    np.divide(positions, units.angstrom, out=atoms.arrays["positions"])
+    if atoms.pbc.any():
+        np.divide(cell.T, units.angstrom, out=atoms.cell.array)
 
 
 class _One:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,23 +12,19 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from ..checks import choice, number, structure, whole
-from ..errors import ConfigError, SimulationError
+from ..errors import ConfigError
 from ..progress import ProgressBar
 from ..settings import check_tau, check_timestep, default_interval, describe_calculator
 from ..signals import StopRequest
 from .answers import resolved_virial
-from .client import serve_ipi
+from .driving import ServedRun
 from .inputs import ENSEMBLES, THERMOSTATS, IPISettings
 from .result import IPIRun
 from .run_folder import IPIFolder, stored_settings
 from .server import script
 
-_TICK = 0.2  # s
-_SOFT_EXIT_S = 60.0  # for i-PI to end the step at hand and write RESTART
-_CONNECT_S = 120.0  # for i-PI to read its input
 _CHECKPOINTS = 50  # of a run, by default
 _BATCHES_SINCE = (3, 3)
-_LONGEST_FOLDER = 60  # bytes, of 107 for the whole name of a socket
 
 
 def run_ipi(
@@ -82,16 +73,7 @@ def run_ipi(
     J. Chem. Phys. 133, 124104 (2010).  Raises ConfigError before anything is done, SimulationError for a run that i-PI
     gave up, ServeError for structures that cannot be computed.  After any of them the folder can be continued.
     """
-    template = atoms.copy() if isinstance(atoms, Atoms) else atoms
-    if isinstance(template, Atoms):
-        template.calc = atoms.calc if calc is None else calc
-    structure(
-        template,
-        "i-PI",
-        needs=() if callable(calc) and not hasattr(calc, "get_property") else ("energy", "forces"),
-    )
-    calculator = template.calc
-    template.calc = None
+    template, calculator = _template(atoms, calc)
     steps = whole("steps", steps, at_least=1)
     resolved_virial(virial, template, [calculator] if hasattr(calculator, "get_property") else [])
     path = Path(output)
@@ -129,7 +111,7 @@ def run_ipi(
         if begin is not None:
             with ProgressBar(progress, begin[1], total, settings.timestep_fs) as bar:
                 serving = {"virial": virial, "isolated": isolated}
-                _Run(folder, calculator, serving, stop).drive(*begin, clients, bar)
+                ServedRun(folder, calculator, serving, stop).drive(*begin, clients, bar)
     stop.deliver()
     return IPIRun.load(path)
 
@@ -208,110 +190,3 @@ def _batch_size(structures: int, clients: int) -> int:
     """Structures per request: all that are there at once, shared among the clients; one before i-PI 3.3."""
     version = tuple(int(part) for part in metadata.version("ipi").split(".")[:2])
     return -(-structures // clients) if version >= _BATCHES_SINCE else 1
-
-
-class _Run:
-    """i-PI and its clients, from start to end."""
-
-    def __init__(self, folder: IPIFolder, calculator: Any, serving: dict[str, Any], stop: StopRequest) -> None:
-        self._folder, self._calculator, self._serving, self._stop = folder, calculator, serving, stop
-        self._errors: list[BaseException] = []
-
-    def drive(self, input_file: str, first: int, clients: int, bar: ProgressBar) -> None:
-        """Run from the first step until all are done, or a signal or the wall time stops it."""
-        with tempfile.TemporaryDirectory(prefix="mlcalc-ipi-", dir=_short_folder()) as private:  # mode 0700
-            server = self._server(input_file, private)
-            threads = [threading.Thread(target=self._client, args=(private,), daemon=True) for _ in range(clients)]
-            try:
-                for thread in threads:
-                    thread.start()
-                self._watch(server, threads, first, bar)
-                crashed = bool(server.poll())  # by itself, and not well
-            finally:
-                self._end(server)
-                for thread in threads:
-                    thread.join(timeout=10)
-        self._judge(server, crashed)
-
-    def _server(self, input_file: str, private: str) -> subprocess.Popen[bytes]:
-        module = f"{__package__}.server"
-        code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}; from {module} import main; main()"
-        command = [sys.executable, "-c", code, script(), "-S", f"{private}/", input_file]
-        with (self._folder.path / "i-pi.log").open("ab") as log:
-            return subprocess.Popen(  # noqa: S603
-                command,
-                cwd=self._folder.path,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C comes to us, who end it softly
-            )
-
-    def _client(self, private: str) -> None:
-        try:
-            serve_ipi(
-                self._calculator,
-                self._folder.template,
-                unix=f"{private}/{self._folder.address()}",
-                connect_s=_CONNECT_S,
-                reconnect_s=5.0,
-                signals=False,
-                progress=False,
-                **self._serving,
-            )
-        except BaseException as error:
-            self._errors.append(error)
-
-    def _watch(
-        self, server: subprocess.Popen[bytes], clients: list[threading.Thread], done: int, bar: ProgressBar
-    ) -> None:
-        """Until i-PI ends by itself, or there is a reason to end it."""
-        while server.poll() is None:
-            time.sleep(_TICK)
-            if self._stop() or not any(client.is_alive() for client in clients):
-                return
-            self._folder.prune()
-            done = self._show(bar, done)
-        self._show(bar, done)
-
-    def _show(self, bar: ProgressBar, done: int) -> int:
-        """Bring the bar up to date; the steps it shows then."""
-        row = self._folder.last_row() if bar.text_due() else None
-        if row is None or row[0] <= done:
-            return done
-        step = int(row[0])
-        bar.advance(step - done)
-        bar.describe(step, *row[1:])
-        return step
-
-    def _end(self, server: subprocess.Popen[bytes]) -> None:
-        """Softly, so that RESTART is written; hard after a minute."""
-        if server.poll() is None:
-            server.terminate()
-        try:
-            server.wait(timeout=_SOFT_EXIT_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        if server.stdin is not None:
-            server.stdin.close()
-
-    def _judge(self, server: subprocess.Popen[bytes], crashed: bool) -> None:
-        """Raise for a run that ended otherwise than by its end or a wish."""
-        stopped = self._stop()
-        again = self._folder.start()
-        if again is None or (stopped and not self._errors and not crashed):
-            return
-        if self._errors and not stopped and not crashed:
-            raise self._errors[0]
-        log = self._folder.path / "i-pi.log"
-        tail = log.read_text(encoding="utf-8", errors="replace").strip()[-800:]
-        raise SimulationError(
-            f"i-PI ended (exit code {server.returncode}) after {again[1]} of {self._folder.steps} steps; what is there "
-            f"can be continued by the same call. The end of {log}: {tail}"
-        )
-
-
-def _short_folder() -> str | None:
-    """Where the socket goes: the folder for temporary files, unless the name of a socket in it would be too long."""
-    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER else None  # noqa: S108 - mode 0700 in it

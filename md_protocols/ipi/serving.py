@@ -21,7 +21,7 @@ from ..errors import EvaluationError
 from ..progress import CountBar
 from ..signals import StopRequest
 from .addresses import Address
-from .answers import UNITS, Answer, refuse_unphysical, volume_of
+from .answers import UNITS, Answer, fill, refuse_unphysical, volume_of
 from .computing import Computing
 from .errors import ServeError, WireError, WorkerError
 from .first_look import check_first, check_volume
@@ -245,12 +245,10 @@ class Connection:
         request = self._request
         if request is None or request.cells is None or request.positions is None:
             return []
-        made, angstrom = [], UNITS[self._units].angstrom
+        made = []
         for cell, positions in zip(request.cells, request.positions, strict=True):
             atoms = self._template.copy()
-            atoms.positions[:] = positions / angstrom
-            if atoms.pbc.any():
-                atoms.cell.array[:] = cell.T / angstrom
+            fill(atoms, cell, positions, UNITS[self._units])
             made.append(atoms)
         return made
 
