@@ -8,7 +8,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures, temperatures_option
 from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
 
 
@@ -24,15 +24,7 @@ from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write
     help="Of the second order.  [default: that of --supercell]",
 )
 @click.option("--mesh", type=int, nargs=3, required=True, metavar="A B C", help="q-points; to be converged.")
-@click.option(
-    "--temperatures",
-    type=float,
-    nargs=3,
-    default=(100.0, 800.0, 50.0),
-    show_default=True,
-    metavar="T0 T1 DT",
-    help="From T0 to T1 by DT, K.",
-)
+@temperatures_option(100.0, 800.0, 50.0)
 @click.option("--displacement", type=float, default=0.03, show_default=True, help="Of atoms, alone and in pairs, Å.")
 @click.option(
     "--cutoff", "cutoff_pair_distance", type=float, help="Displace no pairs farther apart, Å.  [default: all pairs]"

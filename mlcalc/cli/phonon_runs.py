@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlcalc.cli.options import Decorator
 from mlcalc.cli.potential import check_folder, with_calculator
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ _FILES = (
     *(f"{name}.{kind}" for name in _RESULTS for kind in ("npz", "json", "png")),
     *("crystal.extxyz", "mode.extxyz", "FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN"),
 )
+
+
+def temperatures_option(first: float, last: float, step: float) -> Decorator:
+    """--temperatures T0 T1 DT with these defaults, K; `temperatures` makes the list."""
+    return click.option(
+        "--temperatures",
+        type=float,
+        nargs=3,
+        default=(first, last, step),
+        show_default=True,
+        metavar="T0 T1 DT",
+        help="From T0 to T1 by DT, K.",
+    )
 
 
 def temperatures(given: tuple[float, float, float], option: str, *, above: bool = False) -> NDArray[np.float64]:

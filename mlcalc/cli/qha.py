@@ -10,7 +10,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
+from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures, temperatures_option
 from mlcalc.cli.potential import potential_options, relaxed_crystal, write_result
 
 if TYPE_CHECKING:
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 @click.argument("structure", type=existing_file)
 @potential_options
 @click.option("--supercell", type=int, nargs=3, required=True, metavar="A B C", help="Repetitions of the cell.")
-@click.option(
-    "--temperatures",
-    type=float,
-    nargs=3,
-    default=(0.0, 1000.0, 10.0),
-    show_default=True,
-    metavar="T0 T1 DT",
-    help="From T0 to T1 by DT, K.",
-)
+@temperatures_option(0.0, 1000.0, 10.0)
 @click.option(
     "--volume-range",
     type=float,
