@@ -137,7 +137,7 @@ def test_skin_makes_no_difference() -> None:
             atoms.calc = calc
             results.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
         for one, other in zip(*results, strict=True):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
     assert with_skin.neighbors.rebuilds < without.neighbors.rebuilds
 
 
@@ -348,7 +348,8 @@ def test_b16_number_types(positions) -> None:
     reference = Atoms("Cu3", np.array(positions, dtype=float))
     odd = Atoms("Cu3", positions)
     odd.arrays["positions"] = np.asfortranarray(odd.positions)
-    assert evaluate(NETWORK, [odd])[0].energy == evaluate(NETWORK, [reference])[0].energy
+    energy = evaluate(NETWORK, [reference])[0].energy
+    assert evaluate(NETWORK, [odd])[0].energy == pytest.approx(energy, abs=1e-13)
 
 
 def test_b17_no_neighbor_is_dropped() -> None:
@@ -400,8 +401,8 @@ def test_torch_cluster_absent_names_the_extra() -> None:
 def test_backends_agree() -> None:
     atoms = copper()
     one, other = evaluate(NETWORK, [atoms]), evaluate(NETWORK, [atoms], neighbor_backend="vesin")
-    assert one[0].energy == other[0].energy
-    np.testing.assert_array_equal(one[0].forces, other[0].forces)
+    assert one[0].energy == pytest.approx(other[0].energy, abs=1e-13)
+    np.testing.assert_allclose(one[0].forces, other[0].forces, rtol=0, atol=1e-13)
 
 
 def test_copies_are_independent() -> None:
@@ -414,7 +415,7 @@ def test_copies_are_independent() -> None:
         assert other.get_potential_energy() != energy
         assert atoms.get_potential_energy() == energy
         other.positions[:] = atoms.positions
-        assert other.get_potential_energy() == energy
+        assert other.get_potential_energy() == pytest.approx(energy, abs=1e-13)
 
 
 def test_threads() -> None:

@@ -80,9 +80,8 @@ def test_each_call_makes_a_new_calculator_with_the_settings() -> None:
     assert one is not other
     assert (one.engine.kernels, one.dtype, one.neighbors.skin, one.min_distance) == ("torch", "float32", 0.5, 1.0)
     assert one.neighbors.max_edges == 9000
-    np.testing.assert_array_equal(
-        forces_of(one), forces_of(MLCalculator("cu-hvnet", kernels="torch", dtype="float32", skin=0.5))
-    )
+    plain = MLCalculator("cu-hvnet", kernels="torch", dtype="float32", skin=0.5)
+    np.testing.assert_allclose(forces_of(one), forces_of(plain), rtol=0, atol=1e-5)
 
 
 def test_factories_are_values(tmp_path: Path) -> None:
@@ -105,8 +104,8 @@ def test_another_process_makes_the_same_calculator() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         from_recipe = pool.apply(forces_from, [factory])
         from_pickle = pool.apply(forces_of, [factory()])  # weights and all
-    np.testing.assert_array_equal(from_recipe, forces_from(factory))
-    np.testing.assert_array_equal(from_pickle, forces_from(factory))
+    for forces in (from_recipe, from_pickle):  # the last bits depend on where arrays lie in memory
+        np.testing.assert_allclose(forces, forces_from(factory), rtol=0, atol=1e-12)
 
 
 def test_another_file_under_the_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +166,8 @@ def test_copies_of_calculators_keep_every_setting(duplicate: Any, kernels: str) 
     assert (twin.neighbors.skin, twin.neighbors.max_edges, twin.min_distance) == (0.4, 8000, 2.0)
     np.testing.assert_array_equal(forces_of(twin), forces)  # the structure is the same: what was computed before
     twin.reset()
-    np.testing.assert_array_equal(forces_of(twin), forces)
-    np.testing.assert_array_equal(twin.evaluate([copper()])[0].forces, calculator.evaluate([copper()])[0].forces)
+    np.testing.assert_allclose(forces_of(twin), forces, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(twin.evaluate([copper()])[0].forces, forces, rtol=0, atol=1e-5)
     close = molecule("H2")
     close.symbols[:], close.positions[:] = "Cu", [[0, 0, 0], [0, 0, 1.9]]
     with pytest.raises(OverlapError):

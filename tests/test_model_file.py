@@ -67,8 +67,8 @@ def test_a_loaded_network_is_the_saved_one(
         Atoms(settings["elements"], positions=np.arange(3.0 * len(settings["elements"])).reshape(-1, 3)), 4
     )
     ours, theirs = predict(loaded, graph), predict(network, graph)
-    assert torch.equal(ours.energies, theirs.energies)
-    assert torch.equal(ours.forces, theirs.forces)
+    torch.testing.assert_close(ours.energies, theirs.energies, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(ours.forces, theirs.forces, rtol=1e-12, atol=1e-12)
 
 
 def test_saving_and_loading_leave_everything_else_alone(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_calculator_and_evaluate_give_the_quantity(quantity: str) -> None:
     for atoms, batched in zip(structures, evaluate(tiny(quantity), structures), strict=True):
         calc = MLCalculator(tiny(quantity))
         np.testing.assert_allclose(calc.get_property(name, atoms), expected(atoms, quantity), rtol=1e-12, atol=1e-12)
-        np.testing.assert_array_equal(getattr(batched, name), calc.results[name])
+        np.testing.assert_allclose(getattr(batched, name), calc.results[name], rtol=0, atol=1e-13)
         assert np.shape(calc.results[name]) == np.shape(expected(atoms, quantity))
         assert {key for key, value in vars(batched).items() if value is not None} == {name}
     moved = structures[0].copy()
