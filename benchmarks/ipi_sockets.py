@@ -3,20 +3,22 @@
     python -m benchmarks.ipi_sockets [--json FILE]
 
 The server speaks i-PI's protocol as i-PI 3.3 does (STATUS, then positions and GETFORCE in one message) and measures
-from the positions to the last byte of the answer.  The calculator does nothing, so that this is the overhead itself:
-the same class, an ASE calculator with energy, forces and stress, for both.  Clients run in turns; medians over
-the steps.
+from the positions to the last byte of the answer.  The calculator, the same for all, does what ASE asks of every
+calculator (it keeps a copy of the structure) and no more; it measures that itself, and it is subtracted: what is left
+is the socket's.  Clients run in turns; medians over the steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,17 +27,26 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-STEPS, WARMUP, ROUNDS = 400, 50, 3
+STEPS, WARMUP, ROUNDS = 400, 50, 5
+TIMES = "MLCALC_BENCHMARK_TIMES"  # names the file
 
 
 class Nothing(Calculator):
-    """Zeros, at once."""
+    """Zeros, at once; says in a file how long that took, s, the median."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 - as in ASE
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        begun = time.perf_counter()
         super().calculate(atoms, properties, system_changes)
         self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+        self.times.append(time.perf_counter() - begun)
+        if len(self.times) == STEPS:
+            Path(os.environ[TIMES]).write_text(str(statistics.median(self.times[WARMUP:])), encoding="utf-8")
 
 
 def structure(count: int) -> Atoms:
@@ -80,8 +91,8 @@ def received(link: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def measured(kind: str, mode: str, count: int) -> list[float]:
-    """Seconds per step."""
+def measured(kind: str, mode: str, count: int, folder: Path) -> tuple[float, float]:
+    """Median seconds per step, with the calculator and beyond it."""
     if mode == "unix":
         where = f"/tmp/ipi_bench-{os.getpid()}"  # noqa: S108 - the prefix that ASE has fixed
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -92,13 +103,15 @@ def measured(kind: str, mode: str, count: int) -> list[float]:
         where = str(listener.getsockname()[1])
     listener.listen(1)
     command = [sys.executable, "-m", "benchmarks.ipi_sockets", "--client", kind, where, str(count)]
-    process = subprocess.Popen(command)  # noqa: S603
+    times = folder / "times"
+    process = subprocess.Popen(command, env=os.environ | {TIMES: str(times)})  # noqa: S603
     try:
         listener.settimeout(60)
         link, _ = listener.accept()
         if mode == "inet":
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return conversation(link, count)
+        whole = statistics.median(conversation(link, count))
+        return whole, whole - float(times.read_text(encoding="utf-8"))
     finally:
         listener.close()
         if mode == "unix":
@@ -139,17 +152,20 @@ def main() -> None:
         client(arguments.client[0], arguments.client[1], int(arguments.client[2]))
         return
     rows = []
-    print("atoms  socket  client              median   [lowest, highest] of the rounds' medians, µs per step")
-    for count in (21, 1000):
-        for mode in ("unix", "inet"):
-            found: dict[str, list[float]] = {}
-            for _ in range(ROUNDS):
-                for kind in ("ase", "mlcalc", "mlcalc-here"):
-                    found.setdefault(kind, []).append(1e6 * statistics.median(measured(kind, mode, count)))
-            for kind, values in found.items():
-                rows.append({"atoms": count, "socket": mode, "client": kind, "us": sorted(values)})
-                low, high = min(values), max(values)
-                print(f"{count:5d}  {mode:6s}  {kind:18s} {statistics.median(values):7.0f}   [{low:.0f}, {high:.0f}]")
+    print("µs per step, and beyond the calculator; medians [lowest, highest] of the rounds' medians")
+    print("atoms  socket  client             with the calculator      beyond it   of ASE's")
+    for count, mode in itertools.product((21, 1000), ("unix", "inet")):
+        found: dict[str, list[tuple[float, float]]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for _, kind in itertools.product(range(ROUNDS), ("ase", "mlcalc", "mlcalc-here")):
+                found.setdefault(kind, []).append(measured(kind, mode, count, Path(folder)))
+        beyond = {kind: statistics.median(part for _, part in values) for kind, values in found.items()}
+        for kind, values in found.items():
+            whole = sorted(1e6 * value for value, _ in values)
+            rows.append({"atoms": count, "socket": mode, "client": kind, "us": whole, "beyond_us": 1e6 * beyond[kind]})
+            spread = f"{statistics.median(whole):7.0f} [{whole[0]:.0f}, {whole[-1]:.0f}]"
+            ratio = beyond[kind] / beyond["ase"]
+            print(f"{count:5d}  {mode:6s}  {kind:12s} {spread:>26s}  {1e6 * beyond[kind]:13.0f}   {ratio:8.3f}")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

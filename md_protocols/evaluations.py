@@ -57,9 +57,9 @@ class Evaluator:
         self, structures: Sequence[Atoms], *, stress: bool = False, names: Sequence[str] | None = None
     ) -> list[Evaluated]:
         """One result per structure, in order; EvaluationError, with the structure's name, for what is no number."""
-        names = [f"structure {k}" for k in range(len(structures))] if names is None else names
         if not structures:
             return []
+        names = [f"structure {k}" for k in range(len(structures))] if names is None else names
         found = self._results(list(structures), stress, names)
         if len(found) != len(structures):
             raise EvaluationError(f"evaluate returned {len(found)} results for {len(structures)} structures")
@@ -131,6 +131,24 @@ def _checked(result: Any, atoms: Atoms, name: str, stress: bool) -> Evaluated:
         lacking = "energy" if result.energy is None else "forces" if result.forces is None else "stress"
         raise EvaluationError(f"{name}: the calculator gave no {lacking}: choose a calculator that has it")
     energy, forces = float(result.energy), np.asarray(result.forces, dtype=float)
+    tensor = None if not stress else np.asarray(result.stress, dtype=float)
+    if (
+        forces.shape == (len(atoms), 3)
+        and math.isfinite(energy + squared(forces))
+        and (tensor is None or (tensor.shape == (6,) and math.isfinite(squared(tensor))))
+    ):
+        return Evaluated(energy, forces, tensor)
+    _refuse(energy, forces, tensor, atoms, name)
+    return Evaluated(energy, forces, tensor)  # of large, finite numbers, whose squares are not
+
+
+def squared(values: Array) -> float:
+    """The sum of the squares: where it is finite so are all values, and it is had several times faster."""
+    return float(np.vdot(values, values))
+
+
+def _refuse(energy: float, forces: Array, tensor: Array | None, atoms: Atoms, name: str) -> None:
+    """EvaluationError for what is no number or has another shape."""
     if forces.shape != (len(atoms), 3):
         raise EvaluationError(f"{name}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
     if not math.isfinite(energy):
@@ -141,10 +159,8 @@ def _checked(result: Any, atoms: Atoms, name: str, stress: bool) -> Evaluated:
             f"{name}: the forces on {len(bad)} of {len(atoms)} atoms are not finite "
             f"({listed(bad, atoms.get_chemical_symbols())}): check the structure and the potential"
         )
-    tensor = None if not stress else np.asarray(result.stress, dtype=float)
     if tensor is not None and (tensor.shape != (6,) or not np.isfinite(tensor).all()):
         raise EvaluationError(f"{name}: the stress is {tensor.tolist()}, expected six finite numbers, eV/Å^3")
-    return Evaluated(energy, forces, tensor)
 
 
 def refuse_float32(evaluator: Evaluator, what: str, allow: bool) -> None:

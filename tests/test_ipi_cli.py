@@ -19,7 +19,7 @@ from mlcalc import MLCalculator
 from mlcalc.cli import main
 from mlcalc.errors import ConfigError, DataError
 from mlcalc.md_protocols.ipi import ServeReport, WireError
-from mlcalc.md_protocols.ipi.first_look import check_volume
+from mlcalc.md_protocols.ipi.first_look import check_volumes
 
 pytestmark = pytest.mark.skipif(not IPI.exists(), reason="i-PI is an extra")
 
@@ -100,10 +100,9 @@ def test_structures_of_ipi_are_read_with_cell_and_unit(unit: str, cell: str, str
 
 
 def test_a_socket_that_serves_two_systems_is_noticed() -> None:
-    cells = np.array([np.eye(3) * 10, np.eye(3) * 10.5])
-    assert check_volume(1000.0, cells) == pytest.approx(10.5**3)
+    assert check_volumes(1000.0, [1000.0, 1157.6]) == 1157.6
     with pytest.raises(WireError, match="two systems"):
-        check_volume(1000.0, np.array([np.eye(3) * 10, np.diag([10.0, 10, 20])]))
+        check_volumes(1000.0, [1000.0, 2000.0])
 
 
 DIRECT = """<simulation verbosity='low'> <output prefix='sim'> <properties stride='1' filename='out'> [step,

@@ -14,7 +14,7 @@ from ipi_servers import Client, Failing, Listener, Slow, Still, copper, posdata,
 
 from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError
 from mlcalc.md_protocols.ipi.computing import Worker
-from mlcalc.md_protocols.ipi.worker import Recipe
+from mlcalc.md_protocols.ipi.worker import Recipe, Reply
 
 ATOMS = copper()
 
@@ -100,7 +100,7 @@ def test_half_a_request_and_then_silence(listener: Listener) -> None:
 
 
 def test_a_server_that_takes_no_answer_is_lost(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlcalc.md_protocols.ipi.serving._SEND_S", 0.3)
+    monkeypatch.setattr("mlcalc.md_protocols.ipi.serving.SEND_S", 0.3)
     many = ATOMS * (20, 20, 20)
     client = Client(Still(), many, unix=listener.path, reconnect_s=0.0)
     peer = listener.accept()
@@ -254,7 +254,7 @@ def test_the_computing_process_dies_while_it_starts_again() -> None:
     """Killed as soon as it is there, several times: each is a failure that is borne, and the request is not lost."""
     worker = Worker(Recipe((EMT(),), ATOMS, "auto"), max_failures=5)
     try:
-        worker.submit(7, ATOMS.cell.array[None].copy(), ATOMS.positions[None].copy(), "i-pi")
+        worker.submit(7, ATOMS.cell.array[None].copy(), ATOMS.positions[None].copy(), "i-pi", Reply.PARENT)
         for _ in range(3):
             os.kill(worker.pid, signal.SIGKILL)
             before, found = worker.pid, worker.collect()

@@ -13,11 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
-from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, EvaluationError
-from ..evaluations import Evaluated, Evaluator
+from ..evaluations import Evaluated, Evaluator, squared
 
 Array = NDArray[np.float64]
 Calculator = Any  # an ASE calculator
@@ -68,6 +67,7 @@ class Responder:
         self._dipole = dipole
         self._atoms = atoms.copy()
         self._atoms.set_constraint()
+        self._periodic = bool(atoms.pbc.any())
         self._structures: list[Atoms] = []  # made once and filled again: copies would cost as much as a small model
 
     def __call__(self, cells: Array, positions: Array, units: AtomicUnits = IPI_UNITS) -> list[Answer]:
@@ -76,6 +76,8 @@ class Responder:
         The last structures of a batch that equal the one before, with which i-PI fills it up, are computed once.
         """
         structures = self.structures(cells, positions, units)
+        if len(structures) == 1:
+            return self._answers(structures, units)
         different = _without_padding(structures)
         answers = self._answers(structures[:different], units)
         return answers + answers[-1:] * (len(structures) - different)
@@ -85,7 +87,7 @@ class Responder:
         while len(self._structures) < len(positions):
             self._structures.append(self._atoms.copy())
         for atoms, cell, where in zip(self._structures, cells, positions, strict=False):
-            fill(atoms, cell, where, units)
+            fill(atoms, cell, where, units, self._periodic)
         return self._structures[: len(positions)]
 
     def _answers(self, structures: list[Atoms], units: AtomicUnits) -> list[Answer]:
@@ -139,14 +141,16 @@ class Responder:
             outer = (atoms.positions - atoms.positions.mean(axis=0)).T @ found.forces
             symmetric: Array = 0.5 * (outer + outer.T)
             return symmetric
-        tensor: Array = -voigt_6_to_full_3x3_stress(found.stress) * volume_of(atoms.cell.array)
-        return tensor
+        if found.stress is None:
+            raise EvaluationError("the calculator gave no stress: choose a calculator that has it")
+        xx, yy, zz, yz, xz, xy = found.stress.tolist()
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) * -volume_of(atoms.cell.array)
 
 
-def fill(atoms: Atoms, cell: Array, positions: Array, units: AtomicUnits) -> None:
+def fill(atoms: Atoms, cell: Array, positions: Array, units: AtomicUnits, periodic: bool) -> None:
     """Give a copy of the template a server's positions, and its cell where it is periodic."""
     np.divide(positions, units.angstrom, out=atoms.arrays["positions"])
-    if atoms.pbc.any():
+    if periodic:
         np.divide(cell.T, units.angstrom, out=atoms.cell.array)
 
 
@@ -195,9 +199,12 @@ def resolved_virial(virial: str, atoms: Atoms, calculators: Sequence[Calculator]
     return "stress"
 
 
-def refuse_unphysical(cells: Array, positions: Array, periodic: bool) -> None:
-    """EvaluationError for positions or cells that are not finite, or a periodic cell without volume."""
-    if not math.isfinite(positions.sum()) and not np.isfinite(positions).all():
+def refuse_unphysical(cells: Array, positions: Array, periodic: bool) -> list[float]:
+    """The volumes, bohr^3; EvaluationError for positions or cells that are not finite, or without volume if periodic.
+
+    Of clusters, whose cells mean nothing, there are no volumes.
+    """
+    if not math.isfinite(squared(positions)) and not np.isfinite(positions).all():
         structure, atom = np.argwhere(~np.isfinite(positions).all(axis=2))[0]
         bad = np.flatnonzero(~np.isfinite(positions[structure]).all(axis=1))
         raise EvaluationError(
@@ -205,11 +212,11 @@ def refuse_unphysical(cells: Array, positions: Array, periodic: bool) -> None:
             f"{positions[structure, atom].tolist()} bohr; its run has blown up: look at its output, and shorten the "
             "time step"
         )
-    if not periodic:
-        return
-    for k, cell in enumerate(cells):
-        if not (math.isfinite(volume := volume_of(cell)) and volume):
-            raise EvaluationError(f"the server sends the cell {cell.tolist()} bohr, without volume (structure {k})")
+    volumes = [volume_of(cell) for cell in cells] if periodic else []
+    for k, volume in enumerate(volumes):
+        if not (math.isfinite(volume) and volume):
+            raise EvaluationError(f"the server sends the cell {cells[k].tolist()} bohr, without volume (structure {k})")
+    return volumes
 
 
 def volume_of(cell: Array) -> float:

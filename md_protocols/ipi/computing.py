@@ -6,14 +6,15 @@ import contextlib
 import copyreg
 import io
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
-from socket import socketpair
+from socket import socket, socketpair
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -22,11 +23,36 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, ProtocolError
 from .answers import UNITS, Answer
 from .errors import WorkerError
-from .worker import ANSWER, READY, SIGNALS, Recipe, pack_request, unpack_answers
+from .pair import Pair
+from .worker import (
+    ANSWER,
+    ATTACH,
+    DETACH,
+    LOST,
+    READY,
+    REQUEST,
+    SENT,
+    SIGNALS,
+    Recipe,
+    Reply,
+    Stage,
+    request_parts,
+    unpack_answers,
+)
 
 Array = NDArray[np.float64]
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[5]); from {module} import main; main()"
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[6]); from {module} import main; main()"
 _LONGEST_PAUSE = 8.0  # s before a process that failed is started again
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Answers that the server has from the computing process itself."""
+
+    structures: int
+
+
+Found = tuple[int, list[Answer] | Delivered]  # the request's ticket, and its answers
 
 
 class Computing(Protocol):
@@ -35,9 +61,10 @@ class Computing(Protocol):
     virial: str
     restarts: int
 
-    def submit(self, ticket: int, cells: Array, positions: Array, units: str) -> None: ...
+    def attach(self, server: socket | None) -> None: ...
+    def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None: ...
     def fileno(self) -> int | None: ...
-    def collect(self) -> tuple[int, list[Answer]] | None: ...
+    def collect(self) -> Found | None: ...
     def close(self) -> None: ...
 
 
@@ -49,15 +76,18 @@ class Here:
     def __init__(self, recipe: Recipe) -> None:
         self._responder = recipe.responder()
         self.virial = self._responder.virial
-        self._answer: tuple[int, list[Answer]] | None = None
+        self._answer: Found | None = None
 
-    def submit(self, ticket: int, cells: Array, positions: Array, units: str) -> None:
+    def attach(self, server: socket | None) -> None:
+        pass
+
+    def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None:
         self._answer = ticket, self._responder(cells, positions, UNITS[units])
 
     def fileno(self) -> int | None:
         return None
 
-    def collect(self) -> tuple[int, list[Answer]] | None:
+    def collect(self) -> Found | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -73,16 +103,23 @@ class Worker:
     a fresh process: a GPU that has failed needs one.  Only the very first start is waited for; later ones go on while
     the server is listened to, and longer and longer pauses come before them.  One request at a time is with the child:
     the one of a server that is gone is computed to its end, and its answer dropped, before the next is handed over.
+
+    Where the request says so the child sends the answers to the attached server itself, which saves waking up the
+    parent first.  How far it got with that is kept in memory that outlives it.  If it dies between the first and the
+    last byte, nobody knows what the server has: the connection has to be given up (ConnectionResetError).
     """
 
     def __init__(self, recipe: Recipe, max_failures: int = 5) -> None:
         self._natoms, self._limit = len(recipe.atoms), max_failures
-        self._request: tuple[int, Array, Array, str] | None = None
+        self._request: tuple[int, Array, Array, str, Reply] | None = None
         self._sent: int | None = None  # ticket of what the child computes
         self._failures = self.restarts = 0
         self._ready = self._retried = False
         self.virial = ""
-        self._recipe = _file(_pickled(recipe))
+        self._server: socket | None = None
+        self._attached = True  # whether the child knows of it
+        self._recipe, self._stage_file = _file(_pickled(recipe)), _file(b"\0")
+        self._stage = mmap.mmap(self._stage_file.fileno(), 1)
         self._start(0.0)
         try:
             self._wait()
@@ -95,36 +132,65 @@ class Worker:
         """Of the process that computes."""
         return self._process.pid
 
-    def submit(self, ticket: int, cells: Array, positions: Array, units: str) -> None:
+    def attach(self, server: socket | None) -> None:
+        """The connection to which answers go that the child is to send itself; None when it ends."""
+        self._server, self._attached = server, False
+        if self._ready:
+            self._tell_server()
+
+    def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None:
         """Hand over a request; `fileno` becomes readable when there is something to collect."""
-        self._request, self._retried = (ticket, cells, positions, units), False
+        self._request, self._retried = (ticket, cells, positions, units, reply), False
         self._send()
 
     def fileno(self) -> int | None:
         return self._link.fileno()
 
-    def collect(self) -> tuple[int, list[Answer]] | None:
-        """The answers and their ticket; None where it was something else: a new process, or an old request's answer."""
+    def collect(self) -> Found | None:
+        """The answers and their ticket; None where it was something else: a new process, or an old request's answer.
+
+        ConnectionResetError where the server may have a part of an answer.
+        """
         try:
-            data = self._link.recv_bytes()
+            data = self._link.receive()
         except (EOFError, OSError):
-            self._again(f"the computing process ended ({self._end()})")
-            return None
-        if data[:1] == READY:
+            return self._died()
+        kind = bytes(data[:1])
+        if kind == READY:
             self._ready = True
-        elif data[:1] == ANSWER:
-            found, self._sent = unpack_answers(data, self._natoms), None
-            if self._request is not None and found[0] == self._request[0]:
+        elif kind in (ANSWER, SENT, LOST):
+            self._sent = None
+            ticket, count, _, _ = REQUEST.unpack_from(data, 1)
+            if self._request is not None and ticket == self._request[0]:
                 self._request, self._failures = None, 0
-                return found
+                if kind == LOST:
+                    raise ConnectionResetError("the server did not take an answer")
+                return unpack_answers(data, self._natoms) if kind == ANSWER else (ticket, Delivered(count))
         else:
-            self._failed(json.loads(data[1:]))
+            self._failed(json.loads(bytes(data[1:])))
         self._send()
         return None
+
+    def _died(self) -> Found | None:
+        """Start again; what the server has of the answer decides how it goes on."""
+        current = self._request is not None and self._sent == self._request[0]
+        stage = Stage(self._stage[0]) if current else Stage.NOTHING_SENT
+        request = self._request
+        if stage is not Stage.NOTHING_SENT:
+            self._request = None
+        self._again(f"the computing process ended ({self._end()})")
+        if request is None or stage is Stage.NOTHING_SENT:
+            return None
+        self._failures = 0
+        if stage is Stage.SENDING:
+            raise ConnectionResetError("the computing process ended while it sent an answer")
+        return request[0], Delivered(len(request[1]))
 
     def close(self) -> None:
         """End the process, at once."""
         self._recipe.close()
+        self._stage_file.close()
+        self._stage.close()
         self._stop()
 
     def _stop(self) -> None:
@@ -134,9 +200,9 @@ class Worker:
 
     def _start(self, pause_s: float) -> None:
         ours, theirs = socketpair()
-        self._link = Connection(ours.detach())
+        self._link = Pair(ours)
         with theirs:
-            fds = [theirs.fileno(), self._recipe.fileno()]
+            fds = [theirs.fileno(), self._recipe.fileno(), self._stage_file.fileno()]
             told = [*fds, os.getpid(), pause_s, json.dumps([str(path) for path in sys.path])]
             command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker"), *map(str, told)]
             # a signal to the whole group must not kill the child before it knows that they are not for it
@@ -149,13 +215,13 @@ class Worker:
     def _wait(self) -> None:
         """Until the first process has its calculators."""
         try:
-            data = self._link.recv_bytes()
+            data = self._link.receive()
         except (EOFError, OSError):
             raise WorkerError(
                 f"the computing process ended before its calculator was made ({self._end()}): its messages, if there "
                 "were any, are above; isolated=False computes in this process and shows more"
             ) from None
-        told = json.loads(data[1:])
+        told = json.loads(bytes(data[1:]))
         if data[:1] != READY:
             raise _worker_error("the calculator cannot be made", told)
         self._ready, self.virial = True, told["virial"]
@@ -163,9 +229,17 @@ class Worker:
     def _send(self) -> None:
         if self._request is None or self._sent is not None or not self._ready:
             return
+        if not self._attached:
+            self._tell_server()
         self._sent = self._request[0]
+        self._stage[0] = Stage.NOTHING_SENT
         with contextlib.suppress(OSError):  # it died; `collect` finds out and starts it again
-            self._link.send_bytes(pack_request(*self._request))
+            self._link.send(*request_parts(*self._request))
+
+    def _tell_server(self) -> None:
+        self._attached = True
+        with contextlib.suppress(OSError):
+            self._link.send(DETACH if self._server is None else ATTACH, connection=self._server)
 
     def _failed(self, told: dict[str, Any]) -> None:
         """Raise, or try once more in a fresh process; errors of a request that nobody waits for are nobody's."""
@@ -189,7 +263,7 @@ class Worker:
             )
         self.restarts += 1
         self._stop()
-        self._ready, self._sent = False, None
+        self._ready, self._sent, self._attached = False, None, self._server is None
         self._start(0.0 if self._failures == 1 else min(0.25 * 2**self._failures, _LONGEST_PAUSE))
 
     def _end(self) -> str:

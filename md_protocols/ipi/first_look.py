@@ -5,12 +5,14 @@ The protocol carries no elements and no units, so that a wrong template or input
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .answers import AtomicUnits, volume_of
+from .answers import AtomicUnits
 from .errors import WireError
 
 Array = NDArray[np.float64]
@@ -33,9 +35,9 @@ def check_first(template: Atoms, cell: Array, positions: Array, units: AtomicUni
     _check_images(template, found)
 
 
-def check_volume(before: float, cells: Array) -> float:
-    """The volume of the last cell; WireError where it has jumped: one server's socket serves several systems."""
-    for volume in map(volume_of, cells):
+def check_volumes(before: float, volumes: Sequence[float]) -> float:
+    """The last of the volumes, bohr^3; WireError where they jump: one server's socket serves several systems."""
+    for volume in volumes:
         if not 1 / _JUMP < volume / before < _JUMP:
             raise WireError(
                 f"the volume of the cell jumps from {before:.6g} to {volume:.6g} bohr^3 between two requests: does one "

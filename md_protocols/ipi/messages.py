@@ -25,7 +25,7 @@ MAX_INIT = 1 << 16  # bytes of an initialisation string
 MAX_REQUEST = 1 << 30  # bytes of one batch
 SEGMENTS = ("pos", "h", "ih", "pot", "force", "vir")  # in the order in which i-PI names them
 SEGMENT_NAME = re.compile(rb"ipi_shm_[A-Za-z0-9_]{1,200}\Z")
-_WHOLE = struct.Struct("=i")
+_WHOLE, _REAL = struct.Struct("=i"), struct.Struct("=d")
 _INT, _CELL = 4, 72  # bytes of an int32 and of a 3 x 3 matrix
 
 
@@ -63,7 +63,7 @@ class Exit:
 
 
 Message = Status | Init | Positions | GetForce | Exit
-_PLAIN: dict[bytes, Message] = {b"STATUS": Status(), b"GETFORCE": GetForce(), b"EXIT": Exit()}
+_PLAIN: dict[bytes, Message] = {b"STATUS      ": Status(), b"GETFORCE    ": GetForce(), b"EXIT        ": Exit()}
 
 
 def header(word: str) -> bytes:
@@ -97,17 +97,15 @@ class Reader:
         """The next complete message, or None while bytes are missing."""
         if len(self._received) < HEADER:
             return None
-        word = bytes(self._received[:HEADER]).rstrip(b" ")
+        word = bytes(self._received[:HEADER])
+        if word == b"POSDATA     ":
+            return self._positions()
         if word in _PLAIN:
             del self._received[:HEADER]
             return _PLAIN[word]
-        if word == b"INIT":
+        if word == b"INIT        ":
             return self._init()
-        if word == b"POSDATA":
-            return self._positions()
-        raise WireError(
-            f"unknown message {bytes(self._received[:HEADER])!r}: the peer is no i-PI server, or one of another version"
-        )
+        raise WireError(f"unknown message {word!r}: the peer is no i-PI server, or one of another version")
 
     def pending(self) -> int:
         """Bytes received that belong to no complete message yet."""
@@ -161,10 +159,11 @@ class Reader:
         size = self._request_size()
         if len(self._received) < size:
             return None
-        numbers = np.frombuffer(bytes(self._received[cells_at : cells_at + cells]), dtype=np.float64)
-        matrices = numbers.reshape(self.batch_size, 2, 3, 3)[:, 0]
-        flat = np.frombuffer(bytes(self._received[size - 24 * self.natoms * self.batch_size : size]), dtype=np.float64)
+        whole = bytes(self._received[:size])
         del self._received[:size]
+        numbers = np.frombuffer(whole, np.float64, self.batch_size * 18, cells_at)
+        matrices = numbers.reshape(self.batch_size, 2, 3, 3)[:, 0]
+        flat = np.frombuffer(whole, np.float64, offset=size - 24 * self.natoms * self.batch_size)
         return Positions(matrices, flat.reshape(self.batch_size, self.natoms, 3))
 
     def _names_shared_memory(self) -> bool:
@@ -205,14 +204,14 @@ class Reader:
 def encode(answers: Sequence[Answer], batched: bool, shared: bool = False) -> bytes:
     """FORCEREADY and the results; with shared memory only their strings, as the numbers lie there."""
     texts = [answer.extras.encode() for answer in answers]
-    strings = b"".join(np.int32(len(text)).tobytes() + text for text in texts)
+    strings = b"".join(_WHOLE.pack(len(text)) + text for text in texts)
     if shared:
         return header("FORCEREADY") + strings
-    count = np.int32(len(answers[0].forces)).tobytes()
+    count = _WHOLE.pack(len(answers[0].forces))
     if not batched:
         one = answers[0]
-        numbers = np.float64(one.energy).tobytes() + count + one.forces.tobytes() + one.virial.tobytes()
-        return header("FORCEREADY") + numbers + strings
+        numbers = (_REAL.pack(one.energy), count, one.forces.tobytes(), one.virial.tobytes())
+        return b"".join((header("FORCEREADY"), *numbers, strings))
     energies = np.array([answer.energy for answer in answers]).tobytes()
     forces = b"".join(answer.forces.tobytes() for answer in answers)
     virials = b"".join(answer.virial.tobytes() for answer in answers)

@@ -21,18 +21,18 @@ from ..errors import EvaluationError
 from ..progress import CountBar
 from ..signals import StopRequest
 from .addresses import Address
-from .answers import UNITS, Answer, fill, refuse_unphysical, volume_of
-from .computing import Computing
+from .answers import UNITS, Answer, fill, refuse_unphysical
+from .computing import Computing, Delivered
 from .errors import ServeError, WireError, WorkerError
-from .first_look import check_first, check_volume
+from .first_look import check_first, check_volumes
 from .holding import HeldConnection
 from .messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
 from .shared_memory import SharedNumbers
+from .worker import SEND_S, Reply
 
 Array = NDArray[np.float64]
 
 _TICK = 0.25  # s between looks at signals and limits
-_SEND_S = 60.0  # for the server to take an answer
 _GRACE_S = 8.0  # for the request at hand, once a signal or the wall time has come
 _CHUNK = 1 << 18
 
@@ -77,6 +77,7 @@ class Session:
     stop: StopRequest
     bar: CountBar
     check: bool  # whether structures are compared with the template, and cells with one another
+    looked: bool = False  # whether the first structure has been compared
     volume: float | None = None  # bohr^3, of the last cell
     tally: Tally = field(default_factory=Tally)
     ticket: int = 0  # of the last request, over all connections: an answer to a server that is gone has an old one
@@ -90,12 +91,14 @@ class Connection:
         # held: a crash of the model cannot take the connection with it, so nothing else shall
         self._held = HeldConnection(link, held=session.computing.fileno() is not None)
         self._computing, self._tally = session.computing, session.tally
-        self._reader = Reader(len(session.template))
+        self._computing.attach(link)
+        self._reader, self._periodic = Reader(len(session.template)), bool(session.template.pbc.any())
         self._buffer = memoryview(bytearray(_CHUNK))
         self._shared: SharedNumbers | None = None
         self._units, self._batch = "i-pi", 1
         self._initialised = self._status_owed = self._forces_owed = False
         self._request: Positions | None = None  # being computed
+        self._submitted = True
         self._answers: list[Answer] | None = None  # not asked for yet
         self._asked_at = 0.0
         self._heard = time.monotonic()
@@ -108,11 +111,12 @@ class Connection:
     ) -> None:
         if self._shared is not None:
             self._shared.close()
+        self._computing.attach(None)
         self._held.close()
 
     def serve(self) -> Ending:
         """Answer until the server says EXIT or is lost, or a signal or limit comes."""
-        self._link.settimeout(_SEND_S)
+        self._link.settimeout(SEND_S)
         stopping: float | None = None
         while True:
             if stopping is None and self._session.stop():
@@ -153,6 +157,8 @@ class Connection:
         while (message := self._reader.next()) is not None:
             if self._handle(message):
                 return True
+        if not self._submitted:
+            self._submit()
         return False
 
     def _handle(self, message: Message) -> bool:
@@ -192,26 +198,36 @@ class Connection:
                 raise WireError("the server speaks of shared memory that it never named")
             cells, positions = self._shared.read()
         try:
-            refuse_unphysical(cells, positions, bool(self._template.pbc.any()))
+            volumes = refuse_unphysical(cells, positions, self._periodic)
         except EvaluationError as error:
             raise ServeError(str(error)) from None
         self._session.ticket += 1
         self._request = Positions(cells, positions)
         if self._session.check:
-            self._look(cells, positions)
-        self._asked_at = time.monotonic()
+            self._look(cells[0], positions[0], volumes)
+        self._submitted = False
+
+    def _submit(self) -> None:
+        """Hand the request over, once all is read that came with it: forces asked for already go straight there."""
+        request, reply = self._request, Reply.PARENT
+        if request is None or request.cells is None or request.positions is None:
+            return
+        if self._forces_owed and not self._status_owed and self._shared is None:
+            reply = Reply.SERVER_BATCH if self._batch > 1 else Reply.SERVER
+        self._submitted, self._asked_at = True, time.monotonic()
         try:
-            self._computing.submit(self._session.ticket, cells, positions, self._units)
+            self._computing.submit(self._session.ticket, request.cells, request.positions, self._units, reply)
         except Exception as error:
             raise self._failure(error) from error
 
-    def _look(self, cells: Array, positions: Array) -> None:
-        """Compare the first structure with the template, and cells with the ones before."""
-        if self._session.volume is None:
-            check_first(self._template, cells[0], positions[0], UNITS[self._units])
-            self._session.volume = volume_of(cells[0])
-        if self._template.pbc.any():
-            self._session.volume = check_volume(self._session.volume, cells)
+    def _look(self, cell: Array, positions: Array, volumes: list[float]) -> None:
+        """Compare the first structure with the template, and volumes with the ones before."""
+        session = self._session
+        if not session.looked:
+            check_first(self._template, cell, positions, UNITS[self._units])
+            session.looked = True
+        if volumes:
+            session.volume = check_volumes(session.volume or volumes[0], volumes)
 
     def _collect(self) -> None:
         try:
@@ -220,9 +236,12 @@ class Connection:
             raise self._failure(error) from error
         if found is None or found[0] != self._session.ticket or self._request is None:
             return  # started again, or the answer to a server that is gone
-        self._answers = found[1]
+        if isinstance(found[1], Delivered):
+            self._forces_owed, count = False, found[1].structures
+        else:
+            self._answers, count = found[1], len(found[1])
         self._tally.requests += 1
-        self._tally.structures += len(self._answers)
+        self._tally.structures += count
         self._tally.compute_s += time.monotonic() - self._asked_at
         self._request = None
         self._session.bar.advance()
@@ -248,7 +267,7 @@ class Connection:
         made = []
         for cell, positions in zip(request.cells, request.positions, strict=True):
             atoms = self._template.copy()
-            fill(atoms, cell, positions, UNITS[self._units])
+            fill(atoms, cell, positions, UNITS[self._units], self._periodic)
             made.append(atoms)
         return made
 

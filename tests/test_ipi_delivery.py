@@ -1,0 +1,247 @@
+"""Answers that the computing process sends to the server itself: the same ones, each once, whatever dies when."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
+from ipi_servers import WAIT_S, Client, Listener, Peer, Slow, Still, copper, posdata, until
+
+from mlcalc.md_protocols.ipi import computing
+from mlcalc.md_protocols.ipi.computing import Delivered, Worker
+from mlcalc.md_protocols.ipi.pair import Pair
+from mlcalc.md_protocols.ipi.worker import Recipe, Reply, Stage
+
+ATOMS = copper()
+MANY = Atoms("Cu100000", positions=np.zeros((100_000, 3)), cell=np.eye(3) * 100, pbc=True)  # more than a socket holds
+
+
+def request(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    return atoms.cell.array.T[None].copy() * 1.8897261, atoms.positions[None] * 1.8897261
+
+
+def collected(worker: Worker) -> tuple[int, object]:
+    while (found := worker.collect()) is None:
+        pass
+    return found
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    listener = Listener(tmp_path)
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, Peer]]:
+    """A connection: our end, and the server's."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, Peer(theirs)
+
+
+@pytest.fixture
+def delivered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many structures were delivered by each computing process itself."""
+    seen: list[int] = []
+    collect = Worker.collect
+
+    def noted(self: Worker) -> object:
+        found = collect(self)
+        if found is not None and isinstance(found[1], Delivered):
+            seen.append(found[1].structures)
+        return found
+
+    monkeypatch.setattr(computing.Worker, "collect", noted)
+    return seen
+
+
+def test_forces_asked_for_at_once_come_from_the_computing_process(listener: Listener, delivered: list[int]) -> None:
+    client = Client(EMT(), ATOMS, unix=listener.path, isolated=True)
+    peer = listener.accept()
+    peer.ready()
+    direct = peer.compute(ATOMS)
+    until(lambda: delivered == [1], "the notice")
+    assert peer.status() == "READY"
+    peer.say("POSDATA", posdata(ATOMS))  # as i-PI 3.1 does: it asks whether there is something, then for that
+    while peer.status() != "HAVEDATA":
+        pass
+    peer.say("GETFORCE")
+    asked = peer.forces(len(ATOMS))
+    assert direct[0] == asked[0]
+    for one, other in zip(direct[1:3], asked[1:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    peer.say("EXIT")
+    report = client.ended()
+    assert (delivered, report.requests, report.structures, report.restarts) == ([1], 2, 2, 0)
+
+
+def test_batches_go_directly_too(listener: Listener, delivered: list[int]) -> None:
+    client = Client(EMT(), ATOMS, unix=listener.path, isolated=True)
+    peer = listener.accept()
+    peer.ready(b"batch_size : 3 , x : 1")
+    cell = np.ascontiguousarray(ATOMS.cell.array.T * 1.8897261).tobytes()
+    where = (ATOMS.positions * 1.8897261).tobytes()
+    count = np.int32(len(ATOMS)).tobytes()
+    peer.say("POSDATA", count, (cell + np.eye(3).tobytes()) * 3, where * 3, b"GETFORCE    ")
+    assert peer.hear() == b"FORCEREADY  "
+    energies = np.frombuffer(peer.hear(24))
+    assert peer.hear(4) == count
+    peer.hear(3 * (24 * len(ATOMS) + 72 + 4))
+    assert energies == pytest.approx([energies[0]] * 3)
+    assert peer.status() == "READY"
+    peer.say("EXIT")
+    assert client.ended().structures == 3
+    assert delivered == [3]
+
+
+def test_a_status_before_the_forces_is_answered_first(listener: Listener, delivered: list[int]) -> None:
+    client = Client(EMT(), ATOMS, unix=listener.path, isolated=True)
+    peer = listener.accept()
+    peer.ready()
+    peer.say("POSDATA", posdata(ATOMS), b"STATUS      ", b"GETFORCE    ")
+    assert peer.hear() == b"HAVEDATA    "
+    peer.forces(len(ATOMS))
+    peer.say("EXIT")
+    client.ended()
+    assert delivered == []
+
+
+def test_killed_in_the_middle_of_an_answer(listener: Listener) -> None:
+    """What the server has of it cannot be taken back: the connection ends in order, and the next one is served."""
+    client = Client(Still(), MANY, unix=listener.path, isolated=True, check_template=False)
+    peer = listener.accept()
+    peer.ready()
+    peer.say("POSDATA", posdata(MANY), b"GETFORCE    ")
+    heard = peer.hear(1000)  # the rest waits for us
+    [child] = [process for process in children() if "ipi.worker" in command(process)]
+    os.kill(child, signal.SIGKILL)
+    with pytest.raises(EOFError):  # and not ConnectionResetError
+        peer.hear(24 * len(MANY) - len(heard))
+    peer.close()
+    again = listener.accept()
+    again.ready()
+    energy, forces, _, _ = again.compute(MANY)
+    assert (energy, np.abs(forces).max()) == (0.0, 0.0)
+    again.say("EXIT")
+    report = client.ended()
+    assert (report.requests, report.connections, report.restarts) == (1, 2, 1)
+
+
+def children() -> list[int]:
+    lists = [path.read_text() for path in Path(f"/proc/{os.getpid()}/task").glob("*/children")]
+    return [int(child) for text in lists for child in text.split()]
+
+
+def command(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_text()
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_how_far_an_answer_got_decides(stage: Stage, ends: tuple[socket.socket, Peer]) -> None:
+    """A process killed before it sends, while it does, and after it has: as the memory that outlives it says."""
+    worker = Worker(Recipe((Slow(0.3),), ATOMS, "auto"))
+    try:
+        worker.attach(ends[0])
+        worker.submit(5, *request(ATOMS), "i-pi", Reply.SERVER)
+        worker._stage[0] = stage
+        os.kill(worker.pid, signal.SIGKILL)
+        if stage is Stage.SENDING:
+            with pytest.raises(ConnectionResetError, match="while it sent an answer"):
+                collected(worker)
+        else:
+            assert collected(worker) == (5, Delivered(1))
+        sent = stage is Stage.NOTHING_SENT  # by the next process
+        ends[1].link.setblocking(False)
+        if sent:
+            ends[1].forces(len(ATOMS))
+        else:
+            with pytest.raises(BlockingIOError):
+                ends[1].hear()
+        assert worker.restarts == 1
+        worker.submit(6, *request(ATOMS), "i-pi", Reply.SERVER)  # the next one is answered in any case
+        assert collected(worker) == (6, Delivered(1))
+        ends[1].forces(len(ATOMS))
+    finally:
+        worker.close()
+
+
+def test_a_server_that_is_gone_is_lost(ends: tuple[socket.socket, Peer]) -> None:
+    worker = Worker(Recipe((EMT(),), ATOMS, "auto"))
+    try:
+        worker.attach(ends[0])
+        ends[1].close()
+        worker.submit(1, *request(ATOMS), "i-pi", Reply.SERVER)
+        with pytest.raises(ConnectionResetError, match="did not take"):
+            collected(worker)
+        assert worker.restarts == 0
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            worker.attach(ours)
+            worker.submit(2, *request(ATOMS), "i-pi", Reply.SERVER)
+            assert collected(worker) == (2, Delivered(1))
+            Peer(theirs).forces(len(ATOMS))
+            worker.attach(None)
+            ours.close()
+            theirs.settimeout(WAIT_S)
+            assert theirs.recv(1) == b""  # the process keeps no copy of it
+    finally:
+        worker.close()
+
+
+def test_answers_to_a_server_that_is_gone_do_not_reach_the_next(ends: tuple[socket.socket, Peer]) -> None:
+    ours, theirs = socket.socketpair()
+    worker = Worker(Recipe((Slow(0.3),), ATOMS, "auto"))
+    try:
+        with ours, theirs:
+            worker.attach(ours)
+            worker.submit(1, *request(ATOMS), "i-pi", Reply.SERVER)
+            worker.attach(None)
+        moved = ATOMS.copy()
+        moved.rattle(0.1, seed=8)
+        worker.attach(ends[0])
+        worker.submit(2, *request(moved), "i-pi", Reply.SERVER)
+        assert collected(worker) == (2, Delivered(1))
+        energy = ends[1].forces(len(ATOMS))[0]
+        moved.calc = EMT()
+        assert energy == pytest.approx(moved.get_potential_energy() * 0.036749326, rel=1e-6)
+        ends[1].link.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ends[1].hear()
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 18, 3_000_000])
+def test_pairs_carry_whole_messages(size: int) -> None:
+    one, other = socket.socketpair()
+    pair, reader, data = Pair(one), Pair(other), np.random.default_rng(size).bytes(size)
+    with contextlib.closing(reader), contextlib.closing(pair), socket.socket(socket.AF_UNIX) as sent:
+
+        def send() -> None:
+            pair.send(b"first", b"", data)
+            pair.send(b"second", connection=sent)
+            pair.send(b"third")
+            pair.send(b"fourth", connection=other)
+
+        sender = threading.Thread(target=send)  # more than the kernel keeps needs somebody at the other end
+        sender.start()
+        for message, connection in ((b"first" + data, None), (b"second", sent), (b"third", None), (b"fourth", other)):
+            assert bytes(reader.receive()) == message
+            if connection is not None:
+                with reader.taken() as taken:
+                    assert os.path.sameopenfile(taken.fileno(), connection.fileno())
+        sender.join()
+        pair.close()
+        with pytest.raises(EOFError):
+            reader.receive()
