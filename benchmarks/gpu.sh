@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, limited to eight minutes: tests, parity, steps by every kind of kernels, other codes.
+# Everything that needs a GPU, limited to ten minutes: tests, parity, steps by every kind of kernels, other codes.
 #
 #   benchmarks/gpu.sh [FOLDER]
 #
@@ -48,6 +48,7 @@ run 200 tests "$python" -m pytest -q -W default -p no:cacheprovider $parallel te
 run 180 steps "$python" -m benchmarks.gpu_bench --output "$folder" --profile
 run 100 others "$python" -m benchmarks --device cuda --systems peptide-175 --networks visnet-256x9-l2 \
     --peers mlcalc,mlcalc-torch,pyg --output "$site/others"
+run 90 beads "$python" -m benchmarks.beads --device cuda
 for kind in md json; do
     cp "$site/others/benchmarks.$kind" "$folder/others.$kind" 2>/dev/null
 done

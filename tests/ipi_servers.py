@@ -57,6 +57,8 @@ class Failing(EMT):
             self.trigger.unlink()
         if "crash" in self.how:
             os.abort()
+        if "hang" in self.how:
+            time.sleep(10 * WAIT_S)
         if "raise" in self.how:
             raise RuntimeError("the device is gone")
         self.results["forces"] = self.results["forces"] * (np.nan if "nan" in self.how else 1.0)

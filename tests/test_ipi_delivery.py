@@ -19,7 +19,8 @@ from ipi_servers import WAIT_S, Client, Listener, Peer, Slow, Still, copper, pos
 from mlcalc.md_protocols.ipi import computing
 from mlcalc.md_protocols.ipi.computing import Delivered, Worker
 from mlcalc.md_protocols.ipi.pair import Pair
-from mlcalc.md_protocols.ipi.worker import Recipe, Reply, Stage
+from mlcalc.md_protocols.ipi.recipes import Recipe
+from mlcalc.md_protocols.ipi.worker import Reply, Stage
 
 ATOMS = copper()
 MANY = Atoms("Cu100000", positions=np.zeros((100_000, 3)), cell=np.eye(3) * 100, pbc=True)  # more than a socket holds

@@ -12,9 +12,11 @@ import pytest
 from ase.calculators.emt import EMT
 from ipi_servers import Client, Failing, Listener, Slow, Still, copper, posdata, until
 
-from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError, serve_ipi
 from mlcalc.md_protocols.ipi.computing import Worker
-from mlcalc.md_protocols.ipi.worker import Recipe, Reply
+from mlcalc.md_protocols.ipi.recipes import Recipe
+from mlcalc.md_protocols.ipi.worker import Reply
 
 ATOMS = copper()
 
@@ -248,6 +250,29 @@ def test_a_failure_that_stays(how: str, says: str, listener: Listener, tmp_path:
     with pytest.raises(WorkerError, match=says) as caught:
         client.ended()
     assert len(caught.value.structures) == 1
+
+
+def test_a_calculator_that_hangs_is_started_again(listener: Listener, tmp_path: Path) -> None:
+    """Once it is survived; for ever, it is an error that says so, and the structure is kept."""
+    trigger = tmp_path / "trigger"
+    trigger.touch()
+    settings: dict[str, Any] = {"unix": listener.path, "isolated": True, "request_s": 0.5, "max_failures": 2}
+    client = Client(Failing("hang once", trigger), ATOMS, **settings)
+    peer = listener.accept()
+    peer.ready()
+    assert peer.compute(ATOMS)[0] == pytest.approx(energy(ATOMS), rel=1e-12)
+    peer.say("EXIT")
+    assert client.ended().restarts == 1
+    trigger.touch()
+    client = Client(Failing("hang", trigger), ATOMS, **settings)
+    peer = listener.accept()
+    peer.ready()
+    peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
+    with pytest.raises(WorkerError, match=r"no answer within 0.5 s.*2 times in a row") as caught:
+        client.ended()
+    assert len(caught.value.structures) == 1
+    with pytest.raises(ConfigError, match="request_s needs isolated=True"):
+        serve_ipi(EMT(), ATOMS, unix=listener.path, isolated=False, request_s=1)
 
 
 def test_the_computing_process_dies_while_it_starts_again() -> None:

@@ -19,8 +19,8 @@ from .addresses import DEFAULT_PREFIX, server_address
 from .answers import resolved_virial
 from .computing import Computing, Here, Worker
 from .errors import ConnectionFailedError
+from .recipes import Recipe
 from .serving import Connection, Ending, Limits, Session
-from .worker import Recipe
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s between attempts to connect
 _LONGEST_CONNECT = 5.0  # s for one attempt: a signal must not wait for a host that does not answer
@@ -66,6 +66,7 @@ def serve_ipi(
     connect_s: float = 60.0,
     reconnect_s: float = 60.0,
     idle_s: float | None = None,
+    request_s: float | None = None,
     wall_time_s: float | None = None,
     max_failures: int = 5,
     signals: bool = True,
@@ -85,6 +86,8 @@ def serve_ipi(
     check_template: refuse a first structure that shows other units or another order of atoms than the template.
     connect_s, reconnect_s: how long a server is waited for at first, and after it went away without a word.
     idle_s: give up after so long without a word of the server; wall_time_s: end after so long.
+    request_s: a computing process that takes longer for one request hangs: it is killed, and started again as after a
+    crash.  Allow for the first one, which may compile kernels for a minute.  Isolated only.
     max_failures: crashes of the computing process in a row that are borne.
 
     Batches, consolidated messages and shared memory of i-PI 3.3 are used when the server does.  Signals end the
@@ -102,10 +105,14 @@ def serve_ipi(
     if wall_time_s is not None:
         number("wall_time_s", wall_time_s, above=0)
     whole("max_failures", max_failures, at_least=1)
+    if request_s is not None:
+        number("request_s", request_s, above=0)
+        if not isolated:
+            raise ConfigError("request_s needs isolated=True: a computation in this process cannot be stopped")
     recipe = _recipe(members, atoms, virial, dipole)
     started = time.monotonic()
     with StopRequest(wall_time_s, signals=signals) as stop:
-        computing: Computing = Worker(recipe, max_failures) if isolated else Here(recipe)
+        computing: Computing = Worker(recipe, max_failures, request_s) if isolated else Here(recipe)
         try:
             with CountBar(progress, None, str(address), "request") as bar:
                 session = Session(address, computing, recipe.atoms, limits, stop, bar, check_template)

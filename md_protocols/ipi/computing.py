@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import copyreg
-import io
 import json
 import mmap
 import os
 import signal
 import subprocess
 import sys
-import tempfile
+import time
 from dataclasses import dataclass
-from multiprocessing.reduction import ForkingPickler
 from socket import socket, socketpair
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, ProtocolError
 from .answers import UNITS, Answer
 from .errors import WorkerError
 from .pair import Pair
+from .recipes import Recipe, pickled, unnamed_file
 from .worker import (
     ANSWER,
     ATTACH,
@@ -33,7 +30,6 @@ from .worker import (
     REQUEST,
     SENT,
     SIGNALS,
-    Recipe,
     Reply,
     Stage,
     request_parts,
@@ -64,6 +60,7 @@ class Computing(Protocol):
     def attach(self, server: socket | None) -> None: ...
     def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None: ...
     def fileno(self) -> int | None: ...
+    def tick(self) -> None: ...
     def collect(self) -> Found | None: ...
     def close(self) -> None: ...
 
@@ -87,6 +84,9 @@ class Here:
     def fileno(self) -> int | None:
         return None
 
+    def tick(self) -> None:
+        pass
+
     def collect(self) -> Found | None:
         answer, self._answer = self._answer, None
         return answer
@@ -99,6 +99,7 @@ class Worker:
     """Computes in a child, and starts it anew with the request at hand when it dies.
 
     max_failures: deaths in a row, without an answer between them, after which it is given up with WorkerError.
+    request_s: after so long with one request the child is taken to hang, and killed.
     Errors that the same structure would give again are raised as WorkerError at once; others are tried once more, in
     a fresh process: a GPU that has failed needs one.  Only the very first start is waited for; later ones go on while
     the server is listened to, and longer and longer pauses come before them.  One request at a time is with the child:
@@ -109,8 +110,9 @@ class Worker:
     last byte, nobody knows what the server has: the connection has to be given up (ConnectionResetError).
     """
 
-    def __init__(self, recipe: Recipe, max_failures: int = 5) -> None:
-        self._natoms, self._limit = len(recipe.atoms), max_failures
+    def __init__(self, recipe: Recipe, max_failures: int = 5, request_s: float | None = None) -> None:
+        self._natoms, self._limit, self._request_s = len(recipe.atoms), max_failures, request_s
+        self._sent_at, self._hung = 0.0, False
         self._request: tuple[int, Array, Array, str, Reply] | None = None
         self._sent: int | None = None  # ticket of what the child computes
         self._failures = self.restarts = 0
@@ -118,7 +120,7 @@ class Worker:
         self.virial = ""
         self._server: socket | None = None
         self._attached = True  # whether the child knows of it
-        self._recipe, self._stage_file = _file(_pickled(recipe)), _file(b"\0")
+        self._recipe, self._stage_file = unnamed_file(pickled(recipe)), unnamed_file(b"\0")
         self._stage = mmap.mmap(self._stage_file.fileno(), 1)
         self._start(0.0)
         try:
@@ -145,6 +147,14 @@ class Worker:
 
     def fileno(self) -> int | None:
         return self._link.fileno()
+
+    def tick(self) -> None:
+        """Kill a child that takes too long; asked every now and then."""
+        if self._request_s is None or self._sent is None or self._hung:
+            return
+        if time.monotonic() - self._sent_at > self._request_s:
+            self._hung = True
+            self._process.kill()
 
     def collect(self) -> Found | None:
         """The answers and their ticket; None where it was something else: a new process, or an old request's answer.
@@ -231,7 +241,7 @@ class Worker:
             return
         if not self._attached:
             self._tell_server()
-        self._sent = self._request[0]
+        self._sent, self._sent_at, self._hung = self._request[0], time.monotonic(), False
         self._stage[0] = Stage.NOTHING_SENT
         with contextlib.suppress(OSError):  # it died; `collect` finds out and starts it again
             self._link.send(*request_parts(*self._request))
@@ -272,6 +282,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        if self._hung:
+            return f"killed: no answer within {self._request_s:g} s"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -285,28 +297,3 @@ def _worker_error(what: str, told: dict[str, Any]) -> WorkerError:
     error = WorkerError(f"{what}: {told['kind']}: {told['text']}{remedy}")
     error.add_note("In the computing process:\n" + told["traceback"])
     return error
-
-
-def _file(content: bytes) -> IO[bytes]:
-    """A file without a name, from which every process to come reads."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-    file.write(content)
-    file.flush()
-    return file
-
-
-def _pickled(recipe: Recipe) -> bytes:
-    buffer = io.BytesIO()
-    pickler = ForkingPickler(buffer)
-    # torch registers there that tensors are shared with children of multiprocessing, which ours are not
-    pickler.dispatch_table = copyreg.dispatch_table
-    try:
-        pickler.dump(recipe)
-    except (ProtocolError, MemoryError):
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"the calculator cannot be sent to a process of its own ({error}): give a function that makes it, found by "
-            "its name in a module (for our models CalculatorFactory), or isolated=False to compute in this process"
-        ) from error
-    return buffer.getvalue()

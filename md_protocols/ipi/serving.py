@@ -146,6 +146,7 @@ class Connection:
         worker = self._computing.fileno()
         sources = [self._link.fileno()] + ([worker] if worker is not None else [])
         readable = select.select(sources, [], [], 0.0 if worker is None and self._request else _TICK)[0]
+        self._computing.tick()
         if self._link.fileno() in readable:
             received = self._link.recv_into(self._buffer)
             if not received:

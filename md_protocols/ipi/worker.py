@@ -18,17 +18,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from .answers import UNITS, Answer, Responder
 from .messages import encode
 from .pair import Pair
+from .recipes import Recipe
 
 Array = NDArray[np.float64]
 REQUEST = struct.Struct("=qiii")  # number of the request, structures, which units, who gets the answer
@@ -55,26 +53,6 @@ class Stage(enum.IntEnum):
     NOTHING_SENT = 0
     SENDING = 1
     ALL_SENT = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """What a computing process needs: calculators, or functions that make them, the template, and what to send."""
-
-    members: tuple[Any, ...]
-    atoms: Atoms
-    virial: str
-    dipole: Any = None
-
-    def responder(self) -> Responder:
-        """The calculators, made here and now."""
-        dipole = None if self.dipole is None else made(self.dipole)
-        return Responder([made(member) for member in self.members], self.atoms, self.virial, dipole)
-
-
-def made(member: Any) -> Any:
-    """The calculator itself, or what the factory makes."""
-    return member if hasattr(member, "get_property") and not isinstance(member, type) else member()
 
 
 def request_parts(

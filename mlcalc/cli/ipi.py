@@ -58,6 +58,7 @@ _virial_option = click.option(
 @click.option("--connect-s", type=float, default=60.0, show_default=True, help="Wait so long for the server, s.")
 @click.option("--reconnect-s", type=float, default=60.0, show_default=True, help="The same after it went away, s.")
 @click.option("--idle-s", type=float, help="Give up after so long without a word from the server, s.")
+@click.option("--request-s", type=float, help="Start the computing process again if it takes longer for one request.")
 @click.option("--wall-time-s", type=float, help="End after so many seconds.")
 @click.option("--no-isolation", is_flag=True, help="Compute in this process: a crash then resets the connection.")
 @click.option("--no-check", is_flag=True, help="Do not compare the first structure with STRUCTURE.")
