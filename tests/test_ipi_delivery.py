@@ -242,6 +242,7 @@ def test_pairs_carry_whole_messages(size: int) -> None:
             if connection is not None:
                 with reader.taken() as taken:
                     assert os.path.sameopenfile(taken.fileno(), connection.fileno())
+                    assert not taken.get_inheritable()
         sender.join()
         pair.close()
         with pytest.raises(EOFError):

@@ -188,10 +188,11 @@ class Worker:
         request = self._request
         if stage is not Stage.NOTHING_SENT:
             self._request = None
+        if stage is Stage.ALL_SENT:
+            self._failures = 0
         self._again(f"the computing process ended ({self._end()})")
         if request is None or stage is Stage.NOTHING_SENT:
             return None
-        self._failures = 0
         if stage is Stage.SENDING:
             raise ConnectionResetError("the computing process ended while it sent an answer")
         return request[0], Delivered(len(request[1]))

@@ -58,6 +58,7 @@ class Pair:
                 raise EOFError
             for _, _, descriptor in control:
                 self._taken.append(socket.socket(fileno=_DESCRIPTOR.unpack(descriptor)[0]))
+                self._taken[-1].set_inheritable(False)  # programs that a calculator starts have no part in it
             self._end += received
 
     def taken(self) -> socket.socket:
