@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from .conventional_cells import ConventionalCell, orthogonal
 from .errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -79,13 +80,26 @@ def point_group(atoms: Atoms, symprec: float) -> Array:
     if found is None:
         return np.eye(3)[None]
     lattice = atoms.cell.array.T
-    return _orthogonal(lattice @ np.unique(found.rotations, axis=0) @ np.linalg.inv(lattice))
+    return orthogonal(lattice @ np.unique(found.rotations, axis=0) @ np.linalg.inv(lattice))
 
 
 def conventional_axes(atoms: Atoms, symprec: float) -> Array:
     """(3, 3) rotation to the axes of the conventional cell: x along a, y in the plane of a and b (spglib's setting)."""
-    found = _symmetry(atoms, symprec)
-    return np.eye(3) if found is None else _orthogonal(np.asarray(found.std_rotation_matrix))
+    found = ConventionalCell.of(atoms, symprec)
+    return np.eye(3) if found is None else found.axes
+
+
+def other_axes(atoms: Atoms, symprec: float) -> str:
+    """What to say of a crystal that noise gives other axes than it would have; empty where it does not."""
+    found = ConventionalCell.of(atoms, symprec)
+    coarse = found and found.without_noise(atoms)
+    if not found or not coarse or coarse.same_axes(found.axes):
+        return ""
+    return (
+        f"noise lowers its symmetry: within symprec={symprec:g} Å it is {found}, within {coarse.symprec:g} Å {coarse}; "
+        "its components, C11 and all others, are those in the axes of the former: relax it with keep_symmetry=True, or "
+        f"pass symprec={coarse.symprec:g}"
+    )
 
 
 def _symmetry(atoms: Atoms, symprec: float) -> Any:
@@ -98,12 +112,6 @@ def _symmetry(atoms: Atoms, symprec: float) -> Any:
             return spglib.get_symmetry_dataset(crystal, symprec=symprec)
         except Exception:  # spglib raises its own errors since 2.7, and returned None before
             return None
-
-
-def _orthogonal(matrices: Array) -> Array:
-    left, _, right = np.linalg.svd(matrices)  # where the cell has the symmetry within symprec only
-    exact: Array = left @ right
-    return exact
 
 
 def symmetrized(stiffness: Array, rotations: Array) -> Array:

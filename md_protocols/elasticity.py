@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .elastic_result import ElasticConstants
-from .elastic_tensor import VOIGT, conventional_axes, point_group, strain_tensor, symmetrized
+from .elastic_tensor import VOIGT, conventional_axes, other_axes, point_group, strain_tensor, symmetrized
 from .errors import ConfigError, PhysicsWarning
 from .evaluations import Evaluate, Evaluated, Evaluator, refuse_float32
 from .relaxation import relax_many, spacegroup
@@ -111,7 +111,7 @@ def elastic_constants(
         common = {"evaluate": evaluate, "progress": progress}
         relaxed = _relaxed(structures[1:], names[1:], settings, evaluator, common)
     result = _result(atoms, settings, start, clamped, relaxed)
-    _warn(result, _vacuum(atoms))
+    _warn(result, _vacuum(atoms), "" if result.slab else other_axes(atoms, settings.symprec))
     return result
 
 
@@ -190,13 +190,13 @@ def _result(
     )
 
 
-def _warn(result: ElasticConstants, vacuum: Sequence[str]) -> None:
+def _warn(result: ElasticConstants, vacuum: Sequence[str], noise: str) -> None:
     """A PhysicsWarning for each reason not to take the numbers for elastic constants."""
     scale = float(np.abs(result.stiffness).max())
     counted = list(_PLANE) if result.slab else list(range(6))
     limit = _LARGEST_DEVIATION * scale
     stress, most = float(np.abs(result.residual_stress[counted]).max()), min(_LARGEST_STRESS, limit)
-    reasons = []
+    reasons = [noise] if noise else []
     if result.residual_force > _LARGEST_FORCE:
         reasons.append(
             f"the largest force in the unstrained structure is {result.residual_force:.3g} eV/Å (limit "

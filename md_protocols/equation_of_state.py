@@ -194,6 +194,7 @@ def check_volumes(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
     """ConfigError for what has no bulk modulus, or would not move as the settings say."""
     from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
 
+    checks.crystal(atoms, "an equation of state")
     empty = ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
     if empty:
         raise ConfigError(

@@ -11,10 +11,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from . import checks
+from .conventional_cells import ConventionalCell
 from .errors import ConfigError
 from .site_kinds import dressed, site_kinds
 
 _LARGEST_DENOMINATOR = 12  # of Miller indices in the primitive cell: centered cells need 2 or 3
+_SEEN = 8.0  # Å: atoms on either side of a cut up to here tell it from others
 _RUMPLED = 0.05  # Å: atoms whose heights differ by less are one plane, which is not parted
 
 Array = NDArray[np.float64]
@@ -41,30 +43,33 @@ class Plane:
     indices: tuple[int, int, int]  # of the primitive cell
     spacing: float  # Å, between lattice planes: what one more layer adds to a slab
     terminations: tuple[Termination, ...]  # the widest gap first
+    conventional: ConventionalCell
+    other_setting: str  # what to say where the indices mean another plane in the crystal's own cell
 
     @classmethod
     def of(cls, atoms: Atoms, miller: Any, symprec: float) -> Plane:
-        """The plane with these indices; ConfigError where they are none."""
+        """The plane with these indices; ConfigError where they are none, or where noise makes them those of another."""
         import spglib
 
         h = reduced_miller(miller)
-        crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-        ordered: Any = (*crystal[:2], site_kinds(atoms))
+        ordered: Any = (atoms.cell.array, atoms.get_scaled_positions(), site_kinds(atoms))
+        conventional = ConventionalCell.of(atoms, symprec)
         try:
             # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
-            conventional = spglib.standardize_cell(crystal, to_primitive=False, no_idealize=True, symprec=symprec)
             primitive = spglib.standardize_cell(ordered, to_primitive=True, no_idealize=True, symprec=symprec)
         except Exception:  # spglib raises its own errors since 2.7, and returned None before
-            conventional = primitive = None
+            primitive = None
         if conventional is None or primitive is None:
             raise ConfigError(f"spglib finds no symmetry within symprec={symprec:g} Å: choose another symprec")
-        normal = np.linalg.inv(conventional[0]) @ h  # 1/Å, the reciprocal-lattice vector
+        normal = conventional.normal(h)
+        _refuse_noise(atoms, conventional, h)
         indices = _smallest_whole(primitive[0] @ normal)
         bare = Atoms(numbers=primitive[2], cell=primitive[0], scaled_positions=primitive[1], pbc=True)
         cell = dressed(bare, np.asarray(primitive[2]), atoms)
         spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive[0]) @ indices))
         found = _terminations(cell, np.array(indices), spacing, symprec)
-        return cls(cell, (int(h[0]), int(h[1]), int(h[2])), indices, spacing, found)
+        numbers = (int(h[0]), int(h[1]), int(h[2]))
+        return cls(cell, numbers, indices, spacing, found, conventional, _other_setting(atoms, conventional, h))
 
     def slab(self, layers: int, vacuum: float, termination: int = 0) -> Atoms:
         """So many primitive layers with the normal along z and vacuum (Å) above them, periodic in all directions."""
@@ -81,6 +86,36 @@ class Plane:
         return cut
 
 
+def _refuse_noise(atoms: Atoms, conventional: ConventionalCell, miller: NDArray[np.int64]) -> None:
+    """ConfigError where noise lowers the symmetry, and indices are those of a plane that the crystal would not have."""
+    coarse = conventional.without_noise(atoms)
+    if coarse is None or coarse.same_planes(conventional.normal(miller), coarse.normal(miller)):
+        return
+    name = "".join(map(str, miller.tolist()))
+    spacings = [1 / np.linalg.norm(found.normal(miller)) for found in (conventional, coarse)]
+    raise ConfigError(
+        f"noise lowers the crystal's symmetry: within symprec={conventional.symprec:g} Å it is {conventional}, and "
+        f"({name}) has planes {spacings[0]:.3f} Å apart; within {coarse.symprec:g} Å it is {coarse}, and ({name}) has "
+        f"planes {spacings[1]:.3f} Å apart. Relax it with its symmetry kept (relax(..., keep_symmetry=True), --relax), "
+        f"or pass symprec={coarse.symprec:g}"
+    )
+
+
+def _other_setting(atoms: Atoms, conventional: ConventionalCell, miller: NDArray[np.int64]) -> str:
+    """What to say of indices that mean another plane in the crystal's own cell, where that is conventional as well."""
+    own = atoms.cell.array
+    if abs(abs(np.linalg.det(own) / np.linalg.det(conventional.cell)) - 1) > 1e-3:
+        return ""
+    if conventional.same_planes(np.linalg.inv(own) @ miller, conventional.normal(miller)):
+        return ""
+    there = np.rint(own @ conventional.normal(miller)).astype(int).tolist()
+    a, b, c = np.linalg.norm(own, axis=1)
+    return (
+        f"Miller indices are those of the cell {conventional}, which has other axes than the structure given (a "
+        f"{a:.4g}, b {b:.4g}, c {c:.4g} Å): in the axes given, this plane is ({' '.join(map(str, there))})"
+    )
+
+
 def _terminations(cell: Atoms, indices: NDArray[np.int64], spacing: float, symprec: float) -> tuple[Termination, ...]:
     """The distinct cuts between planes of atoms, the widest gap first, whatever the origin of the cell."""
     heights = cell.get_scaled_positions() @ indices % 1.0
@@ -93,9 +128,9 @@ def _terminations(cell: Atoms, indices: NDArray[np.int64], spacing: float, sympr
     members = [order[np.arange(first, last + 1) % len(order)] for first, last in zip(starts, wide, strict=True)]
     names = [cell[list(plane)].symbols.get_chemical_formula(empirical=False) for plane in members]
     cuts = (heights[order][wide] + gaps[wide] / 2) % 1.0
-    found = []
+    found, bonds = [], _cut_distances(cell, indices, cuts)
     for mine in _orbits(cell, indices, cuts, symprec):
-        described = [(_surroundings(gaps[wide], names, k), k) for k in mine]
+        described = [((*_surroundings(gaps[wide], names, k), bonds[k]), k) for k in mine]
         key, k = min(described)
         first, second = sorted((names[k], names[(k + 1) % len(names)]))
         found.append((key, Termination(float(cuts[k]), float(gaps[wide[k]] * spacing), (first, second))))
@@ -130,6 +165,20 @@ def _surroundings(gaps: Array, names: list[str], k: int) -> tuple[Any, ...]:
     up = [(rounded[(k + n + 1) % len(gaps)], names[(k + n + 1) % len(names)]) for n in range(len(gaps))]
     down = [(rounded[(k - n - 1) % len(gaps)], names[(k - n) % len(names)]) for n in range(len(gaps))]
     return (-rounded[k], *sorted([up, down]))
+
+
+def _cut_distances(cell: Atoms, indices: NDArray[np.int64], cuts: Array) -> list[tuple[float, ...]]:
+    """Distances (Å) between atoms on either side of each cut: what tells cuts apart that part the same planes."""
+    from ase.neighborlist import neighbor_list
+
+    if len(cuts) == 1:
+        return [()]
+    first, vectors, distances = neighbor_list("iDd", cell, _SEEN)
+    normal = np.linalg.inv(cell.cell.array) @ indices
+    below = (cell.get_scaled_positions() @ indices)[first]
+    above = below + vectors @ normal
+    times = [np.maximum(np.ceil(above - cut) - np.ceil(below - cut), 0).astype(int) for cut in cuts]
+    return [tuple(np.sort(np.round(np.repeat(distances, n), 2)).tolist()) for n in times]
 
 
 def equivalent_faces(slab: Atoms, symprec: float) -> bool:

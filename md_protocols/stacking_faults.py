@@ -19,7 +19,7 @@ from .packed_atoms import pack_atoms, unpack_atoms
 from .relaxation import Relaxation, relax_many
 from .site_kinds import dressed, site_kinds
 from .storage import load_arrays, save_arrays
-from .vacancy_cells import check_crystal, symmetry
+from .vacancy_cells import check_bulk, symmetry
 from .vacancy_perfection import Perfection, offers_stress
 
 Array = NDArray[np.float64]
@@ -141,8 +141,7 @@ def stacking_fault_energy(
 
     Raises ConfigError (a setting, or a crystal that is not fcc), EvaluationError, NotConvergedError.
     """
-    check_crystal(atoms, "a stacking-fault energy")
-    checks.crystal(atoms, "a stacking-fault energy")
+    check_bulk(atoms, "a stacking-fault energy")
     layers = checks.whole("layers", layers, at_least=4)
     fmax = checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
     slips = np.linspace(0.0, 1.0, checks.whole("points", points, at_least=3))
@@ -185,8 +184,7 @@ def stacking_fault_energy(
 
 def check_fault(atoms: Atoms, symprec: float) -> None:
     """ConfigError for a crystal that `stacking_fault_energy` would refuse."""
-    check_crystal(atoms, "a stacking-fault energy")
-    checks.crystal(atoms, "a stacking-fault energy")
+    check_bulk(atoms, "a stacking-fault energy")
     _lattice_parameter(atoms, checks.number("symprec", symprec, above=0.0, hint=" Å"))
 
 

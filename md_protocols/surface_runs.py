@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from . import checks
@@ -17,7 +18,7 @@ from .evaluations import Evaluate, Evaluated, Evaluator
 from .relaxation import Relaxation, relax_many
 from .slabs import Plane, equivalent_faces, layer_counts
 from .surfaces import J_PER_M2, SurfaceEnergy
-from .vacancy_cells import check_crystal
+from .vacancy_cells import check_bulk, nearest_neighbor
 from .vacancy_perfection import Perfection, offers_stress
 
 _THICKNESSES = (15.0, 20.0, 25.0)  # Å
@@ -89,6 +90,8 @@ def surface_energies(
     if settings.vacuum < _VACUUM:
         text = f"the vacuum is {settings.vacuum:g} Å, less than {_VACUUM:g} Å: slabs may see each other; take more"
         warnings.warn(text, PhysicsWarning, stacklevel=3)
+    if plane.other_setting:
+        warnings.warn(plane.other_setting, PhysicsWarning, stacklevel=3)
     bulk, lost = _evaluate(atoms, cuts, evaluate)
     left_out += lost
     cuts = [cut for cut in cuts if cut.found]
@@ -102,6 +105,7 @@ def surface_energies(
         text = f"the two faces of the ({_name(plane)}) slab differ: the energy is the mean of both"
         warnings.warn(text, PhysicsWarning, stacklevel=3)
     _tell_thin(lowest)
+    _tell_collapsed(cuts, results, atoms)
     return replace(lowest, others=tuple(others), left_out=tuple(left_out))
 
 
@@ -116,8 +120,7 @@ def _planned(
     atoms: Atoms, miller: Any, layers: Any, termination: int | None, settings: SurfaceSettings
 ) -> tuple[Plane, list[int], list[_Cut], list[str]]:
     """The plane, the numbers of layers, the terminations to be computed, and what is to be said of others."""
-    check_crystal(atoms, "a surface energy")
-    checks.crystal(atoms, "a surface energy")
+    check_bulk(atoms, "a surface energy")
     plane = Plane.of(atoms, miller, settings.symprec)
     counts = layer_counts(layers, plane.spacing, _THICKNESSES)
     return plane, counts, *_cuts(plane, counts, termination, settings)
@@ -155,8 +158,8 @@ def _cuts(
         raise ConfigError(
             f"the two faces of the ({_name(plane)}) slab differ"
             + (f" at each of its {number} terminations" if len(chosen) > 1 else "")
-            + ": the energy of a compound's surface is then not defined by the slab, which may be polar; choose other "
-            "Miller indices" + (" or another termination" if len(chosen) < number else "")
+            + ": of a compound only the sum of the energies of both is then defined, and where there are charges the "
+            "slab is polar; choose other Miller indices" + (" or another termination" if len(chosen) < number else "")
         )
     return found, refused
 
@@ -255,6 +258,9 @@ def _energy(
         perfect_max_stress_GPa=perfection.max_stress,
         termination=cut.number,
         cut=cut.text,
+        spacegroup=plane.conventional.spacegroup,
+        cellpar=plane.conventional.lengths,
+        spacing=plane.spacing,
         **ends,
     )
 
@@ -285,3 +291,35 @@ def _tell_thin(result: SurfaceEnergy) -> None:
             PhysicsWarning,
             stacklevel=4,
         )
+
+
+def _tell_collapsed(cuts: Sequence[_Cut], results: Sequence[SurfaceEnergy], atoms: Atoms) -> None:
+    """PhysicsWarning for slabs that are not surfaces of the crystal any more, and for energies that crystals lack."""
+    several = atoms * (2, 2, 2)  # an atom may have images of itself only
+    near = min(nearest_neighbor(several, k) for k in range(len(atoms)))
+    for cut, result in zip(cuts, results, strict=True):
+        name = f"termination {cut.number}" if len(cuts) > 1 else "the slab"
+        if result.energy <= 0:
+            warnings.warn(
+                f"{name}: the surface energy is {result.energy_J_per_m2:.4f} J/m^2, not positive: the crystal would "
+                "gain by falling apart along it, so that it is not the stable phase of this potential, or the slab is "
+                "none of this crystal",
+                PhysicsWarning,
+                stacklevel=4,
+            )
+        if cut.ends is None:
+            continue
+        moved = max(_moved(slab, end.atoms) for slab, end in zip(cut.slabs, cut.ends, strict=True))
+        if moved > near / 2:
+            warnings.warn(
+                f"{name}: an atom moved by {moved:.2f} Å, more than half the distance between neighbors ({near:.2f} "
+                "Å): the slab has become another structure, and the energy is not that of this surface",
+                PhysicsWarning,
+                stacklevel=4,
+            )
+
+
+def _moved(before: Atoms, after: Atoms) -> float:
+    """The largest displacement (Å) in a slab, whose center of mass may drift."""
+    away = find_mic(after.positions - before.positions, before.cell, pbc=True)[0]
+    return float(np.linalg.norm(away - away.mean(axis=0), axis=1).max())

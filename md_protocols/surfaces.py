@@ -12,6 +12,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from . import plotting
+from .conventional_cells import cell_text
 from .evaluations import Evaluate
 from .packed_atoms import pack_atoms, unpack_atoms
 from .storage import load_arrays, save_arrays
@@ -21,7 +22,7 @@ J_PER_M2 = units.J / units.m**2  # in eV/Å^2
 _ARRAYS = ("layers", "n_atoms", "thicknesses", "unrelaxed")
 _OPTIONAL = ("relaxed", "converged", "max_forces")
 _PLAIN = ("area", "fitted", "fitted_bulk_energy", "bulk_energy", "equivalent_faces", "vacuum", "fmax")
-_CUT = ("termination", "cut", "left_out")
+_CUT = ("termination", "cut", "left_out", "spacegroup", "cellpar", "spacing")
 _PERFECT = ("perfect_max_force", "perfect_max_stress_GPa")
 
 
@@ -51,6 +52,9 @@ class SurfaceEnergy:
     cut: str = ""  # where that is, in words
     others: tuple[SurfaceEnergy, ...] = ()  # of the other terminations, by their energies
     left_out: tuple[str, ...] = ()  # terminations without an energy, and why
+    spacegroup: str = ""  # of the conventional cell that the indices refer to
+    cellpar: tuple[float, ...] = ()  # of that cell: a, b, c (Å) and angles (degrees), as in ASE
+    spacing: float = 0.0  # Å, between lattice planes
 
     @property
     def energy(self) -> float:
@@ -62,14 +66,16 @@ class SurfaceEnergy:
         return self.energy / J_PER_M2
 
     def __str__(self) -> str:
-        name = "".join(map(str, self.miller))
+        name = f"({''.join(map(str, self.miller))})"
+        if self.spacegroup:
+            name += f" of {cell_text(self.spacegroup, self.cellpar[:3])}, planes {self.spacing:.3f} Å apart"
         kind = "unrelaxed" if self.relaxed is None else "relaxed"
         flag = "" if self.converged is None or self.converged.all() else " (NOT converged)"
         fit = (
             "" if self.fitted is None else f"; from the line through {len(self.layers)} slabs {self.fitted:.5f} eV/Å^2"
         )
         return (
-            f"surface ({name}): {self.energy_J_per_m2:.4f} J/m^2 = {self.energy:.5f} eV/Å^2 {kind}{flag}, "
+            f"surface {name}: {self.energy_J_per_m2:.4f} J/m^2 = {self.energy:.5f} eV/Å^2 {kind}{flag}, "
             f"{self.unrelaxed[-1] / J_PER_M2:.4f} J/m^2 unrelaxed, slab of {self.layers[-1]} layers "
             f"({self.thicknesses[-1]:.1f} Å){fit}{self._told_cuts()}"
         )
@@ -122,6 +128,9 @@ class SurfaceEnergy:
             "cut": self.cut,
             "others": [other.to_json() for other in self.others],
             "left_out": list(self.left_out),
+            "spacegroup": self.spacegroup,
+            "conventional_cellpar_A_degrees": list(self.cellpar),
+            "plane_spacing_A": self.spacing,
         }
 
     def save(self, path: str | Path) -> None:
@@ -149,7 +158,7 @@ class SurfaceEnergy:
     @classmethod
     def _unpacked(cls, arrays: dict[str, NDArray[Any]], info: dict[str, Any]) -> SurfaceEnergy:
         found: dict[str, Any] = {name: arrays.get(name) for name in (*_ARRAYS, *_OPTIONAL)} | info
-        found |= {name: tuple(info.get(name, ())) for name in ("miller", "left_out")}
+        found |= {name: tuple(info.get(name, ())) for name in ("miller", "left_out", "cellpar")}
         others = []
         for k, one in enumerate(info.get("others", ())):
             start = f"other{k}."
@@ -177,7 +186,8 @@ def surface_energy(
     """The energy of an ideal surface per area, gamma = (E_slab - N E_bulk / N_bulk) / (2 A), of 1 x 1 slabs.
 
     atoms: the unit cell of the perfect, relaxed crystal.  miller: indices of its conventional cell, as spglib chooses
-    it; three of them for hexagonal crystals too.
+    it (`spacegroup`, `cellpar`); three of them for hexagonal crystals too.  PhysicsWarning where that is another
+    setting of the cell given, and ConfigError where noise in the positions makes it another plane.
     layers: of the primitive cell, between the lattice planes of the surface; several numbers for several slabs; None
     for slabs of about 15, 20 and 25 Å.  vacuum: between slabs, Å; it must exceed the range of the potential.
     fitted: half the intercept of the line through E_slab(N) (Fiorentini and Methfessel, J. Phys. Condens. Matter 8,

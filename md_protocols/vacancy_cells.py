@@ -71,6 +71,18 @@ def check_crystal(atoms: Any, purpose: str) -> None:
         )
 
 
+def check_bulk(atoms: Any, purpose: str) -> None:
+    """ConfigError for anything but a crystal that is periodic in all directions and fills its cell."""
+    checks.crystal(atoms, purpose)
+    check_crystal(atoms, purpose)
+    empty = ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
+    if empty:
+        raise ConfigError(
+            f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(empty)}: {purpose} is that of slabs "
+            "cut from a crystal, so give the unit cell of the crystal itself"
+        )
+
+
 def check_vacancies(atoms: Any, purpose: str) -> None:
     """`check_crystal`, and ConfigError for charges of atoms, of which a vacancy would take one away."""
     check_crystal(atoms, purpose)

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ipi_servers import WAIT_S, Client, Listener, Peer, Slow, Still, copper, posdata, until
 
-from mlcalc.md_protocols.ipi import computing
+from mlcalc.md_protocols.ipi import ConnectionFailedError, computing
 from mlcalc.md_protocols.ipi.computing import Delivered, Worker
 from mlcalc.md_protocols.ipi.pair import Pair
 from mlcalc.md_protocols.ipi.recipes import Recipe
@@ -34,6 +36,26 @@ def collected(worker: Worker) -> tuple[int, object]:
     while (found := worker.collect()) is None:
         pass
     return found
+
+
+class Late(EMT):
+    """EMT that waits until the file `trigger` is gone, where there is one; then it may fail."""
+
+    def __init__(self, how: str, trigger: Path, started: Path) -> None:
+        super().__init__()
+        self.how, self.trigger, self.started = how, trigger, started
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        if not self.trigger.exists():
+            return
+        self.started.touch()
+        while self.trigger.exists():
+            time.sleep(0.01)
+        if self.how == "crash":
+            os.abort()
+        if self.how == "raise":
+            raise ValueError("a structure that nobody waits for")
 
 
 @pytest.fixture
@@ -116,6 +138,79 @@ def test_a_status_before_the_forces_is_answered_first(listener: Listener, delive
     peer.say("EXIT")
     client.ended()
     assert delivered == []
+
+
+def test_replies_come_in_the_order_of_the_questions(listener: Listener) -> None:
+    """However they are cut into pieces on the way."""
+    Client(EMT(), ATOMS, unix=listener.path, isolated=True)
+    peer = listener.accept()
+    peer.ready()
+    peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    STATUS      STATUS      ")
+    peer.forces(len(ATOMS))
+    assert peer.hear(24) == b"READY       READY       "
+    peer.say("EXIT")
+
+
+@pytest.mark.parametrize("last", ["EXIT", ""])
+def test_what_follows_an_answer_may_overtake_its_notice(last: str, listener: Listener) -> None:
+    """A server that asks again at once, without STATUS, and ends or leaves right after the last answer."""
+    client = Client(Still(), ATOMS, unix=listener.path, isolated=True, reconnect_s=0.0)
+    peer = listener.accept()
+    peer.ready()
+    for _ in range(300):
+        peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
+        peer.forces(len(ATOMS))
+    if last:
+        peer.say(last)
+        assert client.ended().requests == 300
+        return
+    listener.die()
+    peer.close()
+    with pytest.raises(ConnectionFailedError, match="after 300 requests"):
+        client.ended()
+
+
+@pytest.mark.parametrize("how", ["raise", "crash", "lost"])
+def test_what_became_of_a_request_that_nobody_waits_for(how: str, listener: Listener, tmp_path: Path) -> None:
+    """A server asks and goes away; the next one is there when that fails, or cannot be sent, and does not notice."""
+    trigger, started = tmp_path / "trigger", tmp_path / "started"
+    client = Client(Late(how, trigger, started), ATOMS, unix=listener.path, isolated=True, max_failures=2)
+    peer = listener.accept()
+    peer.ready()
+    trigger.touch()
+    peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
+    until(started.exists, "the computation")
+    peer.close()
+    other = listener.accept()
+    other.ready()
+    trigger.unlink()  # which ends the waiting
+    time.sleep(0.5)
+    other.compute(ATOMS)
+    other.say("EXIT")
+    report = client.ended()
+    assert (report.requests, report.connections) == (1, 2)
+
+
+def test_connections_that_come_and_go_while_it_computes(listener: Listener, tmp_path: Path) -> None:
+    """More than the pair between the processes would hold, were each of them told of at once."""
+    trigger, started = tmp_path / "trigger", tmp_path / "started"
+    client = Client(Late("lost", trigger, started), ATOMS, unix=listener.path, isolated=True)
+    peer = listener.accept()
+    peer.ready()
+    trigger.touch()
+    peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
+    until(started.exists, "the computation")
+    peer.close()
+    for _ in range(400):
+        peer = listener.accept()
+        peer.ready()
+        peer.close()
+    trigger.unlink()
+    peer = listener.accept()
+    peer.ready()
+    peer.compute(ATOMS)
+    peer.say("EXIT")
+    assert client.ended().connections == 402
 
 
 def test_killed_in_the_middle_of_an_answer(listener: Listener) -> None:

@@ -146,7 +146,12 @@ def test_a_finished_run_is_returned_and_goes_on_when_it_shall_be_longer(whole: I
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"temperature_K": 310}, "temperatures_K"), ({"seed": 4}, "seed"), ({"structure": True}, "initial_positions")],
+    [
+        ({"temperature_K": 310}, "temperatures_K"),
+        ({"seed": 4}, "seed"),
+        ({"structure": True}, "initial_positions"),
+        ({"virial": "none"}, "virial"),
+    ],
 )
 def test_other_settings_do_not_continue_a_run(change: dict[str, Any], named: str, whole: IPIRun) -> None:
     before = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
@@ -156,6 +161,26 @@ def test_other_settings_do_not_continue_a_run(change: dict[str, Any], named: str
     with pytest.raises(ConfigError, match=named):
         run_ipi(atoms, output=whole.folder, steps=STEPS, **(SETTINGS | change))
     assert {path.name: path.read_bytes() for path in whole.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("steps", [4, 12])
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_the_steps_of_the_next_call(
+    steps: int, whole: IPIRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(whole.folder, folder)
+    for path in (*folder.glob("sim.checkpoint_*"), folder / "RESTART"):
+        path.unlink()
+    run = run_ipi(crystal(), output=folder, steps=steps, **SETTINGS)
+    assert run.completed
+    assert run.steps[-1] == steps
+    assert run.energies == pytest.approx(whole.energies[: len(run.energies)], rel=1e-12)
+
+
+def test_pressures_that_nobody_computes_are_not_logged(tmp_path: Path) -> None:
+    run = run_ipi(crystal(), output=tmp_path / "r", steps=2, virial="none", **SETTINGS)
+    assert run.settings["virial"] == "none"
+    assert not [name for name in run.columns if "pressure" in name]
 
 
 def test_intervals_that_were_not_given_are_those_of_the_folder(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlcalc.errors import ConfigError
-from mlcalc.lammps.commands import check_commands, included, stretches
+from mlcalc.lammps.commands import check_before, check_commands, included, stretches
 
 WRONG = [
     "fix g all gcmc 1 5 5 1 2 300 -3 0.1",
@@ -24,6 +24,8 @@ WRONG = [
     "pair_style zero ${c}",
     "pair_coeff * * zero 4.9",
     "pair_coeff 1 1 3",
+    "neigh_modify delay 0 once yes # a crystal",
+    'if "${x} > 1" then "neigh_modify once yes every 1"',
     'if "${x} > 1" then "pair_style zero 2.0"',
 ]
 RIGHT = [
@@ -38,6 +40,7 @@ RIGHT = [
     "compute s all pressure NULL virial",
     "fix_modify 1 energy yes",
     "unfix 1",
+    "neigh_modify once no every 1",
 ]
 
 
@@ -50,6 +53,13 @@ def test_commands_that_would_be_wrong_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", RIGHT)
 def test_others_are_not(text: str) -> None:
     check_commands(f"units metal\n{text}\nrun 1", cutoff=5.0)
+
+
+def test_what_comes_before_the_model_is_looked_at_too() -> None:
+    """Once a fix is there LAMMPS says nothing of `once yes` any more."""
+    check_before("neigh_modify delay 5\nfix g all gcmc 1\nprint 'neigh_modify once yes'", "in.a")
+    with pytest.raises(ConfigError, match=r"in.a: `neigh_modify once yes`: neighbors are never"):
+        check_before("units metal\nneigh_modify once yes", "in.a")
 
 
 def test_included_files_and_what_clear_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

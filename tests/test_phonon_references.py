@@ -14,6 +14,7 @@ from ase.phonons import Phonons
 from ase.units import _e, _hplanck
 from spring_crystals import EMT_COPPER, THZ
 
+from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.md_protocols.phonons import PhononDispersion, PhononDOS, ThermalProperties, dispersion_of, phonon_dispersion
 from mlcalc.md_protocols.phonons.animation import mode_animation
 from mlcalc.md_protocols.phonons.calculation import force_constants_from
@@ -103,7 +104,8 @@ def test_acoustic_modes_at_gamma_do_not_count() -> None:
 
 def test_thermodynamics_of_phonopy(emt: PhononDispersion, tmp_path: Path) -> None:
     kelvin = [0.0, 5.0, 300.0, 1000.0]
-    found = emt.thermal_properties(kelvin, mesh=12)
+    with pytest.warns(PhysicsWarning, match="at 5 K, below"):
+        found = emt.thermal_properties(kelvin, mesh=12, extrapolate=False)
     phonon = emt.phonopy()
     phonon.run_mesh([12, 12, 12], is_gamma_center=True)
     other = phonon.run_thermal_properties(temperatures=kelvin, exclude_gamma_acoustic=True)

@@ -126,5 +126,30 @@ def test_meshes_that_hold_nothing(copper: PhononDispersion) -> None:
     with pytest.raises(ConfigError, match="holds no modes"):
         copper.thermal_properties([300], mesh=1)
     with pytest.warns(PhysicsWarning, match=r"are 3\.7 % of the modes"):
-        copper.thermal_properties([300], mesh=3)
+        copper.thermal_properties([300], mesh=3, extrapolate=False)
     assert copper.thermal_properties([300], mesh=5).left_out == 0
+
+
+@pytest.mark.parametrize("share", [200, 1000, 5000])
+def test_cold_crystals_have_debyes_heat_capacity(share: int) -> None:
+    """C_V = (2 pi^2 / 5) kB V (kB T / hbar v)^3 and S = C_V / 3, far below the quanta of the mesh."""
+    phonons = cubic(6 * K, -K)
+    velocity = 3.0 * np.sqrt(K / MASS) * THZ * 2 * np.pi  # Å/ps; omega = (v / a) |q a| for long waves
+    quantum = velocity / 3.0 / (2 * np.pi) * 0.004135667696923859 / kB  # K, h v / (2 pi a)
+    kelvin = quantum / share * 10
+    expected = 2 * np.pi**2 / 5 * (kelvin / quantum) ** 3
+    found = phonons.thermal_properties([kelvin])
+    assert found.heat_capacity[0] / kB == pytest.approx(expected, rel=2e-2)
+    assert found.entropy[0] / kB == pytest.approx(expected / 3, rel=2e-2)
+    with pytest.warns(PhysicsWarning, match=r"more than 1 % too small"):
+        plain = phonons.thermal_properties([kelvin], extrapolate=False)
+    assert plain.entropy[0] < 0.99 * found.entropy[0]
+
+
+def test_warm_crystals_need_no_longer_waves(copper: PhononDispersion) -> None:
+    warm = copper.thermal_properties([100.0, 1000.0])
+    cold = copper.thermal_properties([0.0, 1.0, 100.0, 1000.0])  # the lowest temperature is all that asks for more
+    for name in ("free_energy", "entropy", "heat_capacity"):
+        np.testing.assert_allclose(getattr(warm, name), getattr(cold, name)[2:], rtol=3e-4)
+    assert cold.entropy[0] == cold.heat_capacity[0] == 0
+    assert cold.zero_point_energy == pytest.approx(warm.zero_point_energy, rel=1e-5)

@@ -90,8 +90,9 @@ def serve_ipi(
     crash.  Allow for the first one, which may compile kernels for a minute.  Isolated only.
     max_failures: crashes of the computing process in a row that are borne.
 
-    Batches, consolidated messages and shared memory of i-PI 3.3 are used when the server does.  Signals end the
-    serving after the request at hand (SIGTERM as SystemExit(143), SIGINT as KeyboardInterrupt).  Raises ConfigError;
+    Batches, consolidated messages and shared memory of i-PI 3.3 are used when the server does.  Signals and the
+    wall time end the serving after the request at hand, or without its answer after 8 s more (SIGTERM as
+    SystemExit(143), SIGINT as KeyboardInterrupt).  Raises ConfigError;
     ConnectionFailedError, where no server was found or it did not come back; WireError, for anything but i-PI's
     protocol or the template's atoms; WorkerError, with the structures, for what the calculator cannot compute.
     """

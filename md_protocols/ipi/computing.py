@@ -60,6 +60,7 @@ class Computing(Protocol):
     def attach(self, server: socket | None) -> None: ...
     def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None: ...
     def fileno(self) -> int | None: ...
+    def sending(self) -> bool: ...
     def tick(self) -> None: ...
     def collect(self) -> Found | None: ...
     def close(self) -> None: ...
@@ -83,6 +84,9 @@ class Here:
 
     def fileno(self) -> int | None:
         return None
+
+    def sending(self) -> bool:
+        return False
 
     def tick(self) -> None:
         pass
@@ -135,9 +139,16 @@ class Worker:
         return self._process.pid
 
     def attach(self, server: socket | None) -> None:
-        """The connection to which answers go that the child is to send itself; None when it ends."""
+        """The connection to which answers go that the child is to send itself; None when it ends.
+
+        Nobody waits any more for the request of a connection that has ended, nor for what becomes of it.  A child that
+        computes reads nothing: it is told with its next request, so that connections that come and go do not fill the
+        pair between us.
+        """
         self._server, self._attached = server, False
-        if self._ready:
+        if server is None:
+            self._request = None
+        if self._ready and self._sent is None:
             self._tell_server()
 
     def submit(self, ticket: int, cells: Array, positions: Array, units: str, reply: Reply) -> None:
@@ -148,9 +159,16 @@ class Worker:
     def fileno(self) -> int | None:
         return self._link.fileno()
 
+    def sending(self) -> bool:
+        """Whether an answer to the request at hand is on its way to the server, or there, and not collected yet."""
+        return self._current() and self._stage[0] != Stage.NOTHING_SENT
+
+    def _current(self) -> bool:
+        return self._request is not None and self._sent == self._request[0]
+
     def tick(self) -> None:
-        """Kill a child that takes too long; asked every now and then."""
-        if self._request_s is None or self._sent is None or self._hung:
+        """Kill a child that computes for too long; asked every now and then."""
+        if self._request_s is None or self._sent is None or self._hung or self.sending():
             return
         if time.monotonic() - self._sent_at > self._request_s:
             self._hung = True
@@ -183,8 +201,7 @@ class Worker:
 
     def _died(self) -> Found | None:
         """Start again; what the server has of the answer decides how it goes on."""
-        current = self._request is not None and self._sent == self._request[0]
-        stage = Stage(self._stage[0]) if current else Stage.NOTHING_SENT
+        stage = Stage(self._stage[0]) if self._current() else Stage.NOTHING_SENT
         request = self._request
         if stage is not Stage.NOTHING_SENT:
             self._request = None

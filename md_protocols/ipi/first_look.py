@@ -96,5 +96,5 @@ def _check_order(template: Atoms, found: Atoms) -> None:
         raise WireError(
             f"the server's atoms are the template's in another order: its atom {k} sits where the template has "
             f"{symbols[nearest[k]]}{nearest[k]}, but the template's atom {k} is {symbols[k]}: start both from the same "
-            "file"
+            "file; where atoms have changed places on purpose, check_template=False (--no-check) takes it as it is"
         )

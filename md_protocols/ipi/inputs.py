@@ -43,6 +43,7 @@ class IPISettings:
     displacement: float  # Å, of vibrations
     remove_drift: bool
     batch_size: int
+    virial: str  # "none" has no pressure in the log
 
     def as_dict(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -53,9 +54,9 @@ def properties_of(settings: IPISettings) -> list[str]:
     columns = ["step", "time{femtosecond}", "conserved{electronvolt}", "temperature{kelvin}", "potential{electronvolt}"]
     columns.append("kinetic_md{electronvolt}")
     if settings.beads > 1:  # the virial (centroid) and the primitive (thermodynamic) estimators
-        columns += ["kinetic_cv{electronvolt}", "kinetic_td{electronvolt}", "pressure_cv{gigapascal}"]
-    else:
-        columns.append("pressure_md{gigapascal}")
+        columns += ["kinetic_cv{electronvolt}", "kinetic_td{electronvolt}"]
+    if settings.virial != "none":
+        columns.append("pressure_cv{gigapascal}" if settings.beads > 1 else "pressure_md{gigapascal}")
     if settings.ensemble == "npt":
         columns.append("volume{angstrom3}")
     if settings.ensemble == "remd":

@@ -98,6 +98,7 @@ def run_ipi(
         trajectory_interval=trajectory_interval,
         checkpoint_interval=checkpoint_interval,
         clients=whole("clients", clients, at_least=1),
+        virial=virial,
     )
     if settings.ensemble == "npt" and virial == "none":
         raise ConfigError("ensemble 'npt' moves the cell by the virial: virial='none' would leave the ideal gas's part")

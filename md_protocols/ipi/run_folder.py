@@ -71,6 +71,7 @@ class IPIFolder:
         if found is None:
             for file in self.outputs():
                 file.unlink()
+            self._write_input(self.address())  # with the steps of this call
             return _INPUT, 0
         file, step = found
         if step >= self.steps:
@@ -147,12 +148,15 @@ class IPIFolder:
             )
         save_arrays(self.path / _START, _KIND, self._structure, self._about)
         address = f"mlcalc-{crc32(str(self.path.resolve()).encode()):08x}"
-        text = simulation_input(self._atoms, self._settings, self.steps, address, "init.xyz")
         write_atomically(self.path / "init.xyz", structure_text(self._atoms).encode())
         write(self.path / "template.extxyz", self._atoms)
-        write_atomically(self.path / _INPUT, text.encode())
+        self._write_input(address)
         about = {**self._about, "versions": versions("ipi"), "address": address}
         write_atomically(self.path / _RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def _write_input(self, address: str) -> None:
+        text = simulation_input(self._atoms, self._settings, self.steps, address, "init.xyz")
+        write_atomically(self.path / _INPUT, text.encode())
 
     def address(self) -> str:
         """Name of the unix socket in the input."""

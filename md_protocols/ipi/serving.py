@@ -96,7 +96,8 @@ class Connection:
         self._buffer = memoryview(bytearray(_CHUNK))
         self._shared: SharedNumbers | None = None
         self._units, self._batch = "i-pi", 1
-        self._initialised = self._status_owed = self._forces_owed = False
+        self._initialised = False
+        self._owed: list[Message] = []  # Status and GetForce without a reply yet, in the order in which they came
         self._request: Positions | None = None  # being computed
         self._submitted = True
         self._answers: list[Answer] | None = None  # not asked for yet
@@ -135,7 +136,7 @@ class Connection:
         return self._units == "ase" and not (self._busy() or self._answers or self._reader.pending())
 
     def _busy(self) -> bool:
-        return self._request is not None or self._forces_owed
+        return self._request is not None or GetForce() in self._owed
 
     def _idle(self) -> bool:
         limit = self._session.limits.idle_s
@@ -150,12 +151,15 @@ class Connection:
         if self._link.fileno() in readable:
             received = self._link.recv_into(self._buffer)
             if not received:
+                while self._computing.sending():  # it may be the answer after which the server left
+                    self._collect()
                 raise ConnectionResetError("the server closed the connection")
             self._heard = time.monotonic()
             self._reader.feed(self._buffer[:received])
         if worker in readable or (worker is None and self._request):
             self._collect()
-        while (message := self._reader.next()) is not None:
+        # While an answer is on its way from the computing process, what comes may be said after it: its notice is first
+        while not self._computing.sending() and (message := self._reader.next()) is not None:
             if self._handle(message):
                 return True
         if not self._submitted:
@@ -165,7 +169,7 @@ class Connection:
     def _handle(self, message: Message) -> bool:
         match message:
             case Status():
-                self._status_owed = True
+                self._owed.append(message)
             case Init():
                 if self._request is not None or self._answers is not None:
                     raise WireError("the server introduces itself while a request of its is open: is it i-PI?")
@@ -179,9 +183,9 @@ class Connection:
             case GetForce():
                 if self._request is None and self._answers is None:
                     raise WireError("the server asks for forces before it has sent positions: is it an i-PI server?")
-                if self._forces_owed:
+                if message in self._owed:
                     raise WireError("the server asks twice for the same forces: is it an i-PI server?")
-                self._forces_owed = True
+                self._owed.append(message)
             case Exit():
                 self._held.finished = True
                 return True
@@ -213,7 +217,7 @@ class Connection:
         request, reply = self._request, Reply.PARENT
         if request is None or request.cells is None or request.positions is None:
             return
-        if self._forces_owed and not self._status_owed and self._shared is None:
+        if self._owed == [GetForce()] and self._shared is None:
             reply = Reply.SERVER_BATCH if self._batch > 1 else Reply.SERVER
         self._submitted, self._asked_at = True, time.monotonic()
         try:
@@ -238,7 +242,8 @@ class Connection:
         if found is None or found[0] != self._session.ticket or self._request is None:
             return  # started again, or the answer to a server that is gone
         if isinstance(found[1], Delivered):
-            self._forces_owed, count = False, found[1].structures
+            self._owed.remove(GetForce())
+            count = found[1].structures
         else:
             self._answers, count = found[1], len(found[1])
         self._tally.requests += 1
@@ -249,16 +254,16 @@ class Connection:
         self._pay()
 
     def _pay(self) -> None:
-        """Send whatever is owed and there."""
-        if self._status_owed and self._request is None:
-            self._status_owed = False
-            ready = "HAVEDATA" if self._answers is not None else "READY" if self._initialised else "NEEDINIT"
-            self._link.sendall(header(ready))
-        if self._forces_owed and self._answers is not None:
-            answers, self._answers, self._forces_owed = self._answers, None, False
-            if self._shared is not None:
-                self._shared.write(answers)
-            self._link.sendall(encode(answers, self._batch > 1, self._shared is not None))
+        """Send whatever is owed and there, in order."""
+        while self._owed and self._request is None:
+            if self._owed.pop(0) == Status():
+                ready = "HAVEDATA" if self._answers is not None else "READY" if self._initialised else "NEEDINIT"
+                self._link.sendall(header(ready))
+            elif self._answers is not None:
+                answers, self._answers = self._answers, None
+                if self._shared is not None:
+                    self._shared.write(answers)
+                self._link.sendall(encode(answers, self._batch > 1, self._shared is not None))
 
     def _structures(self) -> list[Atoms]:
         """The structures of the request at hand, in Å."""

@@ -97,9 +97,9 @@ def phonopy_crystal(
         raise ConfigError(
             f"phonopy cannot make the primitive cell {np.array(primitive).tolist()!r} and the supercell "
             f"{matrix.tolist()} of these {len(atoms)} atoms within symprec={symprec:g} Å "
-            f"({' '.join(str(error).split()) or type(error).__name__}): leave primitive_matrix at 'auto', give one "
-            "that takes an atom to one of its own kind and mass, or take a smaller symprec, below the distances "
-            "between atoms"
+            f"({' '.join(str(error).split()) or type(error).__name__}): leave primitive_matrix at 'auto' (of a "
+            "file of phonopy: make it with `--pa auto`), give one that takes an atom to one of its own kind and mass, "
+            "or take a smaller symprec, below the distances between atoms"
         ) from error
 
 

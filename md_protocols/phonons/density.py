@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Tetrahedra = Iterator[NDArray[np.int64]]
 _LENGTHS = {"element": 60.0, "compound": 40.0}  # Å: longest waves resolved by the meshes
-_BINS = (10, 1_000_000)  # fewest and most
-_AT_ONCE = 100_000  # tetrahedra; memory
+_BINS = (10, 100_000)  # fewest and most; the time grows with them
+_AT_ONCE = 200_000  # tetrahedra and edges that cut them; memory
 _NARROW = 0.02  # of the largest frequency: a narrower spectrum is drawn as one of this width
 
 
@@ -161,16 +161,24 @@ def _below_in_tetrahedra(edges: Array, frequencies: Array, shares: Array, tetrah
         for p in range(shares.shape[2]):  # tetrahedra below an edge altogether count in full from there on
             full = np.bincount(last, parts[:, :, p].mean(axis=1), minlength=len(edges))
             found[:, p] += np.cumsum(full)
-        for start in range(0, len(values), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            counts = last[some] - first[some]  # edges that cut the tetrahedron
-            which = np.repeat(np.arange(len(counts)), counts)
-            cut = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts) + first[some][which]
+        counts = np.maximum(last - first, 0)  # edges that cut the tetrahedron; none where it lies on one
+        for some in _pieces(counts):
+            mine = counts[some]
+            which = np.repeat(np.arange(len(mine)), mine)
+            cut = np.arange(len(which)) - np.repeat(np.cumsum(mine) - mine, mine) + first[some][which]
             weights = _corner_weights(edges[cut], values[some][which])
             below = np.einsum("tc,tcp->tp", weights, parts[some][which])
             for p in range(shares.shape[2]):
                 found[:, p] += np.bincount(cut, below[:, p], minlength=len(edges))
     return found / (6 * len(frequencies))
+
+
+def _pieces(counts: NDArray[np.int64]) -> list[slice]:
+    """Stretches of tetrahedra that are cut so often, in all, that memory suffices."""
+    ends = np.cumsum(counts)
+    limits = np.arange(_AT_ONCE, ends[-1] + _AT_ONCE, _AT_ONCE)
+    bounds = np.unique([0, *(np.searchsorted(ends, limits) + 1).clip(max=len(counts)).tolist(), len(counts)])
+    return [slice(int(a), int(b)) for a, b in pairwise(bounds)]
 
 
 def _corner_weights(edge: Array, values: Array) -> Array:

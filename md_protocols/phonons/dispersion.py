@@ -138,12 +138,19 @@ class PhononDispersion:
         return density_of_states(self, mesh=mesh, sigma=sigma, pitch=pitch)
 
     def thermal_properties(
-        self, temperatures: Sequence[float] | Array, *, mesh: Any = None, allow_imaginary: bool = False
+        self,
+        temperatures: Sequence[float] | Array,
+        *,
+        mesh: Any = None,
+        allow_imaginary: bool = False,
+        extrapolate: bool = True,
     ) -> ThermalProperties:
         """Free energy, entropy and heat capacity of the primitive cell (`ThermalProperties`)."""
         from .thermal import thermal_properties
 
-        return thermal_properties(self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary)
+        return thermal_properties(
+            self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary, extrapolate=extrapolate
+        )
 
     def mean_square_displacements(
         self,

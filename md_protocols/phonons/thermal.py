@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import checks, plotting
 from ..errors import ConfigError, PhysicsWarning
 from ..storage import load_arrays, save_arrays
+from .long_waves import long_waves
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 THZ = _hplanck * 1e12 / _e  # eV: h times 1 THz
 _LENGTHS = {"thermal": 100.0, "displacements": 60.0}  # Å: longest waves resolved by the meshes
+_COLD = 3.0  # kT in quanta of the lowest mode of a mesh, below which a warning is due
 _LEFT_OUT = 0.01  # share of the modes: more of them at Γ, which do not count, is told
 
 
@@ -88,16 +90,20 @@ def thermal_properties(
     *,
     mesh: Any = None,
     allow_imaginary: bool = False,
+    extrapolate: bool = True,
 ) -> ThermalProperties:
     """Free energy, entropy and heat capacity per primitive cell, from the frequencies on a mesh around Γ.
 
         F = sum_qs [ h nu / 2 + kT ln(1 - exp(-h nu / kT)) ] / N_q,   S = -dF/dT,   C_V = T dS/dT
 
     (Wallace, Thermodynamics of Crystals, 1972.)  The three acoustic modes at Γ, which move the crystal as a whole, do
-    not count.  mesh: None for enough points for waves of 100 Å.
+    not count.  mesh: None for enough points for waves of 100 Å.  The longer waves that the coldest of the temperatures
+    needs come from finer points around Γ (see long_waves).  extrapolate: False for the sum on the mesh as it is, whose
+    entropy and heat capacity vanish exponentially in the cold.
 
     Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for a mesh that
-    holds nothing but acoustic modes at Γ; PhysicsWarning where these are more than 1 % of all modes.
+    holds nothing but acoustic modes at Γ; PhysicsWarning where these are more than 1 % of all modes and nothing takes
+    their place, or where a temperature is too low for a mesh as it is.
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "thermodynamics", allow_imaginary)
@@ -108,28 +114,52 @@ def thermal_properties(
     moving = vibrating(found.qpoints, frequencies)
     kept = moving & (frequencies > 0)
     refuse_nothing(kept, numbers)
-    share_left_out = 1.0 - float(weights @ moving.sum(axis=1)) / float(weights.sum() * frequencies.shape[1])
-    if share_left_out > _LEFT_OUT:
-        warnings.warn(
-            f"the acoustic modes at Γ, which do not count, are {100 * share_left_out:.2g} % of the modes on the mesh "
-            f"{numbers} (limit {100 * _LEFT_OUT:g} %), and energies, entropy and heat capacity are too small by about "
-            "as much: take a finer mesh",
-            PhysicsWarning,
-            stacklevel=3,
-        )
-    quanta = frequencies[kept] * THZ
-    share = np.broadcast_to(weights[:, None] / weights.sum(), frequencies.shape)[kept]
-    sums = np.array([_thermal_sums(quanta, share, t) for t in kelvin]).reshape(-1, 3)
+    levels = long_waves(phonon, numbers, phonons.dimensions, kelvin) if extrapolate else []
+    if not levels:
+        _tell_coarse(kelvin, found, moving, frequencies[kept].min() * THZ / kB, numbers)
+    total = weights.sum()
+    parts = [(frequencies[kept] * THZ, np.broadcast_to(weights[:, None] / total, frequencies.shape)[kept])]
+    for level in levels:
+        counts = vibrating(level.points, level.frequencies) & (level.frequencies > 0)
+        share = np.broadcast_to(level.weights[:, None] / total, counts.shape)[counts]
+        parts.append((level.frequencies[counts] * THZ, share))
+    needed = [1 + sum(t < level.warmer for level in levels) if t > 0 else 1 for t in kelvin]
+    sums = np.array(
+        [np.sum([_thermal_sums(*part, t) for part in parts[:n]], axis=0) for n, t in zip(needed, kelvin, strict=True)]
+    ).reshape(-1, 3)
     return ThermalProperties(
         temperatures=kelvin,
         free_energy=sums[:, 0],
         entropy=sums[:, 1],
         heat_capacity=sums[:, 2],
-        zero_point_energy=float(share @ quanta) / 2,
+        zero_point_energy=_thermal_sums(*parts[0], 0.0)[0],
         n_atoms=len(phonon.primitive),
         mesh=numbers,
         left_out=int(np.rint(weights @ (moving & ~kept).sum(axis=1))),
     )
+
+
+def _tell_coarse(
+    kelvin: Array, found: Any, moving: NDArray[np.bool_], lowest: float, numbers: tuple[int, int, int]
+) -> None:
+    """PhysicsWarning for what the sum on a mesh lacks; lowest: the quantum of its longest waves, K."""
+    weights = np.array(found.weights, dtype=float)
+    share_left_out = 1.0 - float(weights @ moving.mean(axis=1)) / float(weights.sum())
+    text, cold = "", kelvin[(kelvin > 0) & (kelvin < _COLD * lowest)]
+    if share_left_out > _LEFT_OUT:
+        text = (
+            f"the acoustic modes at Γ, which do not count, are {100 * share_left_out:.2g} % of the modes on the mesh "
+            f"{numbers} (limit {100 * _LEFT_OUT:g} %), and energies, entropy and heat capacity are too small by about "
+            "as much: take a finer mesh"
+        )
+    elif cold.size:
+        text = (
+            f"at {cold.min():g} K, below {_COLD * lowest:.3g} K, entropy and heat capacity are more than 1 % too "
+            f"small: the longest waves on the mesh {numbers} have quanta of {lowest:.3g} K; leave extrapolate at True, "
+            "which adds longer ones, or take a finer mesh"
+        )
+    if text:
+        warnings.warn(text, PhysicsWarning, stacklevel=4)
 
 
 def mean_square_displacements(

@@ -8,7 +8,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.outputs import check_output
+from mlcalc.cli.outputs import check_output, refuse_used
 from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
 
 
@@ -51,6 +51,7 @@ def elastic_command(
     folder = check_folder(output)
     if folder is not None:
         check_output(str(folder / "structure.extxyz"), "--output", (".extxyz",), [structure])
+        refuse_used(folder, ("elastic.*", "structure.extxyz"))
     atoms = with_calculator(structure, settings)
     from mlcalc.md_protocols.elasticity import elastic_constants
     from mlcalc.md_protocols.relaxation import relax

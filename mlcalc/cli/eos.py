@@ -8,6 +8,7 @@ import click
 
 from mlcalc.cli.cautions import cautions_on_stderr
 from mlcalc.cli.options import DebugCommand, existing_file, json_option
+from mlcalc.cli.outputs import refuse_used
 from mlcalc.cli.potential import check_folder, potential_options, show, with_calculator, write_result
 
 
@@ -47,6 +48,7 @@ def eos_command(
       mlcalc eos Cu.cif --model cu-hvnet --volume-range 0.1 --points 15 --kind vinet --output eos
     """
     folder = check_folder(output)
+    refuse_used(folder, ("eos.*",))
     atoms = with_calculator(structure, settings)
     from mlcalc.md_protocols.equation_of_state import check_volumes, equation_of_state
     from mlcalc.md_protocols.relaxation import relax

@@ -14,6 +14,8 @@ from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temper
 from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ase import Atoms
 
 
@@ -82,14 +84,19 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
             _write(result, folder, more, settings["mesh"])
         if not as_json:
             show(result, False)
-        report = _more(atoms, result, more, settings["mesh"], folder)
-    if as_json:
-        click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in report.items()}))
-        return
-    for name, value in report.items():
-        click.echo(_thermal_table(value) if name == "thermal" else str(value))
-    if folder is not None:
-        click.echo(f"wrote {folder}")
+        report: dict[str, Any] = {}
+        try:
+            for name, value in _more(atoms, result, more, settings["mesh"]):
+                report[name] = value
+                if not as_json:
+                    click.echo(_thermal_table(value) if name == "thermal" else str(value))
+                if folder is not None:
+                    write_result(value, folder, name)
+        finally:  # what is there when a later one fails
+            if as_json:
+                click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in report.items()}))
+            elif folder is not None:
+                click.echo(f"wrote {folder}")
 
 
 def _check(structure: str | None, settings: dict[str, Any], output: str | None) -> None:
@@ -189,32 +196,27 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
     return found.unitcell, result
 
 
-def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any, folder: Path | None) -> dict[str, Any]:
-    """Further results that were asked for, by the names of their files."""
+def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any) -> Iterator[tuple[str, Any]]:
+    """Further results that were asked for, with the names of their files, one after the other."""
     import numpy as np
 
     from mlcalc.md_protocols.phonons import displacement_convergence, supercell_convergence
 
-    found: dict[str, Any] = {}
     if more["thermal"] is not None:
         allow = more["allow_imaginary"]
-        found["thermal"] = result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
+        yield "thermal", result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
         sizes = np.diag(result.supercell_matrix)
         same = {"points": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
         same |= {"dimensions": result.dimensions, "born": result.born, "rotational": result.rotational}
-        found["displacements"] = displacement_convergence(atoms, supercell=sizes, **same)
+        yield "displacements", displacement_convergence(atoms, supercell=sizes, **same)
         smaller = np.where(sizes > 1, sizes - 1, 1)
         if not np.array_equal(smaller, sizes):
-            found["supercells"] = supercell_convergence(atoms, supercells=[smaller, sizes], **same)
+            yield "supercells", supercell_convergence(atoms, supercells=[smaller, sizes], **same)
     if more["hessian"]:
         from mlcalc.md_protocols.phonons.hessian_check import hessian_check
 
-        found["hessian"] = hessian_check(result, calculator=atoms.calc)
-    if folder is not None:
-        for name, value in found.items():
-            write_result(value, folder, name)
-    return found
+        yield "hessian", hessian_check(result, calculator=atoms.calc)
 
 
 def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:

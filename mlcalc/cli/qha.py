@@ -66,12 +66,11 @@ def qha_command(*, structure: str, output: str | None, as_json: bool, **settings
         if relaxed:
             atoms = relaxed_crystal(atoms)
         found, errors = _results(atoms, settings, folder, modes=modes)
-    if as_json and not errors:
+    if as_json and found:
         click.echo(json.dumps({name: result.to_json() for name, result in found.items()}))
-        return
-    for result in found.values():
+    for result in () if as_json else found.values():
         click.echo(str(result))
-    if folder is not None and found:
+    if folder is not None and found and not as_json:
         click.echo(f"wrote {folder}")
     for error in errors[1:]:
         click.echo(f"Error: {error}", err=True)

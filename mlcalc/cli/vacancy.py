@@ -66,6 +66,8 @@ def vacancy_command(*, structure: str, output: str | None, as_json: bool, **sett
     """
     _check(settings)
     sites, sizes = _whole(settings.pop("sites"), "--sites"), _whole(settings.pop("series"), "--series")
+    if sizes is not None and len(sizes) < 2:
+        raise click.BadParameter("a limit needs at least two sizes, as in 2,3,4", param_hint="--series")
     potentials = _potentials(settings.pop("mu"))
     folder = _folder(output, structure)
     migration = {name: settings.pop(name) for name in _MIGRATION}

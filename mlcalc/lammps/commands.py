@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from mlcalc.errors import ConfigError
 
-__all__ = ["FIX", "REFUSED", "check_commands", "check_styles", "included", "stretches"]
+__all__ = ["FIX", "REFUSED", "check_before", "check_commands", "check_styles", "included", "stretches"]
 
 FIX = "mlcalc"  # ID of the fix
 _MONTE_CARLO = "decides about its moves by energies of pair styles, without the model"
@@ -61,6 +62,14 @@ def check_commands(text: str, where: str = "", cutoff: float = 0.0) -> None:
             raise ConfigError(f"{where and where + ': '}`{' '.join(line.split())}`: {told}")
 
 
+def check_before(text: str, where: str) -> None:
+    """`check_commands` for what comes before the model: of that only what cannot be seen afterwards."""
+    for line in _commands(text):
+        words = line.replace('"', " ").replace("'", " ").split()
+        if "neigh_modify" in words and words[0] not in _TALKING and (told := _never_again(words)):
+            raise ConfigError(f"{where}: `{' '.join(line.split())}`: {told}")
+
+
 def check_styles(found: Iterable[tuple[str, str, str]]) -> None:
     """ConfigError for one of these ("fix" or "compute", ID, style)."""
     for kind, name, style in found:
@@ -106,6 +115,8 @@ def _wrong(words: list[str]) -> str | None:
         if word in ("fix", "compute") and len(rest) > 2:
             told = _refused(word, rest[2]) or (_partial(rest[2], rest[3:]) if word == "compute" else None)
             told = told and f"{word} {rest[2]} {told}"
+        elif word == "neigh_modify":
+            told = _never_again(rest)
         elif word in ("unfix", "fix_modify") and rest[:1] == [FIX]:
             told = f"the fix {FIX} is the model: leave it as it is. (`clear` removes it, with everything)"
         elif (k == 0 or words[0] in ("if", "run")) and word in REFUSED["command"]:
@@ -113,6 +124,13 @@ def _wrong(words: list[str]) -> str | None:
         if told:
             return told
     return None
+
+
+def _never_again(words: list[str]) -> str | None:
+    """Why a neigh_modify is refused that LAMMPS tells nobody of."""
+    if ("once", "yes") not in pairwise(words):
+        return None
+    return "neighbors are never looked for again, and atoms come into reach without the model's knowing"
 
 
 def _short(words: list[str], cutoff: float) -> str | None:

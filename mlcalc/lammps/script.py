@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning
-from mlcalc.lammps.commands import check_commands, stretches
+from mlcalc.lammps.commands import check_before, check_commands, stretches
 from mlcalc.lammps.coupling import attach
 from mlcalc.lammps.library import load_lammps, load_mpi
 from mlcalc.lammps.ranks import Ranks
@@ -66,7 +66,8 @@ def _read(path: Path) -> list[str]:
     for stretch in stretches(text):
         lines = stretch.splitlines()
         first = next((number for number, line in enumerate(lines) if _MARK.match(line)), len(lines))
-        check_commands("\n".join(lines[first:]), str(path))  # what is there before, `attach` looks at
+        check_before("\n".join(lines[:first]), str(path))  # the rest of it `attach` sees
+        check_commands("\n".join(lines[first:]), str(path))
     return parts
 
 
