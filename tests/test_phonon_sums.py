@@ -15,6 +15,7 @@ from spring_crystals import EMT_COPPER, THZ
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.md_protocols.phonons import PhononDispersion, PhononDOS, dispersion_of, phonon_dispersion
 from mlcalc.md_protocols.phonons.crystal import phonopy_crystal
+from mlcalc.md_protocols.phonons.density import _below_in_tetrahedra, _pieces
 
 K, MASS = 2.0, 50.0
 WATSON = 0.5054620197  # of the simple cubic lattice, (2 pi)^-3 int d3q / (3 - sum cos q), Watson (1939)
@@ -128,6 +129,26 @@ def test_meshes_that_hold_nothing(copper: PhononDispersion) -> None:
     with pytest.warns(PhysicsWarning, match=r"are 3\.7 % of the modes"):
         copper.thermal_properties([300], mesh=3, extrapolate=False)
     assert copper.thermal_properties([300], mesh=5).left_out == 0
+
+
+@pytest.mark.parametrize("at_once", [50, 1000])
+def test_densities_are_the_same_in_pieces(
+    copper: PhononDispersion, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Memory goes with the tetrahedra and how many edges of bins cut each of them."""
+    whole = copper.dos(mesh=4, pitch=0.02)
+    monkeypatch.setattr("mlcalc.md_protocols.phonons.density._AT_ONCE", at_once)
+    np.testing.assert_allclose(copper.dos(mesh=4, pitch=0.02).total, whole.total, rtol=1e-10, atol=1e-12)
+    counts = np.random.default_rng(0).integers(0, 20, 500)
+    pieces = _pieces(counts)
+    assert [one.stop for one in pieces] == [two.start for two in pieces[1:]] + [500]
+    assert max(counts[piece].sum() for piece in pieces) < at_once + 20
+
+
+def test_a_tetrahedron_that_lies_on_an_edge_is_below_it() -> None:
+    edges, corners = np.array([0.0, 1.0, 2.0]), [np.array([[0, 1, 2, 3]] * 6)]
+    found = _below_in_tetrahedra(edges, np.full((4, 1), 1.0), np.ones((4, 1, 1)), iter(corners))
+    assert found[:, 0].tolist() == pytest.approx([0.0, 0.25, 0.25])  # six tetrahedra of a mesh of four points
 
 
 @pytest.mark.parametrize("share", [200, 1000, 5000])

@@ -97,6 +97,9 @@ def test_a_refused_sum_does_not_cost_the_phonons(tmp_path: Path) -> None:
     assert "imaginary modes" in str(found.exception)
     assert "IMAGINARY MODES" in found.output
     assert PhononDispersion.load(tmp_path / "out/phonons.npz").imaginary
+    as_json = run(path, *words, "--thermal", 0, 300, 100, "--json")
+    assert "imaginary modes" in str(as_json.exception)
+    assert json.loads(as_json.stdout)["stable"] is False
 
 
 @pytest.mark.parametrize(

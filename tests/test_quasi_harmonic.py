@@ -136,5 +136,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "linear expansion" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"qha.npz", "qha.json", "qha.png", "grueneisen.png"}
+    half = CliRunner().invoke(qha_command, [*words[:-2], "--temperatures", "0", "1200", "400", "--json"])
+    assert half.exit_code == 1  # the minimum leaves the volumes
+    assert list(json.loads(half.stdout)) == ["grueneisen"]
     wrong = CliRunner().invoke(qha_command, [*words[:-2], "--temperatures", "10", "0", "1"])
     assert wrong.exit_code == 2

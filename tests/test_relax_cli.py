@@ -118,6 +118,14 @@ def test_equation_of_state(folder: Path) -> None:
     assert copper().get_volume() == pytest.approx(found.V0, rel=2e-3)
     assert f"B0   {found.B0_GPa:.3f} GPa" in done.stdout
     assert sorted(path.name for path in (folder / "eos").iterdir()) == ["eos.json", "eos.npz", "eos.png"]
+    kept = (folder / "eos" / "eos.json").read_bytes()
+    again = run(folder, "eos", "primitive.extxyz", "--volume-range", "0.03", "--output", str(folder / "eos"))
+    assert again.exit_code == 2
+    assert "holds results of an earlier run (eos.json, eos.npz, eos.png)" in again.output
+    assert (folder / "eos" / "eos.json").read_bytes() == kept
+    (folder / "eos" / "structure.extxyz").touch()
+    other = run(folder, "elastic", "primitive.extxyz", "--output", str(folder / "eos"))
+    assert "earlier run (structure.extxyz)" in other.output
     narrow = run(folder, "eos", "primitive.extxyz", "--volume-range", "0.002")
     assert "no minimum within the volumes" in str(narrow.exception)
 
