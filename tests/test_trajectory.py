@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ase.constraints import FixAtoms
 from springs import copper
 
 from mlcalc.md_protocols import ResultFileError, Trajectory, radial_distribution, run_nve, run_nvt
-from mlcalc.md_protocols.storage import load_arrays, save_arrays
+from mlcalc.md_protocols.storage import load_arrays, save_arrays, write_atomically
 
 
 def trajectory() -> Trajectory:
@@ -120,3 +121,16 @@ def test_progress_goes_to_stderr_only_when_asked(capsys: pytest.CaptureFixture[s
     assert "K, E" in err
     run_nve(copper(1), timestep_fs=1.0, steps=3, temperature_K=10, progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_named_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.json"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*kept.json'"):
+        write_atomically(path, b"new")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])

@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs: help and completion answer at once
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -142,7 +143,9 @@ def _told(error: Exception) -> str:
     if isinstance(error, MLCalcError | ModelError | ProtocolError):
         return as_options(text)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "; free some and give the same command again, or write elsewhere" if full else ""
+        return (f"{error.strerror}: {error.filename}" if error.filename else error.strerror) + remedy
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback, and report it)"
 
 
