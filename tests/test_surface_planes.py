@@ -13,8 +13,10 @@ from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from click.testing import CliRunner
 from defect_crystals import copper
 
+from mlcalc.cli.surface import surface_command
 from mlcalc.md_protocols.conventional_cells import ConventionalCell
 from mlcalc.md_protocols.elasticity import elastic_constants
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
@@ -175,3 +177,15 @@ def test_terminations_keep_their_numbers_whatever_the_origin(shift: float, mirro
         found = surface_energy(atoms, miller=(0, 0, 1), layers=2, relaxed=False)
     by_number = {one.termination: one.energy for one in (found, *found.others)}
     assert by_number == pytest.approx({0: 0.0649656, 1: 0.0648841}, abs=1e-6)  # of this origin, eV/Å^2
+
+
+def test_the_command_relaxes_noise_away(tmp_path: Path) -> None:
+    atoms = bulk("Cu", a=3.636, cubic=True)
+    atoms.positions += np.random.default_rng(2).normal(scale=3e-4, size=(4, 3))
+    atoms.write(tmp_path / "noisy.extxyz")
+    words = [str(tmp_path / "noisy.extxyz"), "--model", "cu-hvnet", "--unrelaxed", "--layers", "4"]
+    refused = CliRunner().invoke(surface_command, words)
+    assert "noise lowers the crystal's symmetry" in str(refused.exception)
+    done = CliRunner().invoke(surface_command, [*words, "--relax"])
+    assert done.exit_code == 0, done.output
+    assert "surface (111) of Fm-3m, a 3.636 Å, planes 2.099 Å apart" in done.output

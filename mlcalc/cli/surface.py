@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+_NOISY = 1e-2  # Å, tolerance for a crystal that will be relaxed
 _FILES = ("surface_*", "stacking_fault.*", "crystal.extxyz")
 
 
@@ -74,10 +75,11 @@ def surface_command(*, structure: str, output: str | None, as_json: bool, **sett
     with cautions_on_stderr():
         atoms = with_calculator(structure, settings)
         atoms.calc.engine.scope.require_potential("a surface energy")
-        chosen = _checked(atoms, planes, fault, cuts, common["symprec"])
-        if relax_first:
+        if relax_first:  # which takes noise away that hides the symmetry
+            _checked(atoms, planes, fault, cuts, max(common["symprec"], _NOISY))
             atoms = _relaxed(atoms, common["steps"])
             written += _write_crystal(folder, atoms)
+        chosen = _checked(atoms, planes, fault, cuts, common["symprec"])
         try:
             for name, result in _computed(atoms, chosen, fault, cuts, common):
                 results[name] = result
