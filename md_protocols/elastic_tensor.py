@@ -97,8 +97,8 @@ def other_axes(atoms: Atoms, symprec: float) -> str:
         return ""
     return (
         f"noise lowers its symmetry: within symprec={symprec:g} Å it is {found}, within {coarse.symprec:g} Å {coarse}; "
-        "its components, C11 and all others, are those in the axes of the former: relax it with its symmetry kept (--relax), or "
-        f"pass symprec={coarse.symprec:g}"
+        "its components, C11 and all others, are those in the axes of the former: relax it with its symmetry kept "
+        f"(--relax), or pass symprec={coarse.symprec:g}"
     )
 
 

@@ -72,6 +72,8 @@ def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
     except ResultFileError as error:
         raise DataError(str(error)) from error
     except (IndexError, StopIteration) as error:  # readers raise one or the other
+        if selection == -1:  # the default: there is none at all
+            raise DataError(f"{path}: holds no structure: check that the file is whole") from error
         raise DataError(f"{path}: has no frame {index} (counted from 0, or from -1 at the end)") from error
     except Exception as error:  # ASE's readers raise whatever the format's parser raises
         raise DataError(
