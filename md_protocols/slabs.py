@@ -97,7 +97,7 @@ def _refuse_noise(atoms: Atoms, conventional: ConventionalCell, miller: NDArray[
         f"noise lowers the crystal's symmetry: within symprec={conventional.symprec:g} Å it is {conventional}, and "
         f"({name}) has planes {spacings[0]:.3f} Å apart; within {coarse.symprec:g} Å it is {coarse}, and ({name}) has "
         f"planes {spacings[1]:.3f} Å apart. Relax it with its symmetry kept (relax(..., keep_symmetry=True), --relax), "
-        f"or pass symprec={coarse.symprec:g}"
+        f"or pass symprec={coarse.symprec:g}, also where the distortion is real: indices are those of that cell then"
     )
 
 

@@ -25,6 +25,7 @@ WRONG = [
     "pair_coeff * * zero 4.9",
     "pair_coeff 1 1 3",
     "neigh_modify delay 0 once yes # a crystal",
+    "neigh_modify once on",
     'if "${x} > 1" then "neigh_modify once yes every 1"',
     'if "${x} > 1" then "pair_style zero 2.0"',
 ]

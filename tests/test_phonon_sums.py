@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.units import kB
+from ase.units import _e, _hplanck, kB
 from spring_crystals import EMT_COPPER, THZ
 
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
@@ -25,14 +25,17 @@ def integral(values: Any, found: PhononDOS) -> float:
     return float(np.trapezoid(values, found.frequencies))
 
 
-def cubic(onsite: float, neighbor: float, size: int = 3) -> PhononDispersion:
-    """A simple cubic crystal whose force constants are multiples of the unit matrix: three equal bands."""
-    atoms = Atoms("Cu", cell=[3.0, 3.0, 3.0], masses=[MASS], pbc=True)
+def cubic(onsite: float, neighbor: Any, size: int = 3, edges: Any = (3.0, 3.0, 3.0)) -> PhononDispersion:
+    """A simple crystal whose force constants are multiples of the unit matrix: three equal bands.
+
+    neighbor: of all six neighbors, or of those along each axis.
+    """
+    atoms = Atoms("Cu", cell=edges, masses=[MASS], pbc=True)
     phonon = phonopy_crystal(atoms, size)
     places = np.rint(phonon.supercell.scaled_positions * size).astype(int)
     steps = (places[:, None] - places[None]) % size
     near = np.isin(steps, (0, 1, size - 1)).all(axis=2) & ((steps != 0).sum(axis=2) == 1)
-    constants = onsite * np.eye(len(places)) + neighbor * near
+    constants = onsite * np.eye(len(places)) + near * ((steps != 0) @ np.broadcast_to(neighbor, 3))
     phonon.force_constants = constants[:, :, None, None] * np.eye(3)
     return dispersion_of(phonon, points=2)
 
@@ -162,9 +165,41 @@ def test_cold_crystals_have_debyes_heat_capacity(share: int) -> None:
     found = phonons.thermal_properties([kelvin])
     assert found.heat_capacity[0] / kB == pytest.approx(expected, rel=2e-2)
     assert found.entropy[0] / kB == pytest.approx(expected / 3, rel=2e-2)
-    with pytest.warns(PhysicsWarning, match=r"more than 1 % too small"):
+    with pytest.warns(PhysicsWarning, match=r"wrong by more than 1 %"):
         plain = phonons.thermal_properties([kelvin], extrapolate=False)
     assert plain.entropy[0] < 0.99 * found.entropy[0]
+
+
+@pytest.mark.parametrize(
+    ("springs", "edges"),
+    [((8, 8, 0.044), (2.46, 2.6, 3.35)), ((10, 9, 0.01), (2.46, 2.6, 6)), ((0.02, 0.02, 15), (7.4, 4.9, 2.5))],
+)
+def test_cold_layers_and_chains_have_debyes_heat_capacity(springs: Any, edges: Any) -> None:
+    """A mesh that resolves waves of one length along all axes would have 20 to 60 % more."""
+    k = np.array(springs)
+    phonons = cubic(2 * k.sum(), -k, edges=edges)
+    for kelvin in (0.02, 0.2):
+        quanta = 2 * np.pi * np.sqrt(k / MASS) * THZ * _hplanck * 1e12 / _e / (2 * np.pi)  # eV: hbar v / a
+        expected = 2 * np.pi**2 / 5 * np.prod(kB * kelvin / quanta)
+        found = phonons.thermal_properties([kelvin])
+        assert found.heat_capacity[0] / kB == pytest.approx(expected, rel=3e-2)
+        assert found.entropy[0] / kB == pytest.approx(expected / 3, rel=3e-2)
+    with pytest.warns(PhysicsWarning, match="finer steps along the stiff axes"):
+        coarse = phonons.thermal_properties([kelvin], mesh=(40, 40, 40))
+    assert abs(coarse.heat_capacity[0] / found.heat_capacity[0] - 1) > 0.1
+
+
+@pytest.mark.parametrize("mesh", [3, 5, None])
+def test_entropies_are_slopes_of_the_free_energy(copper: PhononDispersion, mesh: Any) -> None:
+    """Without jumps, from 0 K on: the same waves count at all temperatures."""
+    kelvin = np.r_[0.0, 0.25, 0.5, np.arange(1.0, 600.0, 1.0)]
+    found = copper.thermal_properties(kelvin, mesh=mesh)
+    slopes = -np.diff(found.free_energy) / np.diff(kelvin)
+    means = (found.entropy[1:] + found.entropy[:-1]) / 2
+    np.testing.assert_allclose(slopes, means, rtol=2e-3, atol=3e-4 * kB)
+    assert found.free_energy[0] == found.zero_point_energy
+    alone = copper.thermal_properties([300.0], mesh=mesh)
+    assert alone.free_energy[0] == pytest.approx(found.free_energy[kelvin == 300][0], rel=1e-9)
 
 
 def test_warm_crystals_need_no_longer_waves(copper: PhononDispersion) -> None:

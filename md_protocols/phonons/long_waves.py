@@ -25,6 +25,9 @@ _BLOCKS = {4: 3, 20: 2, 10**9: 1}  # cells on either side of Γ, for so many ato
 _DIVISION = 3  # odd, so that Γ stays the middle of a cell
 _QUANTA = 8.0  # kT in quanta of the lowest mode, below which a level is needed
 _NOISE = 1e-4  # THz
+_COLDEST = 1.0  # K: levels down to here are always there
+_STIFF = 8.0  # ratio of the first quanta along two axes beyond which a mesh is balanced
+_FEWEST, _FINEST = 9, 6  # points along a soft axis, and how much more along a stiff one
 _MOST = 7  # divisions: waves of thousands of cells
 
 
@@ -35,12 +38,12 @@ class Level:
     points: Array  # (M, 3)
     frequencies: Array  # (M, bands) THz
     weights: Array  # (M,) negative for what is replaced
-    warmer: float  # K: at this and higher temperatures it is not needed
 
 
 def long_waves(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int, kelvin: Array) -> list[Level]:
-    """What corrects sums over a mesh, level by level, down to the coldest of these temperatures (those above 0 K).
+    """What corrects sums over a mesh, level by level, down to 1 K or the coldest of these temperatures above 0 K.
 
+    All levels hold for all temperatures: free energies would jump where one begins.
     numbers: of the mesh, around Γ.  dimensions: 2 leaves the third axis alone.
     """
     periodic = np.array([True, True, dimensions == 3])
@@ -50,7 +53,7 @@ def long_waves(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int, 
     coarse = _points(reach, step)
     found = _frequencies(phonon, coarse)
     warmer = _QUANTA * _lowest(coarse, found) * _THZ / kB
-    coldest, share = min(kelvin[kelvin > 0], default=np.inf), 1.0
+    coldest, share = min([_COLDEST, *kelvin[kelvin > 0]]), 1.0
     levels: list[Level] = []
     while warmer > coldest and len(levels) < _MOST:
         step = np.where(periodic, _DIVISION * step, step)
@@ -58,10 +61,39 @@ def long_waves(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int, 
         values = _frequencies(phonon, fine)
         finer = share / _DIVISION ** int(periodic.sum())
         weights = np.repeat([-share, finer], [len(coarse), len(fine)])
-        levels.append(Level(np.concatenate([coarse, fine]), np.concatenate([found, values]), weights, warmer))
+        levels.append(Level(np.concatenate([coarse, fine]), np.concatenate([found, values]), weights))
         inner = (np.abs(fine * step) < reach + 0.5).all(axis=1)
         coarse, found, share, warmer = fine[inner], values[inner], finer, warmer / _DIVISION
     return levels
+
+
+def unbalanced(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int) -> Array | None:
+    """(3,) the lowest frequencies (THz) next to Γ along the axes of a mesh, where they differ much; else None.
+
+    A step along the stiff axis of layers or chains then stands for waves of much higher frequencies than those of
+    its points at 0, which have the soft axis' frequencies: cold crystals would seem softer than they are.
+    """
+    axes = [k for k in range(dimensions) if numbers[k] > 1]
+    if len(axes) < 2:
+        return None
+    found = np.array(phonon.run_qpoints(np.eye(3)[axes] / np.array(numbers)).frequencies)
+    lowest = np.ones(3)
+    lowest[axes] = [float(row[row > _NOISE].min(initial=np.inf)) for row in found]
+    if not np.isfinite(lowest[axes]).all() or lowest[axes].max() <= _STIFF * lowest[axes].min():
+        return None
+    lowest[[k for k in range(3) if k not in axes]] = np.exp(np.log(lowest[axes]).mean())
+    return lowest
+
+
+def balanced(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int) -> tuple[int, int, int]:
+    """As many points in all, but finer along stiff axes and coarser along soft ones."""
+    lowest = unbalanced(phonon, numbers, dimensions)
+    if lowest is None:
+        return numbers
+    before = np.array(numbers)
+    wanted = np.rint(before * lowest / np.exp(np.log(lowest).mean())).astype(int)
+    a, b, c = np.clip(wanted, np.minimum(before, _FEWEST), before * _FINEST).tolist()
+    return a, b, c
 
 
 def _points(reach: NDArray[np.int64], step: Array) -> Array:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from .. import checks, plotting
 from ..errors import ConfigError, PhysicsWarning
 from ..storage import load_arrays, save_arrays
-from .long_waves import long_waves
+from .long_waves import balanced, long_waves, unbalanced
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
+    from phonopy import Phonopy
+
     from .dispersion import PhononDispersion
 
 Array = NDArray[np.float64]
@@ -97,25 +99,27 @@ def thermal_properties(
         F = sum_qs [ h nu / 2 + kT ln(1 - exp(-h nu / kT)) ] / N_q,   S = -dF/dT,   C_V = T dS/dT
 
     (Wallace, Thermodynamics of Crystals, 1972.)  The three acoustic modes at Γ, which move the crystal as a whole, do
-    not count.  mesh: None for enough points for waves of 100 Å.  The longer waves that the coldest of the temperatures
-    needs come from finer points around Γ (see long_waves).  extrapolate: False for the sum on the mesh as it is, whose
-    entropy and heat capacity vanish exponentially in the cold.
+    not count.  mesh: None for enough points for waves of 100 Å, finer along the stiff axes of layers and chains.
+    Longer waves, which cold crystals need, come from finer points around Γ (see long_waves).  extrapolate: False for
+    the sum on the mesh as it is, whose entropy and heat capacity vanish exponentially in the cold.
 
     Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for a mesh that
     holds nothing but acoustic modes at Γ; PhysicsWarning where these are more than 1 % of all modes and nothing takes
-    their place, or where a temperature is too low for a mesh as it is.
+    their place, where a temperature is too low for a mesh as it is, or for one that is too coarse along a stiff axis.
     """
     kelvin = _temperatures(temperatures)
     refuse_imaginary(phonons, "thermodynamics", allow_imaginary)
     phonon = phonons._phonon
     numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTHS["thermal"])
+    if mesh is None:
+        numbers = balanced(phonon, numbers, phonons.dimensions)
     found = run_mesh(phonon, numbers)
     frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
     moving = vibrating(found.qpoints, frequencies)
     kept = moving & (frequencies > 0)
     refuse_nothing(kept, numbers)
     levels = long_waves(phonon, numbers, phonons.dimensions, kelvin) if extrapolate else []
-    if not levels:
+    if not extrapolate:
         _tell_coarse(kelvin, found, moving, frequencies[kept].min() * THZ / kB, numbers)
     total = weights.sum()
     parts = [(frequencies[kept] * THZ, np.broadcast_to(weights[:, None] / total, frequencies.shape)[kept])]
@@ -123,16 +127,16 @@ def thermal_properties(
         counts = vibrating(level.points, level.frequencies) & (level.frequencies > 0)
         share = np.broadcast_to(level.weights[:, None] / total, counts.shape)[counts]
         parts.append((level.frequencies[counts] * THZ, share))
-    needed = [1 + sum(t < level.warmer for level in levels) if t > 0 else 1 for t in kelvin]
-    sums = np.array(
-        [np.sum([_thermal_sums(*part, t) for part in parts[:n]], axis=0) for n, t in zip(needed, kelvin, strict=True)]
-    ).reshape(-1, 3)
+    if mesh is not None:
+        _tell_unbalanced(phonon, numbers, phonons.dimensions, kelvin)
+    quanta, shares = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    sums = np.array([_thermal_sums(quanta, shares, t) for t in kelvin]).reshape(-1, 3)
     return ThermalProperties(
         temperatures=kelvin,
         free_energy=sums[:, 0],
         entropy=sums[:, 1],
         heat_capacity=sums[:, 2],
-        zero_point_energy=_thermal_sums(*parts[0], 0.0)[0],
+        zero_point_energy=_thermal_sums(quanta, shares, 0.0)[0],
         n_atoms=len(phonon.primitive),
         mesh=numbers,
         left_out=int(np.rint(weights @ (moving & ~kept).sum(axis=1))),
@@ -154,12 +158,28 @@ def _tell_coarse(
         )
     elif cold.size:
         text = (
-            f"at {cold.min():g} K, below {_COLD * lowest:.3g} K, entropy and heat capacity are more than 1 % too "
-            f"small: the longest waves on the mesh {numbers} have quanta of {lowest:.3g} K; leave extrapolate at True, "
+            f"at {cold.min():g} K, below {_COLD * lowest:.3g} K, entropy and heat capacity are wrong by more than "
+            f"1 %: the longest waves on the mesh {numbers} have quanta of {lowest:.3g} K; leave extrapolate at True, "
             "which adds longer ones, or take a finer mesh"
         )
     if text:
         warnings.warn(text, PhysicsWarning, stacklevel=4)
+
+
+def _tell_unbalanced(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int, kelvin: Array) -> None:
+    """PhysicsWarning for given meshes that are too coarse along a stiff axis for the coldest temperature."""
+    lowest = unbalanced(phonon, numbers, dimensions)
+    cold = kelvin[kelvin > 0]
+    if lowest is None or not cold.size or cold.min() > lowest.max() * THZ / kB:
+        return
+    warnings.warn(
+        f"at {cold.min():g} K, below {lowest.max() * THZ / kB:.3g} K, entropy and heat capacity may be tens of percent "
+        f"too large: the first quanta along the axes of the mesh {numbers} are "
+        f"{', '.join(f'{value * THZ / kB:.3g}' for value in lowest)} K; take finer steps along the stiff axes, or "
+        "leave the mesh to the program (None)",
+        PhysicsWarning,
+        stacklevel=4,
+    )
 
 
 def mean_square_displacements(

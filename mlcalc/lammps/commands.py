@@ -128,7 +128,7 @@ def _wrong(words: list[str]) -> str | None:
 
 def _never_again(words: list[str]) -> str | None:
     """Why a neigh_modify is refused that LAMMPS tells nobody of."""
-    if ("once", "yes") not in pairwise(words):
+    if not any(a == "once" and b not in ("no", "off", "false") for a, b in pairwise(words)):
         return None
     return "neighbors are never looked for again, and atoms come into reach without the model's knowing"
 
