@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ase import Atoms
 from ase.geometry import cell_to_cellpar
 from numpy.typing import NDArray
 
-_COARSER = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
+NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 _SAME = 0.02  # relative; for planes and axes of cells with noise
 
 Array = NDArray[np.float64]
@@ -32,14 +33,8 @@ class ConventionalCell:
         """Of the elements and positions, whatever the moments; None where spglib finds nothing."""
         import spglib
 
-        crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-        with warnings.catch_warnings():  # of a switch of spglib that is the user's to set
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                found: Any = spglib.get_symmetry_dataset(crystal, symprec=symprec)
-                cell: Any = spglib.standardize_cell(crystal, to_primitive=False, no_idealize=True, symprec=symprec)
-            except Exception:  # spglib raises its own errors since 2.7, and returned None before
-                return None
+        found = symmetry_dataset(atoms, symprec)
+        cell = _searched(spglib.standardize_cell, atoms, to_primitive=False, no_idealize=True, symprec=symprec)
         if found is None or cell is None:
             return None
         lattice = atoms.cell.array.T
@@ -49,7 +44,7 @@ class ConventionalCell:
 
     def without_noise(self, atoms: Atoms) -> ConventionalCell | None:
         """The cell that the structure would have but for noise, if that is of more symmetry."""
-        for symprec in _COARSER:
+        for symprec in NOISE_SYMPRECS:
             other = ConventionalCell.of(atoms, symprec) if symprec > self.symprec else None
             if other is not None and len(other.rotations) > len(self.rotations):
                 return other
@@ -77,6 +72,23 @@ class ConventionalCell:
 
     def __str__(self) -> str:
         return cell_text(self.spacegroup, self.lengths)
+
+
+def symmetry_dataset(atoms: Atoms, symprec: float) -> Any:
+    """spglib's, of elements and positions; None where it finds nothing."""
+    import spglib
+
+    return _searched(spglib.get_symmetry_dataset, atoms, symprec=symprec)
+
+
+def _searched(search: Callable[..., Any], atoms: Atoms, **settings: Any) -> Any:
+    crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    with warnings.catch_warnings():  # of a switch of spglib that is the user's to set
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return search(crystal, **settings)
+        except Exception:  # spglib raises its own errors since 2.7, and returned None before
+            return None
 
 
 def cell_text(spacegroup: str, lengths: tuple[float, ...]) -> str:

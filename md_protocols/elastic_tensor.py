@@ -5,7 +5,6 @@ Voigt order xx, yy, zz, yz, xz, xy; strains with engineering shear (gamma_yz = 2
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from .conventional_cells import ConventionalCell, orthogonal
+from .conventional_cells import ConventionalCell, orthogonal, symmetry_dataset
 from .errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -76,7 +75,7 @@ def rotated(stiffness: Array, rotation: Array) -> Array:
 
 def point_group(atoms: Atoms, symprec: float) -> Array:
     """(G, 3, 3) Cartesian rotations of the crystal's space group within `symprec` (Å); identity where none is found."""
-    found = _symmetry(atoms, symprec)
+    found = symmetry_dataset(atoms, symprec)
     if found is None:
         return np.eye(3)[None]
     lattice = atoms.cell.array.T
@@ -100,18 +99,6 @@ def other_axes(atoms: Atoms, symprec: float) -> str:
         "its components, C11 and all others, are those in the axes of the former: relax it with its symmetry kept "
         f"(--relax), or pass symprec={coarse.symprec:g}"
     )
-
-
-def _symmetry(atoms: Atoms, symprec: float) -> Any:
-    import spglib
-
-    crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():  # of a switch of spglib that is the user's to set
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return spglib.get_symmetry_dataset(crystal, symprec=symprec)
-        except Exception:  # spglib raises its own errors since 2.7, and returned None before
-            return None
 
 
 def symmetrized(stiffness: Array, rotations: Array) -> Array:

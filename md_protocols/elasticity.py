@@ -102,6 +102,8 @@ def elastic_constants(
         symmetrize=bool(symmetrize),
         symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
     )
+    from .vacancy_cells import vacuum_names  # which imports from phonons, and they from here
+
     evaluator = _checked(atoms, settings, slab, evaluate, allow_float32)
     structures = [atoms.copy(), *(_strained(atoms, tensor) for _, tensor in settings.strains())]
     names = ["the structure", *(name for name, _ in settings.strains())]
@@ -111,15 +113,8 @@ def elastic_constants(
         common = {"evaluate": evaluate, "progress": progress}
         relaxed = _relaxed(structures[1:], names[1:], settings, evaluator, common)
     result = _result(atoms, settings, start, clamped, relaxed)
-    _warn(result, _vacuum(atoms), "" if result.slab else other_axes(atoms, settings.symprec))
+    _warn(result, vacuum_names(atoms), "" if result.slab else other_axes(atoms, settings.symprec))
     return result
-
-
-def _vacuum(atoms: Atoms) -> list[str]:
-    """The cell vectors along which there is vacuum."""
-    from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
-
-    return ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
 
 
 def _checked(

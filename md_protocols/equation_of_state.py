@@ -192,11 +192,10 @@ def equation_of_state(
 
 def check_volumes(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
     """ConfigError for what has no bulk modulus, or would not move as the settings say."""
-    from .vacancy_cells import vacuum_axes  # which imports from phonons, and they from here
+    from .vacancy_cells import vacuum_names  # which imports from phonons, and they from here
 
     checks.crystal(atoms, "an equation of state")
-    empty = ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
-    if empty:
+    if empty := vacuum_names(atoms):
         raise ConfigError(
             f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(empty)}: its volume, and with it V0 "
             "and B0, depends on how much; an equation of state is that of a crystal, and a layer has elastic "

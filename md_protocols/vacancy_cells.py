@@ -75,8 +75,7 @@ def check_bulk(atoms: Any, purpose: str) -> None:
     """ConfigError for anything but a crystal that is periodic in all directions and fills its cell."""
     checks.crystal(atoms, purpose)
     check_crystal(atoms, purpose)
-    empty = ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
-    if empty:
+    if empty := vacuum_names(atoms):
         raise ConfigError(
             f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(empty)}: {purpose} is that of slabs "
             "cut from a crystal, so give the unit cell of the crystal itself"
@@ -139,6 +138,11 @@ def padded(atoms: Atoms) -> Atoms:
 def vacuum_axes(atoms: Atoms) -> NDArray[np.bool_]:
     """(3,) where the structure has a gap of more than 5 Å between its atoms, or no periodicity."""
     return np.asarray(_gaps(padded(atoms))[0] > _GAP, dtype=bool)
+
+
+def vacuum_names(atoms: Atoms) -> list[str]:
+    """The names of the cell vectors along which there is vacuum."""
+    return ["abc"[axis] for axis in np.flatnonzero(vacuum_axes(atoms))]
 
 
 def dilution(crystal: Atoms) -> float:

@@ -148,10 +148,9 @@ def test_what_follows_an_answer_may_overtake_its_notice(last: str, listener: Lis
         client.ended()
 
 
-@pytest.mark.parametrize("how", ["raise", "crash", "lost"])
-def test_what_became_of_a_request_that_nobody_waits_for(how: str, listener: Listener, tmp_path: Path) -> None:
-    """A server asks and goes away; the next one is there when that fails, or cannot be sent, and does not notice."""
-    trigger, started = tmp_path / "trigger", tmp_path / "started"
+def left_alone(how: str, listener: Listener, folder: Path) -> tuple[Client, Path]:
+    """A client that computes for a server that has gone, until the file is removed."""
+    trigger, started = folder / "trigger", folder / "started"
     client = Client(Late(how, trigger, started), ATOMS, unix=listener.path, isolated=True, max_failures=2)
     peer = listener.accept()
     peer.ready()
@@ -159,6 +158,13 @@ def test_what_became_of_a_request_that_nobody_waits_for(how: str, listener: List
     peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
     until(started.exists, "the computation")
     peer.close()
+    return client, trigger
+
+
+@pytest.mark.parametrize("how", ["raise", "crash", "lost"])
+def test_what_became_of_a_request_that_nobody_waits_for(how: str, listener: Listener, tmp_path: Path) -> None:
+    """A server asks and goes away; the next one is there when that fails, or cannot be sent, and does not notice."""
+    client, trigger = left_alone(how, listener, tmp_path)
     other = listener.accept()
     other.ready()
     trigger.unlink()  # which ends the waiting
@@ -171,14 +177,7 @@ def test_what_became_of_a_request_that_nobody_waits_for(how: str, listener: List
 
 def test_connections_that_come_and_go_while_it_computes(listener: Listener, tmp_path: Path) -> None:
     """More than the pair between the processes would hold, were each of them told of at once."""
-    trigger, started = tmp_path / "trigger", tmp_path / "started"
-    client = Client(Late("lost", trigger, started), ATOMS, unix=listener.path, isolated=True)
-    peer = listener.accept()
-    peer.ready()
-    trigger.touch()
-    peer.say("POSDATA", posdata(ATOMS), b"GETFORCE    ")
-    until(started.exists, "the computation")
-    peer.close()
+    client, trigger = left_alone("lost", listener, tmp_path)
     for _ in range(400):
         peer = listener.accept()
         peer.ready()

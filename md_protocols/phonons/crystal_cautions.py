@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
+from ..conventional_cells import NOISE_SYMPRECS
 from ..evaluations import Evaluator
 from .assembly import without_calculator
 from .crystal import phonopy_crystal
@@ -15,8 +16,6 @@ from .kinds import spglib_cell
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
-
-_NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 
 
 def stress_of(atoms: Atoms, evaluator: Evaluator, dimensions: int) -> float | None:
@@ -66,7 +65,7 @@ def another_shape(phonon: Phonopy) -> str:
 def lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
     """What to say of a crystal that has more symmetry within a coarser tolerance."""
     here, name = _space_group(atoms, phonon.symmetry.tolerance)
-    for symprec in _NOISE_SYMPRECS:
+    for symprec in NOISE_SYMPRECS:
         there, other = _space_group(atoms, symprec)
         if symprec > phonon.symmetry.tolerance and there > here:
             coarse = phonopy_crystal(atoms, np.array(phonon.supercell_matrix), primitive="P", symprec=symprec)

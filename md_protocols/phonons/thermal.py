@@ -118,8 +118,10 @@ def thermal_properties(
     moving = vibrating(found.qpoints, frequencies)
     kept = moving & (frequencies > 0)
     refuse_nothing(kept, numbers)
-    levels = long_waves(phonon, numbers, phonons.dimensions, kelvin) if extrapolate else []
-    if not extrapolate:
+    levels = []
+    if extrapolate:
+        levels = long_waves(phonon, numbers, phonons.dimensions, kelvin)
+    else:
         _tell_coarse(kelvin, found, moving, frequencies[kept].min() * THZ / kB, numbers)
     total = weights.sum()
     parts = [(frequencies[kept] * THZ, np.broadcast_to(weights[:, None] / total, frequencies.shape)[kept])]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-_NOISY = 1e-2  # Å, tolerance for a crystal that will be relaxed
 _FILES = ("surface_*", "stacking_fault.*", "crystal.extxyz")
 
 
@@ -76,7 +75,9 @@ def surface_command(*, structure: str, output: str | None, as_json: bool, **sett
         atoms = with_calculator(structure, settings)
         atoms.calc.engine.scope.require_potential("a surface energy")
         if relax_first:  # which takes noise away that hides the symmetry
-            _checked(atoms, planes, fault, cuts, max(common["symprec"], _NOISY))
+            from mlcalc.md_protocols.conventional_cells import NOISE_SYMPRECS
+
+            _checked(atoms, planes, fault, cuts, max(common["symprec"], *NOISE_SYMPRECS))
             atoms = _relaxed(atoms, common["steps"])
             written += _write_crystal(folder, atoms)
         chosen = _checked(atoms, planes, fault, cuts, common["symprec"])

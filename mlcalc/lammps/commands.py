@@ -54,19 +54,15 @@ def check_commands(text: str, where: str = "", cutoff: float = 0.0) -> None:
     cutoff: of the model, Å.  LAMMPS' ghosts reach as far as its pair styles and its skin, so that one of a smaller
     cutoff would take neighbors from the model where several ranks share the box.
     """
-    for line in _commands(text):
-        words = line.replace('"', " ").replace("'", " ").split()
-        if not words or words[0] in _TALKING:
-            continue
+    for line, words in _commands(text):
         if told := _wrong(words) or _short(words, cutoff):
             raise ConfigError(f"{where and where + ': '}`{' '.join(line.split())}`: {told}")
 
 
 def check_before(text: str, where: str) -> None:
     """`check_commands` for what comes before the model: of that only what cannot be seen afterwards."""
-    for line in _commands(text):
-        words = line.replace('"', " ").replace("'", " ").split()
-        if "neigh_modify" in words and words[0] not in _TALKING and (told := _never_again(words)):
+    for line, words in _commands(text):
+        if "neigh_modify" in words and (told := _never_again(words)):
             raise ConfigError(f"{where}: `{' '.join(line.split())}`: {told}")
 
 
@@ -101,10 +97,13 @@ def stretches(text: str) -> list[str]:
     return ["\n".join(lines) for lines in found]
 
 
-def _commands(text: str) -> Iterator[str]:
-    """Lines without comments, continued ones joined."""
+def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Lines that do something, without comments, continued ones joined, and their words, also those in quotes."""
     for line in re.sub(r"&[ \t]*\n", " ", text).splitlines():
-        yield _COMMENT.sub("", line).strip()
+        bare = _COMMENT.sub("", line).strip()
+        words = bare.replace('"', " ").replace("'", " ").split()
+        if words and words[0] not in _TALKING:
+            yield bare, words
 
 
 def _wrong(words: list[str]) -> str | None:
