@@ -28,7 +28,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks --into docs/benchmarks.md
 
 packages: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/test_packaging.py
+	$(BIN)/python -m pytest tests/house/test_packaging.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.systems import ASPIRIN
 from mlcalc import MLCalculator
-from mlcalc.md_protocols.ipi.answers import IPI_UNITS, Answer, Responder
+from mlcalc.md_protocols.ipi.responder import IPI_UNITS, Answer, Responder
 
 _SPREAD = 0.05  # Å; between the beads of a proton
 _MOTION = 0.002  # Å and step

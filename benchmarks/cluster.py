@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlcalc import evaluate
-from mlcalc.cluster import evaluate_on_cluster, local_cluster
+from mlcalc.cluster.evaluate import evaluate_on_cluster, local_cluster
 from mlcalc.factory import CalculatorFactory
 
 _ROUNDS = 5

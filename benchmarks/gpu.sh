@@ -44,7 +44,7 @@ run() {  # run SECONDS NAME COMMAND...: its output is kept, and a failure does n
 }
 # warnings of other versions of torch and triton are no failures here; many processes may share the GPU
 parallel=$("$python" -c 'import xdist; print("-n 8")' 2>/dev/null)
-run 200 tests "$python" -m pytest -q -W default -p no:cacheprovider $parallel tests/test_gpu_cuda.py tests/test_gpu_triton.py
+run 200 tests "$python" -m pytest -q -W default -p no:cacheprovider $parallel tests/gpu/test_gpu_cuda.py tests/gpu/test_gpu_triton.py
 run 180 steps "$python" -m benchmarks.gpu_bench --output "$folder" --profile
 run 100 others "$python" -m benchmarks --device cuda --systems peptide-175 --networks visnet-256x9-l2 \
     --peers mlcalc,mlcalc-torch,pyg --output "$site/others"

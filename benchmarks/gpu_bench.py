@@ -23,9 +23,9 @@ from benchmarks.roofline import floor
 from benchmarks.systems import SYSTEMS
 from benchmarks.work import work
 from benchmarks.worker import neighborhood
-from mlcalc.errors import ConfigError
 from mlcalc.gpu import ResidentPotential
-from mlcalc.graphs import atoms_to_graph
+from mlcalc.graphs.graphs import atoms_to_graph
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Network, predict
 
 PAIRS = (

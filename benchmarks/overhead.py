@@ -26,10 +26,10 @@ from torch import Tensor
 
 from examples.aspirin_environments import ASPIRIN
 from mlcalc import MLCalculator
-from mlcalc.graphs import atoms_to_graph
+from mlcalc.graphs.graphs import atoms_to_graph
+from mlcalc.graphs.neighbors import NeighborList, neighbor_pairs
+from mlcalc.graphs.validation import resolve_cell
 from mlcalc.models import Graph
-from mlcalc.neighbors import NeighborList, neighbor_pairs
-from mlcalc.validation import resolve_cell
 
 _BLOCK = 50  # steps per sample
 _THERMAL = 0.005  # Å rms that a coordinate moves in a step

@@ -16,8 +16,8 @@ from benchmarks.naive_visnet import NaiveViSNet
 from benchmarks.networks import RECIPES, Model, model
 from benchmarks.worker import Call, Peer, neighborhood
 from mlcalc import evaluate
-from mlcalc.engine import Engine
-from mlcalc.graphs import atoms_to_graph
+from mlcalc.engine.engine import Engine
+from mlcalc.graphs.graphs import atoms_to_graph
 from mlcalc.models import Graph, HVNet, join_graphs
 
 _KERNELS = {"mlcalc": "auto", "mlcalc-torch": "torch", "mlcalc-compile": "compile", "reference": "torch"}

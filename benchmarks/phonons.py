@@ -24,8 +24,8 @@ from ase.build import bulk, mx2
 from benchmarks.networks import RECIPES, model
 from benchmarks.report import table
 from mlcalc import MLCalculator
-from mlcalc.graphs import atoms_to_graph
-from mlcalc.md_protocols.evaluations import Evaluator
+from mlcalc.graphs.graphs import atoms_to_graph
+from mlcalc.md_protocols.evaluator import Evaluator
 from mlcalc.md_protocols.phonons import phonon_dispersion
 from mlcalc.md_protocols.phonons.crystal import displaced_forces, phonopy_crystal, to_ase
 

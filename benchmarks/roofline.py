@@ -21,7 +21,7 @@ from ase.io import iread
 from benchmarks.cases import Case
 from benchmarks.peers import built_model
 from benchmarks.work import Product, Work, work
-from mlcalc.graphs import atoms_to_graph
+from mlcalc.graphs.graphs import atoms_to_graph
 
 _COPIED = 2**28  # bytes; far beyond a second-level cache
 _TRIALS = 12  # the fastest counts: on a busy machine few are undisturbed

@@ -27,8 +27,9 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from mlcalc import MLCalculator, atom_representations, load_model
-from mlcalc.errors import ConfigError, DataError, MissingExtraError
+from mlcalc.errors import DataError, MissingExtraError
 from mlcalc.md_protocols import run_nvt
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Network
 
 ASPIRIN = Atoms(  # Å, at the minimum of the bundled model

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from .defects.migration import vacancy_migration
+from .defects.migration_result import MigrationBarrier
+from .defects.stacking_faults import StackingFault, stacking_fault_energy
+from .defects.surface_result import SurfaceEnergy
+from .defects.surfaces import surface_energy
+from .defects.vacancies import vacancy_energy
+from .defects.vacancy_result import VacancyEnergy
+from .defects.vacancy_series import VacancySeries, vacancy_series
 from .distributions import InteratomicDistances, RadialDistribution, interatomic_distances, radial_distribution
-from .dynamics import run_nve, run_nvt
-from .elasticity import ElasticConstants, elastic_constants
-from .equation_of_state import EquationOfState, equation_of_state
+from .dynamics.run import run_nve, run_nvt
+from .dynamics.trajectory import Trajectory
+from .elasticity.constants import elastic_constants
+from .elasticity.equation_of_state import EquationOfState, equation_of_state
+from .elasticity.result import ElasticConstants
 from .errors import (
     ConfigError,
     EvaluationError,
@@ -17,7 +27,6 @@ from .errors import (
     ThermostatError,
 )
 from .ipi import ConnectionFailedError, IPIRun, ServeError, ServeReport, WireError, WorkerError, run_ipi, serve_ipi
-from .migration import MigrationBarrier, vacancy_migration
 from .phonons import (
     BornCharges,
     EffectivePhonons,
@@ -34,12 +43,8 @@ from .phonons import (
     quasi_harmonic,
     thermal_conductivity,
 )
-from .relaxation import Relaxation, relax, relax_many
-from .stacking_faults import StackingFault, stacking_fault_energy
-from .surfaces import SurfaceEnergy, surface_energy
-from .trajectory import Trajectory
-from .vacancies import VacancyEnergy, vacancy_energy
-from .vacancy_series import VacancySeries, vacancy_series
+from .relaxation.outcome import Relaxation
+from .relaxation.relax import relax, relax_many
 
 __all__ = [
     "BornCharges",

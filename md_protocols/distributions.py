@@ -13,9 +13,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from . import checks, plotting
+from .dynamics.trajectory import Trajectory
 from .errors import ConfigError
-from .storage import load_arrays, save_arrays
-from .trajectory import Trajectory
+from .folders.storage import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
 _BLOCKS = 10  # contiguous blocks of frames for the standard error

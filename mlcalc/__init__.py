@@ -6,20 +6,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcalc.version import __version__
+
 # A wheel holds models/ and md_protocols/ inside this package; a checkout keeps them beside it.
 if not Path(__file__).with_name("models").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from mlcalc.calculator import MLCalculator
-    from mlcalc.cluster import evaluate_on_cluster, local_cluster
+    from mlcalc.cluster.evaluate import evaluate_on_cluster, local_cluster
     from mlcalc.evaluation import evaluate
     from mlcalc.factory import CalculatorFactory
     from mlcalc.hessians import hessian
     from mlcalc.importing import import_checkpoint
-    from mlcalc.model_file import load_model, save_model
+    from mlcalc.model_file.model_file import load_model, save_model
     from mlcalc.representations import atom_representations
 
 # Loaded on first use: importing torch takes two seconds that `mlcalc --help` need not pay.
@@ -28,12 +28,12 @@ _LAZY = {
     "MLCalculator": "mlcalc.calculator",
     "atom_representations": "mlcalc.representations",
     "evaluate": "mlcalc.evaluation",
-    "evaluate_on_cluster": "mlcalc.cluster",
+    "evaluate_on_cluster": "mlcalc.cluster.evaluate",
     "hessian": "mlcalc.hessians",
     "import_checkpoint": "mlcalc.importing",
-    "load_model": "mlcalc.model_file",
-    "local_cluster": "mlcalc.cluster",
-    "save_model": "mlcalc.model_file",
+    "load_model": "mlcalc.model_file.model_file",
+    "local_cluster": "mlcalc.cluster.evaluate",
+    "save_model": "mlcalc.model_file.model_file",
 }
 __all__ = [
     "CalculatorFactory",

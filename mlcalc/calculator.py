@@ -13,19 +13,19 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
-from mlcalc.batches import Batches
-from mlcalc.cautions import Cautions
-from mlcalc.device_steps import DeviceSteps
-from mlcalc.engine import Engine, check_distance
+from mlcalc.engine.batches import Batches
+from mlcalc.engine.cautions import Cautions
+from mlcalc.engine.engine import Engine, check_distance
 from mlcalc.errors import EmptyStructureError, UnavailablePropertyError
 from mlcalc.evaluation import Evaluation, evaluate_batches
-from mlcalc.graphs import GraphSeries
+from mlcalc.gpu.calculator_steps import DeviceSteps
+from mlcalc.graphs.graphs import GraphSeries
+from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES, NeighborList
+from mlcalc.graphs.snapshot import Snapshot
+from mlcalc.graphs.validation import MIN_DISTANCE, validate_structure
 from mlcalc.hessians import engine_hessian
-from mlcalc.model_file import load_model
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Potential, Prediction
-from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
-from mlcalc.snapshot import Snapshot
-from mlcalc.validation import MIN_DISTANCE, validate_structure
 
 
 class MLCalculator(Calculator):

@@ -13,13 +13,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcalc.batches import Batches
-from mlcalc.engine import Engine
+from mlcalc.engine.batches import Batches
+from mlcalc.engine.engine import Engine
 from mlcalc.errors import StructureError
-from mlcalc.model_file import load_model
+from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
+from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Graph, Potential, join_graphs
-from mlcalc.neighbors import DEFAULT_MAX_EDGES
-from mlcalc.validation import MIN_DISTANCE
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ def _found(model: Any) -> tuple[str, str]:
         return str(model), _sha256(_INDEX.with_name(f"{model}.safetensors"))
     path = Path(model).expanduser().absolute()
     if not path.is_file():
-        from mlcalc.model_file import read_model_info
+        from mlcalc.model_file.model_file import read_model_info
 
         read_model_info(model)  # says what is wrong with the name, or with what is found there
     return str(path), _sha256(path)

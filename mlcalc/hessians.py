@@ -14,17 +14,18 @@ from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcalc.engine import Engine
-from mlcalc.errors import ConfigError, NonFiniteResultError, OutOfMemoryError, UnavailablePropertyError
-from mlcalc.graphs import validated_graph
+from mlcalc.engine.engine import Engine
+from mlcalc.engine.pieces import CentralEnergies, receptive_layers, split_graph
+from mlcalc.errors import NonFiniteResultError, OutOfMemoryError, UnavailablePropertyError
+from mlcalc.evaluation_path import TorchPath
+from mlcalc.graphs.graphs import validated_graph
+from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
+from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.md_protocols.progress import CountBar
 from mlcalc.memory import is_out_of_memory
-from mlcalc.model_file import load_model
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Graph, Potential, hessian_vector_product, join_graphs, predict
-from mlcalc.neighbors import DEFAULT_MAX_EDGES
-from mlcalc.paths import TorchPath
-from mlcalc.pieces import CentralEnergies, receptive_layers, split_graph
-from mlcalc.validation import MIN_DISTANCE
 
 __all__ = ["engine_hessian", "hessian"]
 

@@ -56,9 +56,9 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
     def check_parameters(self) -> None:
         """Load the model and the template."""
         from mlcalc.cli.structures import read_structure
-        from mlcalc.errors import ConfigError
         from mlcalc.factory import CalculatorFactory
-        from mlcalc.md_protocols.ipi.answers import Responder
+        from mlcalc.md_protocols.errors import ConfigError
+        from mlcalc.md_protocols.ipi.responder import Responder
 
         template, model, index, virial = self._given
         if not template or not model:
@@ -80,9 +80,9 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
             raise
 
     def _results(self, cells: Sequence[Array], positions: Sequence[Array]) -> list[Result]:
-        from mlcalc.errors import ConfigError
-        from mlcalc.md_protocols.ipi.answers import IPI_UNITS, refuse_unphysical
-        from mlcalc.md_protocols.ipi.first_look import check_first
+        from mlcalc.md_protocols.errors import ConfigError
+        from mlcalc.md_protocols.ipi.responder import IPI_UNITS, refuse_unphysical
+        from mlcalc.md_protocols.ipi.template_check import check_first
 
         where = np.array(positions, dtype=float).reshape(len(cells), -1, 3)
         boxes = np.array(cells, dtype=float).reshape(-1, 3, 3)

@@ -10,13 +10,13 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlcalc.batches import Batches
-from mlcalc.engine import Engine
-from mlcalc.errors import ConfigError
-from mlcalc.model_file import load_model
+from mlcalc.engine.batches import Batches
+from mlcalc.engine.engine import Engine
+from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
+from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Graph, Network, Potential, join_graphs
-from mlcalc.neighbors import DEFAULT_MAX_EDGES
-from mlcalc.validation import MIN_DISTANCE
 
 
 def atom_representations(

@@ -11,7 +11,8 @@ from .hvnet_config import HVNetConfig
 from .network import Network
 from .prediction import Potential, Prediction, hessian_vector_product, predict
 from .registry import architectures, build_network, network_settings, register
-from .visnet import ViSNet, ViSNetConfig
+from .visnet import ViSNet
+from .visnet_config import ViSNetConfig
 
 __all__ = [
     "Graph",

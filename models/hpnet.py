@@ -6,10 +6,10 @@ from itertools import product
 
 from torch import Tensor, nn
 
-from .hv_relations import Pair, RelationalConvolution, RelationalNetwork, Relations, Vectors, check_relational
 from .hvnet_config import HVNetConfig
 from .layers import shifted_softplus, xavier_linear
 from .registry import register
+from .relational import Pair, RelationalConvolution, RelationalNetwork, Relations, Vectors, check_relational
 
 
 class PairLayer(nn.Module):

@@ -9,10 +9,10 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor, nn
 
-from .hv_relations import Pair, RelationalConvolution, RelationalNetwork, Relations, Vectors, check_relational
 from .hvnet_config import HVNetConfig
 from .layers import shifted_softplus, smooth_norm, xavier_linear
 from .registry import register
+from .relational import Pair, RelationalConvolution, RelationalNetwork, Relations, Vectors, check_relational
 
 
 class TripletLayer(nn.Module):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .graph import Graph
-from .hv_conventions import caveats, conventions
-from .hv_dgl import DGLHermNet
-from .hv_pyg import PyGHermNet
-from .hv_subnetworks import SUB_NETWORKS, Neighborhood, SubNetwork, weight_matrix
 from .hvnet_config import HVNetConfig
+from .hvnet_conventions import caveats, conventions
+from .hvnet_dgl import DGLHermNet
+from .hvnet_pyg import PyGHermNet
+from .hvnet_subnetworks import SUB_NETWORKS, Neighborhood, SubNetwork, weight_matrix
 from .layers import AtomicEnergies, ElementIndex, xavier_linear
 from .network import Network, NodeFeatures
 from .radial import BesselBasis, polynomial_envelope

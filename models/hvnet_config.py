@@ -9,7 +9,7 @@ from typing import Any
 
 from .elements import element_symbols
 from .errors import ModelError
-from .hv_subnetworks import SUB_NETWORKS
+from .hvnet_subnetworks import SUB_NETWORKS
 from .layers import check_choice, check_energy_settings, check_neighbor_norm, check_sizes, check_switch
 from .radial import check_radial_settings
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import ModelError
-from .forks import forks
+from .fork_guard import forks
 from .graph import Graph
 from .network import Network
 

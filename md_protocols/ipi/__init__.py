@@ -2,8 +2,8 @@
 
 from .client import ServeReport, serve_ipi
 from .errors import ConnectionFailedError, ServeError, WireError, WorkerError
-from .result import IPIRun
-from .run import run_ipi
+from .runs.result import IPIRun
+from .runs.run import run_ipi
 
 __all__ = [
     "ConnectionFailedError",

@@ -13,14 +13,14 @@ from ase import Atoms
 
 from ..checks import number, structure, whole
 from ..errors import ConfigError
+from ..folders.stop import StopRequest
 from ..progress import CountBar
-from ..signals import StopRequest
-from .addresses import DEFAULT_PREFIX, server_address
-from .answers import resolved_virial
-from .computing import Computing, Here, Worker
+from .connection import Connection, Ending, Limits, Session
 from .errors import ConnectionFailedError
 from .recipes import Recipe
-from .serving import Connection, Ending, Limits, Session
+from .responder import resolved_virial
+from .wire.addresses import DEFAULT_PREFIX, server_address
+from .workers import Computing, Here, Worker
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s between attempts to connect
 _LONGEST_CONNECT = 5.0  # s for one attempt: a signal must not wait for a host that does not answer

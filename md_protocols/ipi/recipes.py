@@ -12,7 +12,7 @@ from typing import IO, Any
 from ase import Atoms
 
 from ..errors import ConfigError, ProtocolError
-from .answers import Responder
+from .responder import Responder
 
 
 @dataclass(frozen=True, eq=False)

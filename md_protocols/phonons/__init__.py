@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from .assembly import dispersion_of
+from .anharmonic.conductivity import thermal_conductivity
+from .anharmonic.conductivity_result import ThermalConductivity
+from .anharmonic.effective import effective_phonons
+from .anharmonic.effective_result import EffectivePhonons
+from .anharmonic.grueneisen import Grueneisen, grueneisen
+from .anharmonic.quasi_harmonic import QuasiHarmonic, quasi_harmonic
+from .bands import dispersion_of
 from .born import BornCharges
-from .calculation import phonon_dispersion
-from .conductivity import ThermalConductivity, thermal_conductivity
 from .convergence import PhononConvergence, displacement_convergence, supercell_convergence
 from .density import PhononDOS
 from .dispersion import PhononDispersion
-from .effective import effective_phonons
-from .effective_result import EffectivePhonons
-from .grueneisen import Grueneisen, grueneisen
+from .finite_displacements import phonon_dispersion
 from .hessian_check import HessianComparison, hessian_check, phonon_dispersion_from_hessian
-from .phonopy_files import phonons_of_displacements, phonons_of_file, read_born
-from .quasi_harmonic import QuasiHarmonic, quasi_harmonic
+from .phonopy_import import phonons_of_displacements, phonons_of_file, read_born
 from .thermal import ThermalProperties
 
 __all__ = [

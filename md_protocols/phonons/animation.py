@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.io import write
 
 from .. import checks
+from ..crystals.supercells import supercell_matrix
 from ..errors import ConfigError
-from .crystal import supercell_matrix, to_ase
+from .crystal import to_ase
 
 if TYPE_CHECKING:
     from .dispersion import PhononDispersion

@@ -12,11 +12,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks, plotting
+from ..crystals.supercells import supercell_matrix
 from ..errors import ConfigError
-from ..storage import load_arrays, save_arrays
-from .calculation import phonon_dispersion
-from .crystal import supercell_matrix
+from ..folders.storage import load_arrays, save_arrays
 from .dispersion import PhononDispersion
+from .finite_displacements import phonon_dispersion
 from .meshes import run_mesh
 
 Array = NDArray[np.float64]

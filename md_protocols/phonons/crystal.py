@@ -6,6 +6,7 @@ phonopy's own reader of YAML files executes what a file tells it to, and is neve
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,28 +16,20 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks
+from ..crystals.kinds import distinguished, labels
+from ..crystals.supercells import supercell_matrix
+from ..crystals.vacuum import CLEAR_VACUUM, vacuum
 from ..errors import ConfigError, EvaluationError
-from ..evaluations import Evaluated, Evaluator
-from .kinds import distinguished, labels
-from .plane import plane_of, plane_primitive
+from ..evaluator import Evaluated, Evaluator
+from .paths import _length
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
+
 Array = NDArray[np.float64]
 _DISAGREEMENT = 0.3  # share of the largest change of a force: neglected terms stay far below, wrong orders far above
-
-
-def supercell_matrix(supercell: Any) -> NDArray[np.int64]:
-    """(3, 3) whole numbers from one number, three, or nine; ConfigError for anything else."""
-    values = np.asarray(supercell)
-    if values.dtype.kind not in "iu" or values.shape not in ((), (3,), (3, 3)):
-        raise ConfigError(f"supercell is {supercell!r}: give a whole number, three of them, or a 3 x 3 matrix of them")
-    matrix = np.asarray(np.diag(np.broadcast_to(values, 3)) if values.ndim < 2 else values, dtype=np.int64)
-    if round(float(np.linalg.det(matrix))) < 1 or (values.ndim < 2 and values.min() < 1):
-        raise ConfigError(f"supercell is {supercell!r}: its numbers, or its determinant, must be at least 1")
-    return matrix
 
 
 def to_phonopy(atoms: Atoms) -> PhonopyAtoms:
@@ -182,3 +175,47 @@ def _require_agreement(move: Array, before: Evaluated, after: Evaluated, name: s
             "eV: the forces are those of other atoms (check their order), of another sign or unit, or not the energy's "
             "derivatives"
         )
+
+
+def without_calculator(atoms: Atoms) -> Atoms:
+    """The structure alone, with its masses and without constraints."""
+    return Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        masses=atoms.get_masses(),
+    )
+
+
+def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None) -> int:
+    """2 for a slab normal to the first two cell vectors, repeated in its plane only, with clear vacuum; else 3.
+
+    dimensions: 2 or 3 to choose it; ConfigError where 2 cannot be.
+    """
+    if dimensions not in (None, 2, 3):
+        raise ConfigError(f"dimensions is {dimensions!r}: it must be 2, 3 or None (found from the structure)")
+    flat = supercell[2].tolist() == [0, 0, 1] and supercell[:2, 2].tolist() == [0, 0]
+    if dimensions == 2 and not flat:
+        raise ConfigError(
+            f"dimensions is 2, but the supercell {supercell.tolist()} repeats the third cell vector or mixes it in: "
+            "use numbers such as (4, 4, 1), with the normal of the slab along the third axis"
+        )
+    return dimensions or (2 if flat and vacuum(atoms) > CLEAR_VACUUM else 3)
+
+
+def plane_primitive(cell: Array, translations: Array) -> Array:
+    """The matrix that takes a slab's cell to a primitive one with the same third vector; columns are its vectors.
+
+    translations: (T, 3) fractional, all pure translations of the crystal.
+    """
+    within = translations[np.abs(translations[:, 2] - np.rint(translations[:, 2])) < 1e-5]
+    steps = [np.array([i, j, 0.0]) for i, j in itertools.product((-1, 0, 1), repeat=2)]
+    candidates = sorted((np.append(t[:2], 0.0) + s for t in within for s in steps), key=lambda v: _length(v @ cell))
+    area = np.linalg.norm(np.cross(cell[0], cell[1])) / len(within)
+    for first, second in itertools.combinations([v for v in candidates if _length(v @ cell) > 1e-3], 2):
+        crossed = np.cross(first @ cell, second @ cell)
+        if abs(np.linalg.norm(crossed) - area) < 1e-3 * area:
+            pair = (first, second) if crossed @ np.cross(cell[0], cell[1]) > 0 else (second, first)
+            return np.array([*pair, [0.0, 0.0, 1.0]]).T
+    return np.eye(3)

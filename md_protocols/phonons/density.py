@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks, plotting
+from ..crystals.kinds import element
 from ..errors import ConfigError
-from ..storage import load_arrays, save_arrays
-from .kinds import element
+from ..folders.storage import load_arrays, save_arrays
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:

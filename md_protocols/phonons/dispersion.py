@@ -13,8 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..packed_atoms import pack_atoms, unpack_atoms
-from ..storage import load_arrays, save_arrays
+from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
 from .born import BornCharges, seen_along
 from .crystal import phonopy_crystal
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from .density import PhononDOS
     from .thermal import ThermalProperties
+
 
 Array = NDArray[np.float64]
 IMAGINARY_LIMIT = -0.05  # THz: lower frequencies are imaginary modes, higher ones may be rounding
@@ -175,7 +175,7 @@ class PhononDispersion:
 
     def write_phonopy(self, folder: str | Path) -> list[str]:
         """Write FORCE_SETS, FORCE_CONSTANTS, phonopy_params.yaml (and BORN), for phonopy's own commands."""
-        from .phonopy_files import write_phonopy
+        from .phonopy_export import write_phonopy
 
         return write_phonopy(self, folder)
 
@@ -187,12 +187,10 @@ class PhononDispersion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with units in their names."""
-        from .summary import as_json
 
         return as_json(self)
 
     def __str__(self) -> str:
-        from .summary import as_text
 
         return as_text(self)
 
@@ -222,3 +220,69 @@ def _qpoints(q: Any) -> Array:
     if points.ndim < 1 or points.shape[-1] != 3 or not np.isfinite(points).all():
         raise ConfigError(f"q has the shape {points.shape}: give finite q-points (..., 3) in fractional coordinates")
     return points
+
+
+def as_text(phonons: PhononDispersion) -> str:
+    """A few lines: size, stability, what the sum rules and the residual forces were."""
+    atoms, bands = len(phonons.force_constants), phonons.frequencies.shape[1]
+    where = " ".join(f"{x:.4g}" for x in phonons.lowest_qpoint)
+    verdict = "stable" if phonons.stable else "IMAGINARY MODES"
+    lines = [
+        f"phonons of {phonons.unitcell.get_chemical_formula()}: {bands} bands, supercell of {atoms} atoms, "
+        f"{phonons.n_displacements} displacements",
+        f"{verdict}: lowest frequency {phonons.lowest:.4g} THz at q = ({where}), limit {phonons.imaginary_limit:g} "
+        f"THz; highest on the path {phonons.frequencies.max():.4g} THz",
+        f"acoustic sum rule violated by {phonons.asr_residual:.2g} eV/Å^2 before symmetrisation, "
+        f"{phonons.asr_residual_after:.2g} in the constants used",
+    ]
+    if phonons.residual_force is not None:
+        stress = "" if phonons.residual_stress is None else f", stress {phonons.residual_stress:.2g} eV/Å^3"
+        lines.append(f"largest force on the undisplaced crystal {phonons.residual_force:.2g} eV/Å{stress}")
+    if phonons.rotational_violation is not None:
+        told = ", ".join(f"{name} {value:.2g}" for name, value in phonons.rotational_violation.items())
+        lines.append(f"rotational sum rules {'enforced' if phonons.rotational else 'violated by'}: {told}")
+    return "\n".join(lines)
+
+
+def as_json(phonons: PhononDispersion) -> dict[str, Any]:
+    """Plain values with units in their names."""
+    corners = []
+    for (start, stop), names in zip(phonons.segments, phonons.labels, strict=True):
+        for row, name in ((start, names[0]), (stop - 1, names[1])):
+            point = {
+                "label": name,
+                "q": phonons.qpoints[row].tolist(),
+                "frequencies_THz": phonons.frequencies[row].tolist(),
+            }
+            if point not in corners:
+                corners.append(point)
+    return {
+        "formula": phonons.unitcell.get_chemical_formula(),
+        "dimensions": phonons.dimensions,
+        "supercell_matrix": phonons.supercell_matrix.tolist(),
+        "primitive_matrix": phonons.primitive_matrix.tolist(),
+        "displacement_A": phonons.displacement,
+        "n_displacements": phonons.n_displacements,
+        "stable": phonons.stable,
+        "lowest_frequency_THz": phonons.lowest,
+        "lowest_frequency_q": phonons.lowest_qpoint.tolist(),
+        "imaginary_limit_THz": phonons.imaginary_limit,
+        "stability_mesh": phonons.mesh.tolist(),
+        "highest_frequency_THz": float(phonons.frequencies.max()),
+        "asr_residual_eV_per_A2": phonons.asr_residual,
+        "asr_residual_after_eV_per_A2": phonons.asr_residual_after,
+        "rotational_violation": phonons.rotational_violation,
+        "rotational_enforced": phonons.rotational,
+        "residual_force_eV_per_A": phonons.residual_force,
+        "residual_stress_eV_per_A3": phonons.residual_stress,
+        "non_analytical_correction": phonons.born is not None,
+        "cautions": list(phonons.cautions),
+        "special_points": corners,
+        "path": {
+            "q": phonons.qpoints.tolist(),
+            "distance_per_A": phonons.distances.tolist(),
+            "frequencies_THz": phonons.frequencies.tolist(),
+            "segments": phonons.segments.tolist(),
+            "labels": [list(pair) for pair in phonons.labels],
+        },
+    }

@@ -10,8 +10,8 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .force_constants import symfc_recursion
 from .meshes import run_mesh
-from .symfc_recursion import symfc_recursion
 from .thermal import vibrating
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import checks, plotting
+from ..crystals.kinds import plain_crystal
 from ..errors import ConfigError, EvaluationError, PhysicsWarning
-from ..evaluations import Evaluator
-from ..storage import load_arrays, save_arrays
+from ..evaluator import Evaluator
+from ..folders.storage import load_arrays, save_arrays
 from .born import BornCharges
 from .crystal import to_ase
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
-from .kinds import plain_crystal
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -143,8 +143,8 @@ def hessian_check(
 
 def _unsymmetrized(phonons: PhononDispersion) -> Array:
     """(N, N, 3, 3) eV/Å^2 by phonopy's solver from the forces, where each displaces one atom; else those used."""
-    from .assembly import full_force_constants
-    from .phonopy_files import force_sets
+    from .force_constants import full_force_constants
+    from .phonopy_export import force_sets
 
     if phonons.displacements.ndim != 2 or not len(phonons.forces):
         return phonons.force_constants
@@ -176,10 +176,9 @@ def phonon_dispersion_from_hessian(
 
     Raises ConfigError and EvaluationError as `hessian_check` does; PhysicsWarning for a crystal that is not relaxed.
     """
-    from .assembly import dispersion_of, where_to_look, with_charges, without_calculator
-    from .crystal import phonopy_crystal
-    from .crystal_cautions import stress_of, unrelaxed
-    from .plane import plane_of
+    from .bands import dispersion_of, where_to_look, with_charges
+    from .cautions import stress_of, unrelaxed
+    from .crystal import phonopy_crystal, plane_of, without_calculator
 
     constrained = plain_crystal(atoms, "a phonon calculation")
     checks.number("fmax", fmax, above=0.0, hint=" eV/Å")

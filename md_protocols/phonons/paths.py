@@ -1,7 +1,8 @@
-"""Paths through the Brillouin zone: recommended ones, and the user's own, in the primitive cell that is used."""
+"""Paths through the Brillouin zone, of crystals and of planes."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,77 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import ConfigError
-from .plane import plane_points
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
 
+
 Array = NDArray[np.float64]
+_SAME = 1e-3  # relative: lengths and cosines taken as equal
+
+
+def plane_points(cell: Array) -> tuple[dict[str, Array], list[tuple[str, str]]]:
+    """Named points of a plane's Brillouin zone and the path through them, by the symmetry of its lattice.
+
+    Hexagonal Γ-M-K-Γ, square Γ-X-M-Γ, rectangular Γ-X-S-Y-Γ, centered rectangular Γ-X-S-Γ-Y (X and Y along the axes of
+    the rectangle), oblique Γ-X-C-Y-Γ-C.  The points are in fractional coordinates of the cell given.
+    """
+    reduced, steps = _reduced(cell[:2])
+    kind = _kind(reduced)
+    if kind == "centered rectangular" and abs(_length(reduced[0]) / _length(reduced[1]) - 1.0) > _SAME:
+        change = np.array([[0.0, 1.0], [-1.0, 1.0]])  # from the short side of the rectangle to the rhombus
+        change = change if reduced[0] @ reduced[1] > 0 else np.abs(change)
+        reduced, steps = change @ reduced, change @ steps
+    turn = -1.0 if reduced[0] @ reduced[1] > 1e-6 * _length(reduced[0]) ** 2 else 1.0
+    reduced, steps = reduced * [[1.0], [turn]], steps * [[1.0], [turn]]  # an angle of 90 degrees or more
+    points, path = _POINTS[kind]
+    # A point with coordinates x on the reduced reciprocal axes has phases x = k . a; those on the cell's follow.
+    back = np.linalg.inv(steps)
+    named = {name: np.append(back @ np.array(x), 0.0) for name, x in points.items()}
+    return named, list(itertools.pairwise(path))
+
+
+_POINTS: dict[str, tuple[dict[str, tuple[float, float]], tuple[str, ...]]] = {
+    "hexagonal": ({"Γ": (0, 0), "M": (0.5, 0), "K": (1 / 3, 1 / 3)}, ("Γ", "M", "K", "Γ")),
+    "square": ({"Γ": (0, 0), "X": (0.5, 0), "M": (0.5, 0.5)}, ("Γ", "X", "M", "Γ")),
+    "rectangular": ({"Γ": (0, 0), "X": (0.5, 0), "Y": (0, 0.5), "S": (0.5, 0.5)}, ("Γ", "X", "S", "Y", "Γ")),
+    "centered rectangular": (
+        {"Γ": (0, 0), "X": (0.5, 0.5), "S": (0.5, 0), "Y": (0.5, -0.5)},
+        ("Γ", "X", "S", "Γ", "Y"),
+    ),
+    "oblique": ({"Γ": (0, 0), "X": (0.5, 0), "Y": (0, 0.5), "C": (0.5, 0.5)}, ("Γ", "X", "C", "Y", "Γ", "C")),
+}
+
+
+def _reduced(vectors: Array) -> tuple[Array, Array]:
+    """The two shortest vectors of the lattice (Gauss), and the whole numbers that make them of the given ones."""
+    a, b = np.array(vectors, dtype=float)
+    steps = np.eye(2)
+    while True:
+        if a @ a > b @ b * (1 + 1e-9):
+            a, b, steps = b, a, steps[::-1]
+        shift = np.rint(a @ b / (a @ a) * (1 - 1e-9))  # a vector half-way stays where it is
+        if shift == 0:
+            return np.array([a, b]), np.array(steps)
+        b, steps = b - shift * a, np.array([steps[0], steps[1] - shift * steps[0]])
+
+
+def _kind(reduced: Array) -> str:
+    a, b = reduced
+    equal = abs(_length(a) / _length(b) - 1.0) < _SAME
+    cosine = abs(float(a @ b) / (_length(a) * _length(b)))
+    if cosine < _SAME:
+        return "square" if equal else "rectangular"
+    if equal:
+        return "hexagonal" if abs(cosine - 0.5) < _SAME else "centered rectangular"
+    half_way = abs(2 * abs(float(a @ b)) / float(a @ a) - 1.0) < _SAME
+    return "centered rectangular" if half_way else "oblique"
+
+
+def _length(vector: Array) -> float:
+    return float(np.linalg.norm(vector))
+
+
 _GAMMA = "Γ"
 _PLAIN = {"GAMMA": _GAMMA, "G": _GAMMA}
 _BREAK = "|"

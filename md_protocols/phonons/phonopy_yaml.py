@@ -12,10 +12,10 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from ..crystals.kinds import element
 from ..errors import ResultFileError
 from .born import BornCharges
 from .crystal import phonopy_crystal
-from .kinds import element
 
 if TYPE_CHECKING:
     from phonopy import Phonopy

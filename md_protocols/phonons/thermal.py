@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import checks, plotting
 from ..errors import ConfigError, PhysicsWarning
-from ..storage import load_arrays, save_arrays
+from ..folders.storage import load_arrays, save_arrays
 from .long_waves import balanced, long_waves, unbalanced
 from .meshes import mesh_numbers, run_mesh
 

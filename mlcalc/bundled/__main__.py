@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlcalc import bundled
-from mlcalc.model_file import load_model
+from mlcalc.model_file.model_file import load_model
 
 for path in bundled.FOLDER.glob("*.safetensors"):
     load_model(path)  # nothing is released that cannot be loaded

@@ -16,27 +16,27 @@ from types import FrameType
 
 import click
 
-from mlcalc import __version__
-from mlcalc.cli.conductivity import conductivity_command
-from mlcalc.cli.doctor import doctor_command
-from mlcalc.cli.effective_phonons import effective_phonons_command
-from mlcalc.cli.elastic import elastic_command
-from mlcalc.cli.eos import eos_command
-from mlcalc.cli.evaluate import eval_command
-from mlcalc.cli.import_ import import_command
-from mlcalc.cli.ipi import ipi_command
-from mlcalc.cli.lammps import lammps_command
-from mlcalc.cli.md import md_command
-from mlcalc.cli.models import models_command
 from mlcalc.cli.options import DebugGroup
-from mlcalc.cli.phonons import phonons_command
-from mlcalc.cli.qha import qha_command
-from mlcalc.cli.rdf import rdf_command
-from mlcalc.cli.relax import relax_command
-from mlcalc.cli.surface import surface_command
-from mlcalc.cli.train import train_command
-from mlcalc.cli.vacancy import vacancy_command
+from mlcalc.cli.verbs.conductivity import conductivity_command
+from mlcalc.cli.verbs.doctor import doctor_command
+from mlcalc.cli.verbs.effective_phonons import effective_phonons_command
+from mlcalc.cli.verbs.elastic import elastic_command
+from mlcalc.cli.verbs.eos import eos_command
+from mlcalc.cli.verbs.evaluate import eval_command
+from mlcalc.cli.verbs.import_ import import_command
+from mlcalc.cli.verbs.ipi import ipi_command
+from mlcalc.cli.verbs.lammps import lammps_command
+from mlcalc.cli.verbs.md import md_command
+from mlcalc.cli.verbs.models import models_command
+from mlcalc.cli.verbs.phonons import phonons_command
+from mlcalc.cli.verbs.qha import qha_command
+from mlcalc.cli.verbs.rdf import rdf_command
+from mlcalc.cli.verbs.relax import relax_command
+from mlcalc.cli.verbs.surface import surface_command
+from mlcalc.cli.verbs.train import train_command
+from mlcalc.cli.verbs.vacancy import vacancy_command
 from mlcalc.cli.wording import as_options
+from mlcalc.version import __version__
 
 __all__ = ["commands", "main"]
 
@@ -137,7 +137,9 @@ def _reported(error: BaseException, debug: bool) -> int:
 
 def _told(error: Exception) -> str:
     """One line for an error: our own texts as they are, others with what to do next."""
-    from mlcalc.errors import MLCalcError, ModelError, ProtocolError
+    from mlcalc.errors import MLCalcError
+    from mlcalc.md_protocols.errors import ProtocolError
+    from mlcalc.models.errors import ModelError
 
     text = " ".join(str(error).split())
     if isinstance(error, MLCalcError | ModelError | ProtocolError):

@@ -14,7 +14,7 @@ from mlcalc.cli.wording import as_options
 @contextmanager
 def cautions_on_stderr() -> Iterator[None]:
     """Within it each PhysicsWarning is a line `Warning: ...`; all other warnings appear as they would."""
-    from mlcalc.errors import PhysicsWarning
+    from mlcalc.md_protocols.errors import PhysicsWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", PhysicsWarning)  # they come once per run as it is

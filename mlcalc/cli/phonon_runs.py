@@ -78,7 +78,7 @@ def fresh_folder(output: str | None) -> Path | None:
 
 def crystal_with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
     """`with_calculator`, without the magnetic moments and charges of the file, which models do not know; it is told."""
-    from mlcalc.errors import PhysicsWarning
+    from mlcalc.md_protocols.errors import PhysicsWarning
 
     atoms = with_calculator(structure, settings)
     for name, values in (

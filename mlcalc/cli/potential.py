@@ -46,7 +46,7 @@ def with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
 
 def relaxed_crystal(atoms: Atoms, cell: bool | str = True) -> Atoms:
     """The crystal relaxed with its symmetry kept, as far as its calculator's precision allows."""
-    from mlcalc.md_protocols.relaxation import relax
+    from mlcalc.md_protocols.relaxation.relax import relax
 
     fmax = 1e-3 if getattr(atoms.calc, "dtype", None) == "float32" else _FMAX
     return relax(atoms, fmax=fmax, smax=_SMAX, cell=cell, keep_symmetry=True, require=True).atoms

@@ -23,7 +23,7 @@ def read_trajectory(path: str, index: str = ":") -> list[Atoms]:
 
 def parse_index(index: str) -> int | slice:
     """The number or slice that a word such as `-1`, `100:` or `::10` means; ConfigError if none."""
-    from mlcalc.errors import ConfigError
+    from mlcalc.md_protocols.errors import ConfigError
 
     try:
         parts = [int(part) if part else None for part in index.split(":")]
@@ -58,8 +58,9 @@ def select_frames(frames: list[Atoms], selection: int | slice, path: str, index:
 def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
     from ase.io import read
 
-    from mlcalc.errors import DataError, ResultFileError
-    from mlcalc.md_protocols.ipi.output_files import is_ipi_xyz, read_ipi_xyz
+    from mlcalc.errors import DataError
+    from mlcalc.md_protocols.errors import ResultFileError
+    from mlcalc.md_protocols.ipi.runs.output_files import is_ipi_xyz, read_ipi_xyz
 
     # Readers take a negative number that is out of range for the nearest frame: those are counted here.
     images: Atoms | list[Atoms]

@@ -9,7 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from mlcalc.neighbor_search import squared_threshold
+from mlcalc.graphs.search import squared_threshold
 
 _MARGIN = 1e-6  # Å added to the reach when bins are chosen, far more than rounding moves an atom
 _PAIRS_AT_A_TIME = 2**23  # candidates looked at together, about 1 GB of temporaries
@@ -17,7 +17,7 @@ _PAIRS_AT_A_TIME = 2**23  # candidates looked at together, about 1 GB of tempora
 
 @dataclass(frozen=True, eq=False)
 class DevicePairs:
-    """The full list, as `mlcalc.neighbors.NeighborPairs` has it, in tensors of one device."""
+    """The full list, as `mlcalc.graphs.neighbors.NeighborPairs` has it, in tensors of one device."""
 
     i: Tensor  # (E,) int64
     j: Tensor  # (E,) int64

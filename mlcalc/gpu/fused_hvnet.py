@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from mlcalc.gpu import triton_hvnet as kernels
 from mlcalc.gpu.triton_rows import EDGES, VECTOR_EDGES, channel_tile, row_starts
 from mlcalc.models import Graph, HVNet
-from mlcalc.models.hv_subnetworks import Neighborhood, SubNetwork
+from mlcalc.models.hvnet_subnetworks import Neighborhood, SubNetwork
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError
 from mlcalc.gpu.cells import DevicePairs, device_pairs, squared_lengths
-from mlcalc.neighbor_search import squared_threshold
-from mlcalc.neighbors import ROUNDING, WORST_CONDITION
+from mlcalc.graphs.neighbors import ROUNDING, WORST_CONDITION
+from mlcalc.graphs.search import squared_threshold
+from mlcalc.md_protocols.errors import ConfigError
 
 Periodicity = tuple[bool, bool, bool]
 

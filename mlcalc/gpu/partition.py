@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlcalc.gpu.padding import Sizes, bucket
 from mlcalc.models import Graph, HVNet, Potential
-from mlcalc.models.hv_subnetworks import Neighborhood, weight_matrix
+from mlcalc.models.hvnet_subnetworks import Neighborhood, weight_matrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mlcalc.errors import ConfigError
+from mlcalc.md_protocols.errors import ConfigError
 
 MATMUL = ("ieee", "tf32")
 

@@ -9,15 +9,15 @@ from typing import cast
 import torch
 from torch import nn
 
-from mlcalc.errors import ConfigError
 from mlcalc.gpu.gradients import Gradients, energy_gradients
 from mlcalc.gpu.kernels import KERNELS, fusion_obstacle, prepare_kernels
 from mlcalc.gpu.padding import Sizes, pad, padded_sizes
 from mlcalc.gpu.partition import PartitionedHVNet, Parts, needs_parts, part_sizes, parts_of
 from mlcalc.gpu.precision import matmul_precision
 from mlcalc.gpu.recording import Recorder
+from mlcalc.graphs.trial import largest_error, trial_graph
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Graph, HVNet, Potential
-from mlcalc.trial import largest_error, trial_graph
 
 _AGREEMENT = {"float64": 1e-8, "ieee": 1e-3, "tf32": 0.1}  # of the trial, relative to its largest numbers
 

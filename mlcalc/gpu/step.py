@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, NonFiniteError, NonFiniteResultError
+from mlcalc.errors import NonFiniteError, NonFiniteResultError
 from mlcalc.gpu.cells import DevicePairs, squared_lengths
 from mlcalc.gpu.gradients import stress_of
 from mlcalc.gpu.neighbors import DeviceNeighborList, Motion, Periodicity
@@ -21,8 +21,9 @@ from mlcalc.gpu.precision import check_matmul, matmul_precision
 from mlcalc.gpu.recording import Recorder
 from mlcalc.gpu.static import Choice, StaticNetwork, choose
 from mlcalc.gpu.step_buffers import StepBuffers
+from mlcalc.graphs.search import squared_threshold
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import HVNet, Potential
-from mlcalc.neighbor_search import squared_threshold
 
 _MARGIN = 1.05  # room for this many times the edges of the moment, so that their number may change
 _ATTEMPTS = 4  # a new list, then more room for edges, with one to spare

@@ -8,8 +8,8 @@ from torch import Tensor
 from mlcalc.gpu.cells import DevicePairs, squared_lengths
 from mlcalc.gpu.neighbors import largest_motion
 from mlcalc.gpu.padding import Sizes, bucket, pad
+from mlcalc.graphs.search import squared_threshold
 from mlcalc.models import Graph
-from mlcalc.neighbor_search import squared_threshold
 
 
 class StepBuffers:

@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mlcalc import __version__
-from mlcalc.errors import ModelFileError, PhysicsWarning
+from mlcalc.errors import ModelFileError
 from mlcalc.importing.hermnet import hermnet_config
 from mlcalc.importing.hermnet_weights import hvnet_tensors
 from mlcalc.importing.layouts import HALF, Layout, recognize
@@ -23,9 +22,11 @@ from mlcalc.importing.reading import Checkpoint, read_checkpoint
 from mlcalc.importing.request import Findings, Request
 from mlcalc.importing.visnet import visnet_config
 from mlcalc.importing.visnet_weights import visnet_tensors
-from mlcalc.model_info import NEIGHBOR_CONVENTION, ModelInfo
+from mlcalc.md_protocols.errors import PhysicsWarning
+from mlcalc.model_file.info import NEIGHBOR_CONVENTION, ModelInfo
+from mlcalc.model_file.rebuild import rebuild_network
 from mlcalc.models import HVNetConfig, Network
-from mlcalc.network_rebuild import rebuild_network
+from mlcalc.version import __version__
 
 __all__ = ["import_checkpoint"]
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, ModelFileError
-from mlcalc.foreign_files import EXECUTES, describe_download, zip_kind
+from mlcalc.errors import ModelFileError
 from mlcalc.importing.pickle_scan import check_legacy_pickles, check_pickle, check_protocol
-from mlcalc.regular_files import opened
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.model_file.foreign_files import EXECUTES, describe_download, opened, zip_kind
 
 MAX_FILE = 2 * 2**30  # bytes; with the optimizer's state, checkpoints of these networks stay below
 MAX_VALUES = 1_000_000

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, ModelFileError
+from mlcalc.errors import ModelFileError
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models.elements import atomic_number, element_symbols
 
 _FILE = ("the file", "the weights", "the shapes of the weights", "its sub-networks")  # what begins no user's source

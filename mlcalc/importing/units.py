@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ase import units as ase_units
 
-from mlcalc.errors import ConfigError
+from mlcalc.md_protocols.errors import ConfigError
 
 ENERGY: Mapping[str, float] = {  # eV
     "eV": 1.0,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mlcalc.graphs.trial import largest_error, trial_graph
 from mlcalc.memory import is_out_of_memory
 from mlcalc.models import HVNet, Network, ViSNet, predict
-from mlcalc.trial import largest_error, trial_graph
 
 if TYPE_CHECKING:
-    from mlcalc.paths import EvaluationPath
+    from mlcalc.evaluation_path import EvaluationPath
 
 __all__ = ["fused_path"]
 
@@ -38,11 +38,11 @@ def fused_path(network: Network, dtype: torch.dtype) -> EvaluationPath | str:
 
 def _path(network: Network, dtype: torch.dtype) -> EvaluationPath | str:
     if isinstance(network, ViSNet):
-        from mlcalc.kernels.visnet import visnet_path
+        from mlcalc.kernels.visnet.visnet import visnet_path
 
         return visnet_path(network, dtype)
     if isinstance(network, HVNet):
-        from mlcalc.kernels.hvnet import hvnet_path
+        from mlcalc.kernels.hvnet.hvnet import hvnet_path
 
         return hvnet_path(network, dtype)
     return f"no fused kernels: there are none for {type(network).__name__}"

@@ -10,7 +10,8 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
-from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning, UnknownElementError
+from mlcalc.errors import UnknownElementError
+from mlcalc.md_protocols.errors import ConfigError, EvaluationError, PhysicsWarning
 
 __all__ = ["check_instance", "check_masses", "check_settings"]
 

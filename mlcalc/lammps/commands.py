@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from mlcalc.errors import ConfigError
+from mlcalc.md_protocols.errors import ConfigError
 
 __all__ = ["FIX", "REFUSED", "check_before", "check_commands", "check_styles", "included", "stretches"]
 

@@ -14,17 +14,17 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from mlcalc.engine import Engine, check_distance
-from mlcalc.errors import ConfigError, PhysicsWarning
+from mlcalc.engine.engine import Engine, check_distance
+from mlcalc.graphs.validation import MIN_DISTANCE
 from mlcalc.lammps.checks import check_instance, check_masses, check_settings
 from mlcalc.lammps.commands import FIX
 from mlcalc.lammps.guard import Guard
 from mlcalc.lammps.library import load_mpi
 from mlcalc.lammps.ranks import Ranks, is_agreed
 from mlcalc.lammps.schemes import Results, View, choose_scheme
-from mlcalc.model_file import load_model
+from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Potential
-from mlcalc.validation import MIN_DISTANCE
 
 __all__ = ["Coupling", "attach"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlcalc.engine import Engine
-from mlcalc.errors import ConfigError
+from mlcalc.engine.engine import Engine
 from mlcalc.lammps.commands import FIX, check_commands, check_styles, included, stretches
 from mlcalc.lammps.ranks import Ranks
+from mlcalc.md_protocols.errors import ConfigError
 
 __all__ = ["Guard", "Guarded"]
 

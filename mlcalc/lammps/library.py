@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlcalc.errors import ConfigError, MissingExtraError
+from mlcalc.errors import MissingExtraError
+from mlcalc.md_protocols.errors import ConfigError
 
 __all__ = ["check_installed", "load_lammps", "load_mpi", "ranks_promised"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcalc.errors import EvaluationError
+from mlcalc.md_protocols.errors import EvaluationError
 
 _T = TypeVar("_T")
 Ints = NDArray[np.int64]

@@ -10,16 +10,17 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlcalc.cautions import Cautions
-from mlcalc.engine import Engine
-from mlcalc.errors import ConfigError, EvaluationError, NonFiniteResultError, OverlapError
+from mlcalc.engine.cautions import Cautions
+from mlcalc.engine.engine import Engine
+from mlcalc.engine.pieces import CentralEnergies, piece_around, receptive_layers
+from mlcalc.errors import NonFiniteResultError, OverlapError
+from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES, NeighborList
+from mlcalc.graphs.validation import check_cell, check_positions
 from mlcalc.lammps.hvnet import DistributedHVNet
 from mlcalc.lammps.ranks import Halo, Ranks
 from mlcalc.lammps.visnet import DistributedViSNet, distributes
+from mlcalc.md_protocols.errors import ConfigError, EvaluationError
 from mlcalc.models import Graph, HVNet, Prediction, ViSNet, predict
-from mlcalc.neighbors import DEFAULT_MAX_EDGES, NeighborList
-from mlcalc.pieces import CentralEnergies, piece_around, receptive_layers
-from mlcalc.validation import check_cell, check_positions
 
 __all__ = ["Exchanged", "Pieces", "Results", "Scheme", "View", "Whole", "choose_scheme"]
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlcalc.errors import ConfigError, EvaluationError, PhysicsWarning
 from mlcalc.lammps.commands import check_before, check_commands, stretches
 from mlcalc.lammps.coupling import attach
 from mlcalc.lammps.library import load_lammps, load_mpi
 from mlcalc.lammps.ranks import Ranks
+from mlcalc.md_protocols.errors import ConfigError, EvaluationError, PhysicsWarning
 
 __all__ = ["run_script", "script_parts"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mlcalc.kernels.arrangement import spread
 from mlcalc.kernels.threads import even_shares
-from mlcalc.kernels.visnet import FusedViSNet
-from mlcalc.kernels.visnet_call import Call
+from mlcalc.kernels.visnet.call import Call
+from mlcalc.kernels.visnet.visnet import FusedViSNet
 from mlcalc.lammps.ranks import Array, Halo, OwnResults, own_results
 from mlcalc.models import Graph, ViSNet
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, DataError
-from mlcalc.md_protocols.nested_json import bounded_json
+from mlcalc.errors import DataError
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.folders.storage import bounded_json
 from mlcalc.models import Network
 
 

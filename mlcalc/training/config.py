@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from mlcalc.errors import ConfigError
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.training.data import StressSource
 
 

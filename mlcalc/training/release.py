@@ -13,13 +13,14 @@ from ase.data import atomic_numbers
 
 from mlcalc.assessment import Assessment, assess
 from mlcalc.errors import TrainingInterruptedError
-from mlcalc.model_file import ModelInfo, read_model_info, save_model
+from mlcalc.graphs.neighbors import neighbor_pairs
+from mlcalc.graphs.validation import resolve_cell
+from mlcalc.model_file.info import ModelInfo
+from mlcalc.model_file.model_file import read_model_info, save_model
 from mlcalc.models import Network
-from mlcalc.neighbors import neighbor_pairs
 from mlcalc.training.config import TrainingConfig
 from mlcalc.training.data import Frame, read_frames
 from mlcalc.training.trainer import Trainer
-from mlcalc.validation import resolve_cell
 
 _GOLDEN_ATOMS = 16  # larger frames would make loading slow
 

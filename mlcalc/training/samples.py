@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlcalc.errors import ConfigError, OverlapError
-from mlcalc.graphs import atoms_to_graph
+from mlcalc.errors import OverlapError
+from mlcalc.graphs.graphs import atoms_to_graph
+from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Graph, Network, Prediction, join_graphs, predict
 from mlcalc.training.config import LossConfig
 from mlcalc.training.data import Frame
-from mlcalc.validation import MIN_DISTANCE
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlcalc.errors import ConfigError, StructureError, TrainingError
-from mlcalc.md_protocols.lock import FolderLock
-from mlcalc.md_protocols.signals import StopRequest
-from mlcalc.model_file import load_model
+from mlcalc.errors import StructureError, TrainingError
+from mlcalc.graphs.validation import validate_structure
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.folders.lock import FolderLock
+from mlcalc.md_protocols.folders.stop import StopRequest
+from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Network, build_network, network_settings
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import TrainingConfig
 from mlcalc.training.data import Frame, element_energies, primitive_frame, read_frames, split_frames
 from mlcalc.training.samples import Errors, Sample, errors_of, fingerprint, join_samples, loss_of, make_sample
-from mlcalc.validation import validate_structure
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
 _SAVE_SECONDS = 60.0

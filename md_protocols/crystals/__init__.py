@@ -1,0 +1,1 @@
+"""What is true of a crystal whatever is computed: symmetry, kinds of atoms, cells, vacuum."""

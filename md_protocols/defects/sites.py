@@ -1,0 +1,112 @@
+"""Sites of vacancies by symmetry, and cells with one atom missing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+from numpy.typing import NDArray
+
+from .. import checks
+from ..crystals.vacuum import check_crystal
+from ..errors import ConfigError, PhysicsWarning
+
+IMAGE_DISTANCE = 10.0  # Å between a vacancy and its images, below which a warning is due
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Site:
+    """An atom of the unit cell that can be missing."""
+
+    index: int
+    symbol: str
+    multiplicity: int  # symmetry-equivalent atoms in the unit cell given
+    wyckoff: str  # letter, in the standard setting of the space group
+    orbit: int  # index of the first equivalent atom
+
+
+def check_vacancies(atoms: Any, purpose: str) -> None:
+    """`check_crystal`, and ConfigError for charges of atoms, of which a vacancy would take one away."""
+    check_crystal(atoms, purpose)
+    charged = np.flatnonzero(np.abs(atoms.get_initial_charges()) > 1e-9).tolist()
+    if charged:
+        raise ConfigError(
+            f"{len(charged)} atoms have initial charges ({checks.listed(charged, atoms.get_chemical_symbols())}): "
+            f"without one of them the cell would be charged, and {purpose} is that of neutral cells; remove them with "
+            "atoms.set_initial_charges()"
+        )
+
+
+def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) -> list[Site]:
+    """One site for each orbit of the space group, or those chosen; ConfigError for an index that is none."""
+    orbits = np.asarray(data.crystallographic_orbits)  # equivalent_atoms has less where the cell is not primitive
+    if chosen is None:
+        indices = sorted({int(np.flatnonzero(orbits == orbit)[0]) for orbit in orbits})
+    else:
+        indices = _indices(atoms, chosen)
+    symbols = atoms.get_chemical_symbols()
+    return [
+        Site(
+            index=k,
+            symbol=symbols[k],
+            multiplicity=int((orbits == orbits[k]).sum()),
+            wyckoff=str(data.wyckoffs[k]),
+            orbit=int(np.flatnonzero(orbits == orbits[k])[0]),
+        )
+        for k in indices
+    ]
+
+
+def _indices(atoms: Atoms, chosen: Any) -> list[int]:
+    given = [] if isinstance(chosen, str) or not np.iterable(chosen) else list(chosen)
+    if not given:
+        raise ConfigError(f"sites is {chosen!r}: give a sequence of indices such as [0], or None for all sites")
+    indices = [checks.whole("an index in sites", k, at_least=0) for k in given]
+    wrong = [k for k in indices if k >= len(atoms)]
+    if wrong:
+        raise ConfigError(
+            f"sites holds {wrong[0]}, but the unit cell has {len(atoms)} atoms: indices run from 0 to {len(atoms) - 1}"
+        )
+    if len(set(indices)) < len(indices):
+        raise ConfigError(f"sites is {indices}: each index may stand there once")
+    return indices
+
+
+def same_by_symmetry(sites: Sequence[Site]) -> list[tuple[Site, Site]]:
+    """Pairs of sites of one orbit, whose energies must agree."""
+    first: dict[int, Site] = {}
+    return [(first[site.orbit], site) for site in sites if first.setdefault(site.orbit, site) is not site]
+
+
+def without(perfect: Atoms, index: int) -> Atoms:
+    """The supercell with one atom missing."""
+    defective: Atoms = perfect.copy()
+    del defective[index]
+    return defective
+
+
+def rattled(defective: Atoms, center: Array, reach: float, amplitude: float, seed: int) -> Atoms:
+    """A copy whose atoms within `reach` (Å) of the center are displaced at random, so that no symmetry is left."""
+    moved: Atoms = defective.copy()
+    near = find_mic(moved.positions - center, moved.cell, moved.pbc)[1] <= reach
+    noise = np.random.default_rng(seed).normal(scale=amplitude, size=(len(moved), 3)) if amplitude else 0.0
+    moved.positions += near[:, None] * noise
+    return moved
+
+
+def tell_small(distance: float, what: str = "vacancy") -> None:
+    """A PhysicsWarning where a defect is close to its images."""
+    if distance < IMAGE_DISTANCE:
+        warnings.warn(
+            f"the {what} is {distance:.3g} Å from its nearest image, less than {IMAGE_DISTANCE:g} Å: their interaction "
+            "is part of the energy; take a larger supercell, or extrapolate with vacancy_series",
+            PhysicsWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,1 @@
+"""Runs of i-PI from here: its input, its process, its folder, its result."""

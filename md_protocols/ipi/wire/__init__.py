@@ -1,0 +1,1 @@
+"""The connection to a server: addresses, messages, memory shared with it, sockets that outlive a worker."""

@@ -1,0 +1,1 @@
+"""Beyond the harmonic crystal: effective phonons, quasi-harmonic expansion, Grüneisen parameters, conductivity."""

@@ -1,0 +1,78 @@
+"""What to say of a crystal whose phonons are not what they seem: forces, stress, symmetry that noise or cells lower."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from ..crystals.conventional_cells import NOISE_SYMPRECS
+from ..crystals.symmetry import _space_group
+from ..evaluator import Evaluator
+from .crystal import phonopy_crystal, without_calculator
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+
+def stress_of(atoms: Atoms, evaluator: Evaluator, dimensions: int) -> float | None:
+    """Largest component (eV/Å^3) of the cell's stress, for a slab in its plane; None where there is none to be had."""
+    if "stress" not in getattr(evaluator.calculator, "implemented_properties", ()):
+        return None
+    try:
+        stress = evaluator.one(without_calculator(atoms), stress=True, name="the cell").stress
+    except (PropertyNotImplementedError, NotImplementedError):
+        return None
+    if stress is None:
+        return None
+    if dimensions == 3:
+        return float(np.abs(stress).max())
+    tensor = np.array([[stress[0], stress[5], stress[4]], [stress[5], stress[1], stress[3]], [*stress[[4, 3, 2]]]])
+    first = atoms.cell.array[0] / np.linalg.norm(atoms.cell.array[0])
+    second = np.cross(np.cross(first, atoms.cell.array[1]), first)
+    axes = np.array([first, second / np.linalg.norm(second)])
+    return float(np.abs(axes @ tensor @ axes.T).max())
+
+
+def unrelaxed(force: float, stress: float | None, fmax: float, smax: float | None) -> str:
+    complaints = []
+    if force > fmax:
+        complaints.append(f"forces of up to {force:.3g} eV/Å act on its atoms (limit {fmax:g})")
+    if smax is not None and stress is not None and stress > smax:
+        complaints.append(f"it is under a stress of {stress:.3g} eV/Å^3 (limit {smax:g})")
+    if not complaints:
+        return ""
+    return (
+        f"the crystal is not relaxed: {' and '.join(complaints)}, so its phonons are not those of a minimum; relax it "
+        "first, mlcalc.md_protocols.relax(atoms, cell=True), unless the strain is meant"
+    )
+
+
+def another_shape(phonon: Phonopy) -> str:
+    """What to say of a supercell that has fewer of the point group's operations than the crystal."""
+    whole, left = len(phonon.primitive_symmetry.pointgroup_operations), len(phonon.symmetry.pointgroup_operations)
+    if left >= whole:
+        return ""
+    return (
+        f"the supercell has {left} of the crystal's {whole} point operations, so directions that symmetry makes equal "
+        "come out different by what the supercell cuts off: repeat equivalent axes equally often"
+    )
+
+
+def lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
+    """What to say of a crystal that has more symmetry within a coarser tolerance."""
+    here, name = _space_group(atoms, phonon.symmetry.tolerance)
+    for symprec in NOISE_SYMPRECS:
+        there, other = _space_group(atoms, symprec)
+        if symprec > phonon.symmetry.tolerance and there > here:
+            coarse = phonopy_crystal(atoms, np.array(phonon.supercell_matrix), primitive="P", symprec=symprec)
+            coarse.generate_displacements(distance=distance)
+            return (
+                f"noise lowers the crystal's symmetry: {name} within {phonon.symmetry.tolerance:g} Å takes "
+                f"{len(phonon.displacements)} displacements, {other} within {symprec:g} Å would take "
+                f"{len(coarse.displacements)}, and modes that symmetry makes equal split; relax with "
+                f"keep_symmetry=True, standardize the structure with spglib, or pass symprec={symprec:g}"
+            )
+    return ""

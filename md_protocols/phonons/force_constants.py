@@ -1,0 +1,112 @@
+"""Force constants from displaced forces, and their sum rules."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checks
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Array = NDArray[np.float64]
+
+
+def full_force_constants(phonon: Phonopy) -> Array:
+    """(N, N, 3, 3) eV/Å^2 of all atoms of the supercell, whichever form phonopy holds."""
+    from phonopy.harmonic.force_constants import compact_fc_to_full_fc
+
+    constants = np.array(phonon.force_constants, dtype=float, order="C")
+    if constants.shape[0] != constants.shape[1]:
+        constants = np.array(compact_fc_to_full_fc(phonon.primitive, constants), dtype=float)
+    return constants
+
+
+def translational_residual(constants: Array) -> float:
+    """Largest |sum_j Phi_ij| in eV/Å^2: zero where moving the whole crystal costs nothing (acoustic sum rule)."""
+    return float(max(np.abs(constants.sum(axis=1)).max(), np.abs(constants.sum(axis=0)).max()))
+
+
+_SOLVERS = ("traditional", "symfc")
+
+
+def force_constants_from(
+    phonon: Phonopy,
+    forces: Array,
+    *,
+    symmetrize: bool = True,
+    fc_calculator: str | None = None,
+    rotational: bool = False,
+    dimensions: int = 3,
+) -> dict[str, Any]:
+    """Give the Phonopy object the force constants of its displacements' forces (D, N, 3); the facts of the result.
+
+    ConfigError where there are not as many sets of forces as displacements.
+    """
+    from .sum_rules import enforced, rotational_violation
+
+    count, atoms = len(phonon.supercells_with_displacements or ()), len(phonon.supercell)
+    if forces.shape != (count, atoms, 3):
+        raise ConfigError(
+            f"the forces have the shape {forces.shape}: there are {count} displacements of {atoms} atoms, so it must "
+            f"be {(count, atoms, 3)}; a set of forces is missing or belongs to another supercell"
+        )
+    solver: Any = None if fc_calculator is None else checks.choice("fc_calculator", fc_calculator, _SOLVERS)
+    phonon.forces = forces
+    with symfc_recursion():
+        phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
+    before = translational_residual(full_force_constants(phonon))
+    if symmetrize:
+        phonon.symmetrize_force_constants(show_drift=False)
+    if rotational:
+        phonon.force_constants = enforced(phonon)
+    violation = rotational_violation(phonon) if dimensions == 2 or rotational else None
+    constants = full_force_constants(phonon)
+    dataset: Any = phonon.dataset
+    first = dataset.get("first_atoms")
+    return {
+        "asr_residual": before,
+        "asr_residual_after": translational_residual(constants),
+        "symmetrized": bool(symmetrize),
+        "rotational": bool(rotational),
+        "rotational_violation": violation,
+        "n_displacements": count,
+        "displaced_atoms": np.array([] if first is None else [entry["number"] for entry in first], dtype=np.int64),
+        "displacements": np.array(
+            dataset["displacements"] if first is None else [entry["displacement"] for entry in first], dtype=float
+        ),
+        "forces": np.array(forces, dtype=float),
+    }
+
+
+_SYMFC = 100_000  # what its import sets, for its walks through trees of blocks
+_lock = threading.Lock()
+_before: list[int] = []  # the limit that each call inside found; the first one's is the process's own
+
+
+@contextmanager
+def symfc_recursion() -> Iterator[None]:
+    """Leaves sys.getrecursionlimit() as it was: importing symfc raises it, once, for the whole process.
+
+    Beyond the usual limit a deeply nested JSON text ends the interpreter, where it should raise RecursionError.  Where
+    several threads are inside, the last one to leave takes it back.
+    """
+    with _lock:
+        _before.append(sys.getrecursionlimit())
+        sys.setrecursionlimit(max(_before[0], _SYMFC))
+    try:
+        yield
+    finally:
+        with _lock:
+            found = _before[0]
+            _before.pop()
+            if not _before:
+                sys.setrecursionlimit(found)

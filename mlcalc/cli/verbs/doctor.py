@@ -1,0 +1,122 @@
+"""`mlcalc doctor`: what this machine and installation have, and how a model runs on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlcalc.cli.cautions import cautions_on_stderr
+from mlcalc.cli.options import DebugCommand, device_option, existing_file, json_option, kernels_option
+from mlcalc.cli.tables import table
+
+if TYPE_CHECKING:
+    from mlcalc.doctor import Backend, Examination, Machine
+
+
+@click.command("doctor", cls=DebugCommand, short_help="What runs here, how fast, how exactly, up to which size.")
+@click.argument("model", metavar="[NAME_OR_FILE]", required=False)
+@click.option("--structure", type=existing_file, metavar="FILE", help="Measure with this structure, not samples.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), multiple=True, help="Only this one.  [default: both]"
+)
+@device_option
+@kernels_option
+@json_option
+def doctor_command(
+    *, model: str | None, structure: str | None, dtype: tuple[str, ...], device: str, kernels: str, as_json: bool
+) -> int:
+    """Machine, packages, and for a MODEL the path that computes it, its speed, its errors and its largest system.
+
+    Exits with 1 if a required package is missing, or if forces differ from those of autograd in float64 by more than
+    1e-4 eV/Å (float32) or 1e-8 eV/Å (float64); by more in proportion where forces exceed 10 eV/Å.
+
+    \b
+    Examples:
+      mlcalc doctor
+      mlcalc doctor cu-hvnet
+      mlcalc doctor my_model.safetensors --structure water.xyz --dtype float32 --json
+    """
+    from mlcalc.doctor import backends, machine
+
+    if model is None and structure is not None:
+        raise click.UsageError("--structure needs a model: mlcalc doctor NAME_OR_FILE --structure FILE")
+    here, packages = machine(), backends()
+    with cautions_on_stderr():
+        examined = (
+            [] if model is None else _examined(model, structure, dtype or ("float32", "float64"), device, kernels)
+        )
+    if as_json:
+        click.echo(json.dumps(_as_json(here, packages, model, examined), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_machine_lines(here, packages)))
+        for examination in examined:
+            click.echo("\n" + "\n".join(_lines(model or "", examination)))
+    sound = all(package.version or "required" not in package.brings for package in packages)
+    return 0 if sound and all(examination.agrees for examination in examined) else 1
+
+
+def _examined(
+    model: str, structure: str | None, dtypes: tuple[str, ...], device: str, kernels: str
+) -> list[Examination]:
+    from mlcalc.cli.structures import read_structure
+    from mlcalc.doctor import examine, sample_structures
+    from mlcalc.model_file.model_file import load_model
+
+    network = load_model(model)
+    structures = sample_structures(network, None if structure is None else read_structure(structure))
+    return [examine(network, structures, device=device, dtype=dtype, kernels=kernels) for dtype in dtypes]
+
+
+def _as_json(
+    here: Machine, packages: tuple[Backend, ...], model: str | None, examined: list[Examination]
+) -> dict[str, Any]:
+    return {
+        "machine": asdict(here),
+        "packages": [asdict(package) for package in packages],
+        "model": model,
+        "examinations": [asdict(examination) | {"agrees": examination.agrees} for examination in examined],
+    }
+
+
+def _machine_lines(here: Machine, packages: tuple[Backend, ...]) -> list[str]:
+    limit = "" if here.limit_GiB is None else f", limited to {here.limit_GiB:.1f} GiB by the control group"
+    lines = [
+        f"processor       {here.processor}",
+        f"cores           {here.cores}, {here.threads} threads (OMP_NUM_THREADS or torch.set_num_threads)",
+        f"memory          {here.memory_GiB:.1f} GiB, {here.available_GiB:.1f} GiB available{limit}",
+        f"GPUs            {'; '.join(here.gpus) or 'none'}" + ("" if here.cuda else " (torch was built without CUDA)"),
+        f"python          {here.python}",
+    ]
+    for package in packages:
+        state = package.version or f"{package.problem} (it brings: {package.brings})"
+        lines.append(f"{package.name:<15} {state}")
+    return lines
+
+
+def _lines(model: str, examination: Examination) -> list[str]:
+    agreement = "agrees" if examination.agrees else "DOES NOT AGREE"
+    largest = (
+        "not known" if examination.largest_atoms is None else f"about {_rounded(examination.largest_atoms):,} atoms"
+    )
+    rows = [
+        [str(t.atoms), str(t.edges), f"{t.ms_per_step:.3g}", f"{t.ns_per_day:.3g}", f"{t.memory_GiB:.2g}"]
+        for t in examination.timings
+    ]
+    return [
+        f"{model}, {examination.dtype} on {examination.device}",
+        f"path            {examination.path}" + (f" ({examination.why})" if examination.why else ""),
+        f"agreement       {agreement} with autograd in float64: forces within {examination.force_difference:.1e} eV/Å "
+        f"(allowed {examination.force_tolerance:.1e})",
+        f"matrix products {examination.gemm_GFLOPs:.0f} GFLOP/s",
+        f"largest system  {largest} fit into the memory available",
+        "",
+        table(["atoms", "edges", "ms per step", "ns/day at 1 fs", "GiB"], rows),
+    ]
+
+
+def _rounded(atoms: int) -> int:
+    """To two digits, which is more than an estimate is good for."""
+    return round(atoms, 2 - len(str(atoms)))

@@ -1,0 +1,1 @@
+"""From structures to graphs: validation, neighbor lists, tensors."""

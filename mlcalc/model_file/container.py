@@ -1,0 +1,219 @@
+"""The .safetensors container under a model file: written in one fixed byte order, read with every length checked."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import sys
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mlcalc.errors import ModelFileError
+from mlcalc.model_file.foreign_files import IMPORT_REMEDY, describe_foreign, opened
+from mlcalc.model_file.info import canonical_json, strict_json
+
+MAX_HEADER = 4 * 2**20  # bytes
+MAX_FILE = 512 * 2**20  # bytes; the networks of this program stay far below
+MAX_DIMENSIONS = 8
+
+_DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where a tensor lies in the data of a file."""
+
+    dtype: str  # code of the safetensors format
+    shape: tuple[int, ...]
+    begin: int  # bytes from the start of the data
+    end: int
+
+    def size(self) -> int:
+        """Bytes that dtype and shape ask for."""
+        return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """The bytes of a safetensors file, checked for consistent lengths only."""
+
+    metadata: dict[str, str]
+    table: dict[str, TensorEntry]
+    content: bytes  # the whole file
+    data_start: int
+
+    def file_sha256(self) -> str:
+        """Hash of the file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def content_sha256(self, header: Any) -> str:
+        """Hash of a header and of every tensor's name, dtype, shape and bytes, whatever their order in the file."""
+        digest = hashlib.sha256(canonical_json(header).encode())
+        data = memoryview(self.content)[self.data_start :]
+        for name, entry in sorted(self.table.items()):
+            digest.update(b"\n" + canonical_json([name, entry.dtype, list(entry.shape)]).encode() + b"\n")
+            digest.update(data[entry.begin : entry.end])
+        return digest.hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, in memory of their own."""
+        return safetensors.torch.load(self.content)
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Container:
+    """Container of the tensors; the same input always gives the same bytes.
+
+    The safetensors library orders metadata at random, which would change the hash of the file from save to save.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # keeps every tensor aligned
+    table, data, begin = {}, [], 0
+    for name in order:
+        raw = _little_endian_bytes(tensors[name])
+        table[name] = TensorEntry(_CODES[tensors[name].dtype], tuple(tensors[name].shape), begin, begin + len(raw))
+        data.append(raw)
+        begin += len(raw)
+    entries = {
+        name: {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [entry.begin, entry.end]}
+        for name, entry in table.items()
+    }
+    header = canonical_json({"__metadata__": dict(metadata), **entries}).encode()
+    header += b" " * (-len(header) % 8)
+    content = b"".join([struct.pack("<Q", len(header)), header, *data])
+    return Container(dict(metadata), table, content, 8 + len(header))
+
+
+def storable(dtype: torch.dtype) -> bool:
+    """Whether a model file may hold tensors of this dtype."""
+    return dtype in _CODES
+
+
+def _little_endian_bytes(tensor: Tensor) -> bytes:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return (array.byteswap() if sys.byteorder == "big" else array).tobytes()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put the bytes at `path` so that the old file or the whole new one is there, whenever the machine stops."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError, AttributeError):  # Windows cannot open folders; the file itself is safe by now
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_container(path: Path) -> Container:
+    """The file, read once and only after its size and header length were found possible."""
+    with opened(path, "model file", ".safetensors model file") as file:
+        return _read(file, path, os.fstat(file.fileno()).st_size)  # of this file, not of one that replaces it
+
+
+def _read(file: BinaryIO, path: Path, size: int) -> Container:
+    if size == 0:
+        raise ModelFileError(f"model file {path} is empty (0 bytes): copy or download it again")
+    head = file.read(min(size, 4096))
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or head[8:9] != b"{" or length > MAX_HEADER:
+        file.seek(max(0, size - 65536))
+        raise ModelFileError(describe_foreign(path, head, file.read(65536), length, MAX_HEADER))
+    if 8 + length > size:
+        raise ModelFileError(
+            f"model file {path} is truncated, or lies about its header: it holds {size} bytes, "
+            f"its header alone {8 + length}. Copy or download it again"
+        )
+    metadata, table = _parse_header(path, (head + file.read(max(0, 8 + length - len(head))))[8 : 8 + length])
+    if "mlcalc" not in metadata:
+        raise ModelFileError(
+            f"{path} is a safetensors file of another program: it has no mlcalc header (its metadata: "
+            f"{sorted(metadata) or 'none'}), so nothing says which network its weights belong to: {IMPORT_REMEDY}"
+        )
+    _check_extent(path, table, size - 8 - length)
+    if size > MAX_FILE:
+        raise ModelFileError(
+            f"model file {path} holds {size} bytes, more than the {MAX_FILE} that are read: check what it is"
+        )
+    file.seek(0)
+    content = file.read(size)
+    if len(content) != size:
+        raise ModelFileError(f"model file {path} was changed while it was read: load it again when it is complete")
+    return Container(metadata, table, content, 8 + length)
+
+
+def _parse_header(path: Path, raw: bytes) -> tuple[dict[str, str], dict[str, TensorEntry]]:
+    try:
+        header = strict_json(raw.decode())
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("metadata are not texts")
+        return metadata, {name: _tensor_entry(name, value) for name, value in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"the header of model file {path} cannot be read ({error}): the file is damaged or was edited. "
+            "Copy or download it again"
+        ) from error
+
+
+def _tensor_entry(name: str, value: dict[str, Any]) -> TensorEntry:
+    if set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"tensor {name!r} is described by {sorted(value)}")
+    begin, end = value["data_offsets"]
+    numbers = (*value["shape"], begin, end)
+    if len(value["shape"]) > MAX_DIMENSIONS or not all(type(x) is int and 0 <= x <= 2**48 for x in numbers):
+        raise ValueError(f"tensor {name!r} has an impossible shape or impossible offsets")
+    if value["dtype"] not in _DTYPES:
+        raise ValueError(f"tensor {name!r} has dtype {value['dtype']!r}, allowed are {', '.join(_DTYPES)}")
+    return TensorEntry(value["dtype"], tuple(value["shape"]), begin, end)
+
+
+def _check_extent(path: Path, table: Mapping[str, TensorEntry], available: int) -> None:
+    position = 0
+    for name, entry in sorted(table.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != position or entry.end - entry.begin != entry.size():
+            raise ModelFileError(
+                f"the header of model file {path} contradicts itself: tensor {name!r} of dtype {entry.dtype} and shape "
+                f"{entry.shape} takes {entry.size()} bytes from {position}, the header says {entry.begin} to "
+                f"{entry.end}. The file is damaged or was edited: copy or download it again"
+            )
+        position = entry.end
+    if position != available:
+        missing = position - available
+        problem = f"is truncated: {missing} bytes are missing" if missing > 0 else f"has {-missing} bytes too many"
+        raise ModelFileError(
+            f"model file {path} {problem} at its end ({available} bytes of tensors, the header says {position}). "
+            "Copy or download it again"
+        )

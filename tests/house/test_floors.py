@@ -1,0 +1,96 @@
+"""The three floors: models/ knows torch only, md_protocols/ never sees torch, mlcalc/ uses their full names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OUTSIDERS = {"models", "md_protocols"}  # a top-level `models` would be a second copy, or the user's own file
+FORBIDDEN = {
+    "models": {"ase", "mlcalc", "numpy", "matscipy", "vesin", "phonopy", "ipi", "matplotlib", *OUTSIDERS},
+    "md_protocols": {"torch", "safetensors", "mlcalc", *OUTSIDERS},
+    "mlcalc": {".", *OUTSIDERS},
+    "tests": {".", *OUTSIDERS},
+}
+LATE = {
+    "md_protocols": {"phonopy", "phono3py", "seekpath", "symfc", "yaml", "ipi", "matplotlib"},
+    "mlcalc": {"matplotlib"},
+}  # only inside functions
+FLOORS = sorted(FORBIDDEN)
+
+
+def broken_rules(source: str, floor: str, depth: int = 0) -> Iterator[str]:
+    """Imports of the source, so many folders below its floor, that it must not have, or only inside a function."""
+    tree = ast.parse(source)
+    late = {id(node) for block in ast.walk(tree) if runs_later(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = ["." if 0 < node.level <= 1 + depth else ".." if node.level else str(node.module)]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for root in (name if name.startswith(".") else name.split(".")[0] for name in names):
+            if root in FORBIDDEN[floor] or root == ".." or (root in LATE.get(floor, ()) and id(node) not in late):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def runs_later(block: ast.AST) -> bool:
+    """Whether the code in it does not run on import."""
+    if isinstance(block, ast.If):
+        return ast.unparse(block.test) == "TYPE_CHECKING"
+    return isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_keep_to_their_floor(floor: str) -> None:
+    files = sorted((ROOT / floor).rglob("*.py"))
+    assert files
+    broken = [
+        f"{path.relative_to(ROOT)}: {rule}"
+        for path in files
+        for rule in broken_rules(path.read_text(), floor, len(path.relative_to(ROOT / floor).parts) - 1)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("floor", "source"),
+    [
+        ("models", "import ase"),
+        ("models", "def f():\n    from ase.units import fs"),
+        ("models", "from mlcalc.errors import MLCalcError"),
+        ("models", "from ..errors import X"),
+        ("md_protocols", "import torch.nn as nn"),
+        ("md_protocols", "def f():\n    import torch"),
+        ("md_protocols", "from mlcalc.models import predict"),
+        ("md_protocols", "import matplotlib.pyplot as plt"),
+        ("mlcalc", "from models import predict"),
+        ("mlcalc", "import md_protocols"),
+        ("mlcalc", "from matplotlib.axes import Axes"),
+        ("mlcalc", "from .errors import MLCalcError"),
+        ("tests", "from models.graph import Graph"),
+    ],
+)
+def test_a_broken_rule_is_caught(floor: str, source: str) -> None:
+    assert list(broken_rules(source, floor))
+
+
+@pytest.mark.parametrize(
+    ("floor", "source"),
+    [
+        ("models", "import torch\nfrom .graph import Graph"),
+        ("md_protocols", "from ase import Atoms\nfrom .errors import X\ndef f():\n    import matplotlib.pyplot"),
+        ("mlcalc", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
+        ("mlcalc", "import torch\nfrom mlcalc.models import predict\nfrom mlcalc.errors import X"),
+    ],
+)
+def test_allowed_imports_pass(floor: str, source: str) -> None:
+    assert not list(broken_rules(source, floor))
+
+
+def test_a_folder_inside_a_floor_may_look_up_as_far_as_the_floor() -> None:
+    assert not list(broken_rules("from ..errors import X", "md_protocols", depth=1))
+    assert list(broken_rules("from ...errors import X", "md_protocols", depth=1))
