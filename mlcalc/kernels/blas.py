@@ -16,6 +16,7 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from mlcalc.kernels.compile import kernel
 
+_AS_IT_IS, _TRANSPOSED = np.int8(ord("N")), np.int8(ord("T"))
 _NAMES = {types.float32: "sgemm", types.float64: "dgemm"}
 
 
@@ -54,8 +55,11 @@ def limit_threads(threads: int) -> int:
 
 
 @intrinsic
-def _gemm(typing: Any, a: Any, b: Any, c: Any, sizes: Any, alpha: Any, beta: Any) -> Any:
-    """Fortran's gemm on row-major matrices: c^T = b^T a^T; sizes = (m, n, k, lda, ldb, ldc), int32."""
+def _gemm(typing: Any, a: Any, b: Any, c: Any, sizes: Any, alpha: Any, beta: Any, turned: Any) -> Any:
+    """Fortran's gemm on row-major matrices: c^T = b^T a^T; sizes = (m, n, k, lda, ldb, ldc), int32.
+
+    turned: the letter (int8) "T" where a^T is to be taken for a, else "N".
+    """
     number = c.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -69,27 +73,40 @@ def _gemm(typing: Any, a: Any, b: Any, c: Any, sizes: Any, alpha: Any, beta: Any
 
         plain = reference(ir.Constant(ir.IntType(8), ord("N")))
         m, n, k, lda, ldb, ldc = (reference(value) for value in cgutils.unpack_tuple(builder, arguments[3], 6))
-        call = [plain, plain, n, m, k, reference(arguments[4]), data(1), ldb, data(0), lda, reference(arguments[5])]
-        call += [data(2), ldc]
+        call = [plain, reference(arguments[6]), n, m, k, reference(arguments[4]), data(1), ldb, data(0), lda]
+        call += [reference(arguments[5]), data(2), ldc]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in call])
         function = cgutils.get_or_insert_function(builder.module, kind, f"mlcalc_{_NAMES[number]}")
         builder.call(function, call)
         return context.get_dummy_value()
 
-    return types.void(a, b, c, types.UniTuple(types.int32, 6), number, number), codegen
+    return types.void(a, b, c, types.UniTuple(types.int32, 6), number, number, types.int8), codegen
 
 
 @kernel
 def multiply(a, b, c, beta):
     """c = a b + beta c for matrices of one type whose rows are contiguous."""
-    size = a.itemsize
     if a.shape[0] > 0:
-        sizes = (
-            np.int32(a.shape[0]),
-            np.int32(b.shape[1]),
-            np.int32(a.shape[1]),
-            np.int32(a.strides[0] // size),
-            np.int32(b.strides[0] // size),
-            np.int32(c.strides[0] // size),
-        )
-        _gemm(a, b, c, sizes, c.dtype.type(1), c.dtype.type(beta))  # type: ignore[call-arg]
+        sizes = _sizes(a.shape[0], b.shape[1], a.shape[1], a, b, c)
+        _gemm(a, b, c, sizes, c.dtype.type(1), c.dtype.type(beta), _AS_IT_IS)  # type: ignore[call-arg]
+
+
+@kernel
+def multiply_transposed(a, b, c, beta):
+    """c = a^T b + beta c for matrices of one type whose rows are contiguous."""
+    if a.shape[0] > 0:
+        sizes = _sizes(a.shape[1], b.shape[1], a.shape[0], a, b, c)
+        _gemm(a, b, c, sizes, c.dtype.type(1), c.dtype.type(beta), _TRANSPOSED)  # type: ignore[call-arg]
+
+
+@kernel
+def _sizes(m, n, k, a, b, c):
+    size = a.itemsize
+    return (
+        np.int32(m),
+        np.int32(n),
+        np.int32(k),
+        np.int32(a.strides[0] // size),
+        np.int32(b.strides[0] // size),
+        np.int32(c.strides[0] // size),
+    )
