@@ -25,14 +25,24 @@ def number(
     good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if good and (above is None or value > above) and (at_least is None or value >= at_least):
         return float(value)
-    raise ConfigError(f"{name} is {value!r}: it must be a finite number{' ' * bool(bound)}{bound}{hint}")
+    raise ConfigError(
+        f"{name} is {value!r}: it must be a finite number{' ' * bool(bound)}{bound}{hint}",
+        setting=name,
+        value=value,
+        limit=above if above is not None else at_least,
+    )
 
 
 def whole(name: str, value: Any, *, at_least: int) -> int:
     """The whole number given, not below its bound; ConfigError otherwise."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= at_least:
         return int(value)
-    raise ConfigError(f"{name} is {value!r}: it must be a whole number, at least {at_least}")
+    raise ConfigError(
+        f"{name} is {value!r}: it must be a whole number, at least {at_least}",
+        setting=name,
+        value=value,
+        limit=at_least,
+    )
 
 
 def choice(name: str, value: Any, options: Sequence[str]) -> str:
@@ -41,7 +51,12 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
         return value.lower()
     near = difflib.get_close_matches(str(value).lower(), options, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, options))}.{guess}")
+    raise ConfigError(
+        f"unknown {name} {value!r}: choose one of {', '.join(map(repr, options))}.{guess}",
+        setting=name,
+        value=value,
+        limit=tuple(options),
+    )
 
 
 def listed(indices: Sequence[int], symbols: Sequence[str] | None = None) -> str:

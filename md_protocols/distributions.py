@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
@@ -15,22 +14,27 @@ from numpy.typing import NDArray
 from . import checks, plotting
 from .dynamics.trajectory import Trajectory
 from .errors import ConfigError
-from .folders.storage import load_arrays, save_arrays
+from .results import Quantity, Result
 
 Array = NDArray[np.float64]
 _BLOCKS = 10  # contiguous blocks of frames for the standard error
 
 
-@dataclass(frozen=True, eq=False)
-class RadialDistribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class RadialDistribution(Result):
     """g(r) of a periodic system."""
 
-    r: Array  # (bins,) Å, bin centers
-    g: Array  # (bins,) 1 for an ideal gas
-    standard_error: Array  # (bins,) of g, from up to 10 blocks of frames; NaN for a single frame
-    coordination: Array  # (bins,) mean number of neighbors (of the second kind) within the outer edge of the bin
-    pair: tuple[str, str] | None  # elements, center first; None: all atoms
-    n_frames: int
+    kind = "radial_distribution"
+
+    r: Annotated[Array, Quantity("bin centers", "Å", "(bins,)")]
+    g: Annotated[Array, Quantity("1 for an ideal gas", shape="(bins,)")]
+    standard_error: Annotated[Array, Quantity("of g, from blocks of frames; NaN for a single one", shape="(bins,)")]
+    coordination: Annotated[
+        Array,
+        Quantity("mean number of neighbors up to the outer edge of the bin", shape="(bins,)"),
+    ]
+    pair: Annotated[tuple[str, str] | None, Quantity("elements, center first; None: all atoms")]
+    n_frames: Annotated[int, Quantity("frames averaged over")]
 
     def plot(self, ax: Any = None) -> Any:
         """Axes with g(r) and its standard error."""
@@ -44,28 +48,18 @@ class RadialDistribution:
         ax.legend(frameon=False)
         return ax
 
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        info = {"pair": self.pair, "n_frames": self.n_frames}
-        names = ("r", "g", "standard_error", "coordination")
-        save_arrays(path, "radial_distribution", {name: getattr(self, name) for name in names}, info)
 
-    @classmethod
-    def load(cls, path: str | Path) -> RadialDistribution:
-        """The distribution of a file written by `save`."""
-        arrays, info = load_arrays(path, "radial_distribution")
-        return cls(**arrays, pair=tuple(info["pair"]) if info["pair"] else None, n_frames=info["n_frames"])
-
-
-@dataclass(frozen=True, eq=False)
-class InteratomicDistances:
+@dataclass(frozen=True, eq=False, repr=False)
+class InteratomicDistances(Result):
     """h(r) of a molecule: the probability density of the distance between two of its atoms."""
 
-    r: Array  # (bins,) Å, bin centers
-    h: Array  # (bins,) 1/Å, integrates to 1 over all r
-    standard_error: Array  # (bins,) 1/Å, of h, from up to 10 blocks of frames; NaN for a single frame
-    beyond: float  # share of the pairs farther apart than r_max
-    n_frames: int
+    kind = "interatomic_distances"
+
+    r: Annotated[Array, Quantity("bin centers", "Å", "(bins,)")]
+    h: Annotated[Array, Quantity("integrates to 1 over all r", "1/Å", "(bins,)")]
+    standard_error: Annotated[Array, Quantity("of h, from blocks of frames; NaN for a single one", "1/Å", "(bins,)")]
+    beyond: Annotated[float, Quantity("share of the pairs farther apart than r_max")]
+    n_frames: Annotated[int, Quantity("frames averaged over")]
 
     def difference(self, other: InteratomicDistances) -> float:
         """Mean absolute difference of two h(r) over their common bins, 1/Å; ConfigError if the bins differ."""
@@ -83,17 +77,6 @@ class InteratomicDistances:
         ax.set_xlabel("r (Å)")
         ax.set_ylabel("h(r) (1/Å)")
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {"r": self.r, "h": self.h, "standard_error": self.standard_error}
-        save_arrays(path, "interatomic_distances", arrays, {"beyond": self.beyond, "n_frames": self.n_frames})
-
-    @classmethod
-    def load(cls, path: str | Path) -> InteratomicDistances:
-        """The distribution of a file written by `save`."""
-        arrays, info = load_arrays(path, "interatomic_distances")
-        return cls(**arrays, beyond=info["beyond"], n_frames=info["n_frames"])
 
 
 def radial_distribution(

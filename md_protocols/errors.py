@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mlcalc.ground.errors import MLCalcError, MLCalcWarning
 
-class ProtocolError(Exception):
+
+class ProtocolError(MLCalcError):
     """Base of the errors raised by the protocols."""
 
 
-class PhysicsWarning(UserWarning):
+class PhysicsWarning(MLCalcWarning):
     """Numbers that come out as computed but do not mean what they seem to."""
 
 
@@ -33,8 +35,8 @@ class EvaluationError(ProtocolError, RuntimeError):
     that failed.
     """
 
-    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", results: Sequence[Any] = (), **known: Any) -> None:
+        super().__init__(text, **known)
         self.results = list(results)
 
 
@@ -45,8 +47,8 @@ class CalculatorError(EvaluationError):
 class NotConvergedError(ProtocolError, RuntimeError):
     """A relaxation that ended before its criteria were met; `results` holds what it came to."""
 
-    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", results: Sequence[Any] = (), **known: Any) -> None:
+        super().__init__(text, **known)
         self.results = list(results)
 
 
@@ -56,6 +58,6 @@ class SimulationError(ProtocolError, RuntimeError):
     After a failed step `frames` holds the last good frames (ase.Atoms with energy, forces and momenta), oldest first.
     """
 
-    def __init__(self, message: str, frames: Sequence[Any] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", frames: Sequence[Any] = (), **known: Any) -> None:
+        super().__init__(text, **known)
         self.frames = list(frames)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ase.calculators.calculator import PropertyNotImplementedError
 
+from mlcalc.ground.errors import MLCalcError, MLCalcWarning, Use
 from mlcalc.md_protocols.errors import (
     CalculatorError,
     ConfigError,
@@ -26,6 +29,7 @@ __all__ = [
     "EmptyStructureError",
     "EvaluationError",
     "MLCalcError",
+    "MLCalcWarning",
     "MissingExtraError",
     "ModelError",
     "ModelFileError",
@@ -46,11 +50,8 @@ __all__ = [
     "UnavailablePropertyError",
     "UnknownElementError",
     "UnknownModelError",
+    "Use",
 ]
-
-
-class MLCalcError(Exception):
-    """Base of the errors raised by the calculator, the loaders and the command line."""
 
 
 class StructureError(MLCalcError, ValueError):
@@ -108,9 +109,6 @@ class ModelFileError(MLCalcError, ValueError):
 class UnknownModelError(MLCalcError, KeyError):
     """A model name that is neither bundled nor a file."""
 
-    def __str__(self) -> str:  # KeyError would print the repr, with quotes and escapes
-        return str(self.args[0]) if self.args else ""
-
 
 class DataError(MLCalcError, ValueError):
     """A training or evaluation file that cannot be used."""
@@ -123,6 +121,6 @@ class TrainingError(MLCalcError, ArithmeticError):
 class TrainingInterruptedError(MLCalcError):
     """A training run that was asked to stop by a signal; its checkpoint is on disk."""
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+    def __init__(self, text: str, signal_number: int = 15, **known: Any) -> None:
+        super().__init__(text, **known)
         self.signal_number = signal_number

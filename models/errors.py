@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlcalc.ground.errors import MLCalcError
 
-class ModelError(ValueError):
+
+class ModelError(MLCalcError, ValueError):
     """Settings or inputs that a network cannot work with."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..crystals.symmetry import spacegroup
-from ..crystals.vacuum import check_slab
+from ..crystals.vacuum import check_slab, vacuum_names
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator, refuse_float32
 from ..relaxation.relax import relax_many
@@ -103,7 +103,6 @@ def elastic_constants(
         symmetrize=bool(symmetrize),
         symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
     )
-    from ..crystals.vacuum import vacuum_names  # which imports from phonons, and they from here
 
     evaluator = _checked(atoms, settings, slab, evaluate, allow_float32)
     structures = [atoms.copy(), *(_strained(atoms, tensor) for _, tensor in settings.strains())]

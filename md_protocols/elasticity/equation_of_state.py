@@ -14,6 +14,7 @@ from ase.units import GPa
 from numpy.typing import NDArray
 
 from .. import checks, plotting
+from ..crystals.vacuum import vacuum_names
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator, refuse_float32
 from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
@@ -256,8 +257,6 @@ def equation_of_state(
 
 def check_volumes(atoms: Atoms, relax_ions: bool, relax_shape: bool) -> None:
     """ConfigError for what has no bulk modulus, or would not move as the settings say."""
-    from ..crystals.vacuum import vacuum_names  # which imports from phonons, and they from here
-
     checks.crystal(atoms, "an equation of state")
     if empty := vacuum_names(atoms):
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ase import Atoms
 
@@ -12,8 +13,8 @@ from ..errors import ProtocolError
 class ServeError(ProtocolError, RuntimeError):
     """Serving ended before the server had finished; `structures` could not be computed, if it was that."""
 
-    def __init__(self, message: str, structures: Sequence[Atoms] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", structures: Sequence[Atoms] = (), **known: Any) -> None:
+        super().__init__(text, **known)
         self.structures = list(structures)
 
 

@@ -13,7 +13,7 @@ from .born import BornCharges, primitive_charges, seen_along
 from .crystal import plane_of, to_ase
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
 from .force_constants import full_force_constants, translational_residual
-from .meshes import mesh_numbers
+from .meshes import mesh_numbers, run_mesh
 from .paths import SampledPath, band_path, sample
 
 if TYPE_CHECKING:
@@ -103,8 +103,6 @@ def lowest_mode(phonon: Phonopy, qpoints: Array, frequencies: Array, mesh: tuple
 
     The mesh holds Γ and follows the crystal's symmetry.
     """
-    from .meshes import run_mesh
-
     found = run_mesh(phonon, mesh)
     points = np.concatenate([qpoints, found.qpoints])
     values = np.concatenate([frequencies, found.frequencies])

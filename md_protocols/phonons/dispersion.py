@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
+from .animation import write_animation
 from .born import BornCharges, seen_along
-from .crystal import phonopy_crystal
+from .crystal import phonopy_crystal, to_ase
+from .density import density_of_states
+from .figures import band_figure, ticks
+from .phonopy_export import write_phonopy
+from .thermal import mean_square_displacements, thermal_properties
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -87,8 +92,6 @@ class PhononDispersion:
     @property
     def ticks(self) -> tuple[list[float], list[str]]:
         """Distances (1/Å) and names of the corners of the path."""
-        from .figures import ticks
-
         return ticks(self)
 
     @cached_property
@@ -98,8 +101,6 @@ class PhononDispersion:
     @property
     def primitive(self) -> Atoms:
         """The primitive cell, whose atoms' modes the bands are."""
-        from .crystal import to_ase
-
         return to_ase(self._phonon.primitive, self.unitcell.pbc)
 
     def phonopy(self) -> Phonopy:
@@ -133,8 +134,6 @@ class PhononDispersion:
 
     def dos(self, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None) -> PhononDOS:
         """Density of states, total and by element (`PhononDOS`); see `density_of_states`."""
-        from .density import density_of_states
-
         return density_of_states(self, mesh=mesh, sigma=sigma, pitch=pitch)
 
     def thermal_properties(
@@ -146,8 +145,6 @@ class PhononDispersion:
         extrapolate: bool = True,
     ) -> ThermalProperties:
         """Free energy, entropy and heat capacity of the primitive cell (`ThermalProperties`)."""
-        from .thermal import thermal_properties
-
         return thermal_properties(
             self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary, extrapolate=extrapolate
         )
@@ -161,28 +158,20 @@ class PhononDispersion:
         extrapolate: bool = True,
     ) -> Array:
         """(T, n, 3, 3) Å^2: < u_i u_j > of each atom of the primitive cell; see `mean_square_displacements`."""
-        from .thermal import mean_square_displacements
-
         return mean_square_displacements(
             self, temperatures, mesh=mesh, allow_imaginary=allow_imaginary, extrapolate=extrapolate
         )
 
     def animate(self, q: Any, band: int, path: str | Path, **settings: Any) -> list[Atoms]:
         """Write frames of one mode as extxyz (`mode_animation`), and return them."""
-        from .animation import write_animation
-
         return write_animation(self, q, band, path, **settings)
 
     def write_phonopy(self, folder: str | Path) -> list[str]:
         """Write FORCE_SETS, FORCE_CONSTANTS, phonopy_params.yaml (and BORN), for phonopy's own commands."""
-        from .phonopy_export import write_phonopy
-
         return write_phonopy(self, folder)
 
     def plot(self, ax: Any = None, *, dos: bool = True, overlay: Any = None, **settings: Any) -> Any:
         """Axes with the bands, and the density of states beside them; see `figures.band_figure`."""
-        from .figures import band_figure
-
         return band_figure(self, ax, dos=dos, overlay=overlay, **settings)
 
     def to_json(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..errors import ConfigError
+from .sum_rules import enforced, rotational_violation
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -51,8 +52,6 @@ def force_constants_from(
 
     ConfigError where there are not as many sets of forces as displacements.
     """
-    from .sum_rules import enforced, rotational_violation
-
     count, atoms = len(phonon.supercells_with_displacements or ()), len(phonon.supercell)
     if forces.shape != (count, atoms, 3):
         raise ConfigError(

@@ -17,9 +17,13 @@ from ..crystals.kinds import plain_crystal
 from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluator import Evaluator
 from ..folders.storage import load_arrays, save_arrays
+from .bands import dispersion_of, where_to_look, with_charges
 from .born import BornCharges
-from .crystal import to_ase
+from .cautions import stress_of, unrelaxed
+from .crystal import phonopy_crystal, plane_of, to_ase, without_calculator
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
+from .force_constants import full_force_constants
+from .phonopy_export import force_sets
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -143,9 +147,6 @@ def hessian_check(
 
 def _unsymmetrized(phonons: PhononDispersion) -> Array:
     """(N, N, 3, 3) eV/Å^2 by phonopy's solver from the forces, where each displaces one atom; else those used."""
-    from .force_constants import full_force_constants
-    from .phonopy_export import force_sets
-
     if phonons.displacements.ndim != 2 or not len(phonons.forces):
         return phonons.force_constants
     phonon = phonons.phonopy()
@@ -176,10 +177,6 @@ def phonon_dispersion_from_hessian(
 
     Raises ConfigError and EvaluationError as `hessian_check` does; PhysicsWarning for a crystal that is not relaxed.
     """
-    from .bands import dispersion_of, where_to_look, with_charges
-    from .cautions import stress_of, unrelaxed
-    from .crystal import phonopy_crystal, plane_of, without_calculator
-
     constrained = plain_crystal(atoms, "a phonon calculation")
     checks.number("fmax", fmax, above=0.0, hint=" eV/Å")
     if smax is not None:

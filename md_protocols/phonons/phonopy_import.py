@@ -10,9 +10,14 @@ from ase import Atoms
 
 from ..errors import ResultFileError
 from ..evaluator import Evaluate, Evaluator, refuse_float32
+from .bands import dispersion_of, with_charges
 from .born import BornCharges
-from .crystal import phonopy_crystal
+from .crystal import phonopy_crystal, plane_of
 from .dispersion import IMAGINARY_LIMIT
+from .finite_displacements import Settings, measured
+from .force_constants import force_constants_from
+from .harmonic_samples import Fit
+from .phonopy_yaml import read_phonopy
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -48,11 +53,6 @@ def phonons_of_displacements(
 
     Raises ResultFileError for a file that is not sound; see `read_phonopy`.
     """
-    from .bands import with_charges
-    from .crystal import plane_of
-    from .finite_displacements import Settings, measured
-    from .phonopy_yaml import read_phonopy
-
     found = read_phonopy(file)
     if found.dataset is None:
         raise ResultFileError(f"{file} holds no displacements: make it with phonopy-init -d")
@@ -97,11 +97,6 @@ def phonons_of_file(
 
     born: in place of the file's charges.  ResultFileError for a file that is not sound or holds no forces.
     """
-    from .bands import dispersion_of, with_charges
-    from .crystal import plane_of
-    from .force_constants import force_constants_from
-    from .phonopy_yaml import read_phonopy
-
     found = read_phonopy(file)
     forces = _forces_of(found.dataset)
     if forces is None:
@@ -126,8 +121,6 @@ def _require_enough(phonon: Phonopy, dataset: Any, file: str | Path) -> None:
     """ResultFileError where displacements do not fix all force constants: some are missing, or symmetry is lower."""
     remedy = "make the file anew with phonopy-init -d, and do not shorten it"
     if "displacements" in dataset:
-        from .harmonic_samples import Fit
-
         unknown, count = Fit(phonon).parameters, len(dataset["displacements"])
         equations = 3 * (len(phonon.supercell) - 1) * count
         if equations < unknown:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..crystals.kinds import element
 from ..errors import ResultFileError
 from .born import BornCharges
-from .crystal import phonopy_crystal
+from .crystal import phonopy_crystal, to_phonopy
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -203,8 +203,6 @@ class _Reader:
 
 def _require_order(reader: _Reader, given: Atoms, found: PhonopyFile) -> None:
     from phonopy.structure.cells import get_supercell
-
-    from .crystal import to_phonopy
 
     expected = get_supercell(to_phonopy(found.unitcell), found.supercell_matrix)
     if len(expected) != len(given):

@@ -1,0 +1,76 @@
+"""The roots of our errors and warnings: what they know is data, and each surface words it for its users.
+
+An error has a text (what is wrong, where, the value, the limit) and remedies.  A remedy that is a setting is a `Use`:
+Python says `pass symprec=0.01`, the command line `give --symprec 0.01`, and a surface that has no such setting says
+nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Use:
+    """A remedy: a setting with a value that helps."""
+
+    setting: str  # its name in Python, the same on every surface
+    value: Any = None  # None: whichever fits, told by `why`
+    why: str = ""  # what follows it, such as "if it is meant"
+    call: str = ""  # of another function, such as "relax"; empty: the one that was called
+
+
+Remedy = str | Use
+Wording = Callable[[Use], str | None]  # None: this surface has no such setting
+
+
+def in_python(remedy: Use) -> str:
+    """The remedy as Python's users write it."""
+    value = "..." if remedy.value is None else repr(remedy.value)
+    setting = f"{remedy.setting}={value}"
+    words = f"call {remedy.call}(..., {setting})" if remedy.call else f"pass {setting}"
+    return f"{words} {remedy.why}".strip()
+
+
+class Told(Exception):  # noqa: N818 - what both errors and warnings are
+    """What errors and warnings know: `text` without remedies, the setting at fault, its value and limit, remedies."""
+
+    default_remedies: ClassVar[tuple[Remedy, ...]] = ()
+
+    def __init__(
+        self,
+        text: str = "",
+        *details: Any,
+        setting: str | None = None,
+        value: Any = None,
+        limit: Any = None,
+        remedies: Sequence[Remedy] = (),
+    ) -> None:
+        super().__init__(text, *details)
+        self.text = text
+        self.setting = setting
+        self.value = value
+        self.limit = limit
+        self.remedies: tuple[Remedy, ...] = tuple(remedies) or self.default_remedies
+
+    def __str__(self) -> str:
+        return self.worded(in_python)
+
+    def worded(self, wording: Wording) -> str:
+        """The text and the remedies that a surface has, in its words: `text: this, that, or that`."""
+        said = [remedy if isinstance(remedy, str) else wording(remedy) for remedy in self.remedies]
+        known = [words for words in said if words]
+        if not known:
+            return self.text
+        listed = known[0] if len(known) == 1 else f"{', '.join(known[:-1])}, or {known[-1]}"
+        return f"{self.text}{';' if ': ' in self.text else ':'} {listed}"
+
+
+class MLCalcError(Told):
+    """The root of all errors raised by this package."""
+
+
+class MLCalcWarning(Told, UserWarning):
+    """The root of all warnings given by this package."""
