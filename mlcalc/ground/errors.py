@@ -19,7 +19,10 @@ class Use:
     setting: str  # its name in Python, the same on every surface
     value: Any = None  # None: whichever fits, told by `why`
     why: str = ""  # what follows it, such as "if it is meant"
-    call: str = ""  # of another function, such as "relax"; empty: the one that was called
+    python: str = ""  # how Python's users write it, where it is no keyword of what they called: "set atoms.pbc = True"
+    file: str = (
+        ""  # what to change in a file of structures, for surfaces that have them from there and lack the setting
+    )
 
 
 Remedy = str | Use
@@ -29,9 +32,7 @@ Wording = Callable[[Use], str | None]  # None: this surface has no such setting
 def in_python(remedy: Use) -> str:
     """The remedy as Python's users write it."""
     value = "..." if remedy.value is None else repr(remedy.value)
-    setting = f"{remedy.setting}={value}"
-    words = f"call {remedy.call}(..., {setting})" if remedy.call else f"pass {setting}"
-    return f"{words} {remedy.why}".strip()
+    return f"{remedy.python or f'pass {remedy.setting}={value}'} {remedy.why}".strip()
 
 
 class Told(Exception):  # noqa: N818 - what both errors and warnings are
