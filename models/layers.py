@@ -19,6 +19,11 @@ def shifted_softplus(x: Tensor) -> Tensor:
     return functional.softplus(x) - math.log(2)
 
 
+def rounded_shifted_softplus(x: Tensor) -> Tensor:
+    """softplus(x) - ln 2 as the original ViSNet subtracts it: rounded to float32, in networks of float64 too."""
+    return functional.softplus(x) - 0.6931471824645996
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "swish": functional.silu,
@@ -26,6 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
+ORIGINAL_ACTIVATIONS = ACTIVATIONS | {"ssp": rounded_shifted_softplus}
 
 
 def plain_norm(squared: Tensor) -> Tensor:
@@ -43,11 +49,11 @@ def smooth_norm(squared: Tensor) -> Tensor:
 
 
 class Activation(nn.Module):
-    """An activation function by name, as a module."""
+    """An activation function as a module."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function = ACTIVATIONS[name]
+        self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)

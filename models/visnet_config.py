@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from .elements import element_symbols
 from .errors import ModelError
-from .layers import ACTIVATIONS, check_choice, check_energy_settings, check_neighbor_norm, check_sizes, check_switch
+from .layers import (
+    ACTIVATIONS,
+    ORIGINAL_ACTIVATIONS,
+    check_choice,
+    check_energy_settings,
+    check_neighbor_norm,
+    check_sizes,
+    check_switch,
+)
 from .radial import check_radial_settings
 
 HEADS = ("scalar", "dipole", "electronic_spatial_extent", "vector")
@@ -67,6 +78,12 @@ class ViSNetConfig:
             raise ModelError(
                 f"neighbor_norm is {self.neighbor_norm}: the original variant does not divide its sums. Leave it out"
             )
+
+    @property
+    def functions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """The activation and that of the attention."""
+        known = ORIGINAL_ACTIVATIONS if self.variant == "original" else ACTIVATIONS
+        return known[self.activation], known[self.attn_activation]
 
     def _check_sizes(self) -> None:
         check_radial_settings(self.cutoff, self.num_rbf, self.envelope_exponent)

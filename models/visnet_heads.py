@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .layers import ACTIVATIONS, Activation, xavier_linear
+from .layers import Activation, xavier_linear
 from .visnet_config import ViSNetConfig
 
 
@@ -21,7 +21,7 @@ class GatedEquivariantBlock(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        activation: str,
+        activation: Callable[[Tensor], Tensor],
         norm: Callable[[Tensor], Tensor],
         *,
         scalars: bool = True,
@@ -52,11 +52,11 @@ class GatedReadout(nn.ModuleList):
     """Two gated blocks, F -> F/2 -> 1: scalars (N, 1) and vectors (N, S, 1) of the atoms."""
 
     def __init__(self, config: ViSNetConfig, norm: Callable[[Tensor], Tensor]) -> None:
-        channels, activation = config.hidden_channels, config.activation
+        channels, (activation, _) = config.hidden_channels, config.functions
         first = GatedEquivariantBlock(channels, channels // 2, activation, norm)
         wanted = {"scalars": config.head != "vector", "vectors": config.head in ("dipole", "vector")}
         super().__init__([first, GatedEquivariantBlock(channels // 2, 1, activation, norm, **wanted)])
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
 
     def forward(self, x: Tensor, vec: Tensor) -> tuple[Tensor, Tensor]:
         x, vec = self[0](x, vec)
@@ -70,5 +70,5 @@ class ScalarReadout(nn.Sequential):
     def __init__(self, config: ViSNetConfig) -> None:
         channels = config.hidden_channels
         super().__init__(
-            xavier_linear(channels, channels // 2), Activation(config.activation), xavier_linear(channels // 2, 1)
+            xavier_linear(channels, channels // 2), Activation(config.functions[0]), xavier_linear(channels // 2, 1)
         )

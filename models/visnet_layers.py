@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import ACTIVATIONS, plain_norm, xavier_linear
+from .layers import plain_norm, xavier_linear
 from .visnet_config import ViSNetConfig
 
 
@@ -111,7 +111,7 @@ class Block(nn.Module):
         self.heads, self.first, self.last, self.lmax = config.num_heads, first, last, config.lmax
         self.neighbor_norm = config.neighbor_norm
         self.smooth = config.variant == "smooth"
-        self.activation, self.attn_activation = ACTIVATIONS[config.activation], ACTIVATIONS[config.attn_activation]
+        self.activation, self.attn_activation = config.functions
         self.has_edge_update = not (first or last)
         self.edge_angles = config.vertex_type == "edge" and self.has_edge_update
         self.node_angles = config.vertex_type == "node" and not first

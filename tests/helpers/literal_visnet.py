@@ -16,7 +16,7 @@ from torch.nn import functional
 ACTIVATIONS = {
     "silu": lambda x: x / (1 + torch.exp(-x)),
     "swish": lambda x: x / (1 + torch.exp(-x)),
-    "ssp": lambda x: torch.log(0.5 * torch.exp(x) + 0.5),
+    "ssp": lambda x: torch.log(torch.exp(x) + 1) - torch.log(torch.tensor(2.0)).item(),  # ln 2 of float32, as there
     "tanh": torch.tanh,
     "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
 }

@@ -329,3 +329,14 @@ def test_tensors_that_do_not_fit_are_named() -> None:
     heavy = replace(config, elements=("H", "Cu"), energy_shift=())
     with pytest.raises(ModelFileError, match=r"12 rows, which is no row for Cu \(Z = 29\)"):
         visnet_tensors(state, heavy)
+
+
+def test_the_shifted_softplus_of_the_original_subtracts_a_rounded_logarithm() -> None:
+    """Only in the original variant: 1e-8 in the function, which float64 shows."""
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    settings: dict[str, Any] = {"elements": ("H",), "cutoff": 3.0, "activation": "ssp"}
+    exact, rounded = (ViSNetConfig(variant=variant, **settings).functions[0] for variant in ("smooth", "original"))
+    assert exact(torch.zeros(1, dtype=torch.float64)).item() == 0.0
+    difference = torch.log(torch.tensor(2.0)).item() - float(np.log(2.0))
+    assert 1e-9 < abs(difference) < 1e-7
+    assert torch.allclose(exact(x) - rounded(x), torch.full_like(x, difference), atol=1e-15, rtol=0)
