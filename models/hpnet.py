@@ -55,3 +55,8 @@ class HPNet(RelationalNetwork):
     def __init__(self, config: HVNetConfig) -> None:
         check_relational(config, "HPNet")
         super().__init__(config, [PairConvolution(config) for _ in range(config.num_layers)])
+
+    @property
+    def receptive_layers(self) -> int:
+        """A layer sends radial messages."""
+        return int(self.config.num_layers)

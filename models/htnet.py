@@ -131,3 +131,8 @@ class HTNet(RelationalNetwork):
     def __init__(self, config: HVNetConfig) -> None:
         check_relational(config, "HTNet")
         super().__init__(config, [TripletConvolution(config) for _ in range(config.num_layers)])
+
+    @property
+    def receptive_layers(self) -> int:
+        """A layer sends radial and angular messages."""
+        return 2 * self.config.num_layers

@@ -98,6 +98,15 @@ class HVNet(Network):
         energies: Tensor = self.atomic_energies(y, element)
         return energies
 
+    @property
+    def receptive_layers(self) -> int | str:
+        """A layer sends radial and angular messages, of PaiNN radial ones only."""
+        if self.config.variant != "smooth":
+            return (
+                f"in the variant {self.config.variant!r} of HVNet atoms depend on which elements are in the structure"
+            )
+        return self.config.num_layers * (1 if self.config.sub_network == "painn" else 2)
+
     def node_features(self, graph: Graph) -> NodeFeatures:
         """Scalars (N, F) and vectors (N, 3, F) after the last layer."""
         element = self.element_index(graph.numbers)

@@ -37,6 +37,11 @@ class Network(nn.Module):
     energy_jumps: bool = False  # when an atom crosses the cutoff
     periodic: bool = True  # whether structures with periodic images are defined
 
+    @property
+    def receptive_layers(self) -> int | str:
+        """Through how many layers of neighbors atoms act on an atomic energy, or why there is no such number."""
+        return f"{type(self).__name__} does not say how far its atomic energies reach (receptive_layers)"
+
     def properties(self, graph: Graph) -> dict[str, Tensor]:
         """Fields of a Prediction by name, for a network whose quantity is not an energy."""
         raise ModelError(f"{type(self).__name__} predicts the energy: it has no other properties")

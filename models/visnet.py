@@ -101,6 +101,11 @@ class ViSNet(Network):
             x, vec, f = block(x, vec, f, edges)
         return NodeFeatures(self.out_norm(x), self.vec_out_norm(vec))
 
+    @property
+    def receptive_layers(self) -> int:
+        """One message in each block, and one in the embedding."""
+        return self.config.num_layers + 1
+
     def neighbor_rule(self) -> str:
         """Which of the edges of the full list it uses; empty for all of them."""
         limit = self.config.max_num_neighbors

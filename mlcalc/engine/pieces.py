@@ -20,14 +20,6 @@ __all__ = [
     "split_graph",
 ]
 
-# Layers of neighbors through which an atom acts on another one's energy, of networks with so many layers of their own:
-# HVNet and HTNet send radial and angular messages in each (but PaiNN only radial ones), ViSNet's embedding sends some.
-_REACH: dict[str, Callable[[int], int]] = {
-    "hvnet": lambda layers: 2 * layers,
-    "htnet": lambda layers: 2 * layers,
-    "hpnet": lambda layers: layers,
-    "visnet": lambda layers: layers + 1,
-}
 _MOST = 256  # pieces; more would take hours, each being mostly rim
 Memory = Callable[[int, int], int]  # bytes for so many atoms and edges
 
@@ -44,21 +36,14 @@ class Piece:
 def receptive_layers(potential: Potential) -> int | str:
     """Through how many layers of neighbors atoms act on an atomic energy, or why that is not known.
 
-    A Potential says it by an attribute `receptive_layers`; of the networks here it follows from their settings.
+    A Potential says it by an attribute `receptive_layers`, as `Network` has it.
     """
     name = type(potential).__name__
     if getattr(potential, "quantity", "energy") != "energy" or not getattr(potential, "has_atomic_energies", True):
         return f"what {name} predicts is read out of the whole structure"
     stated = getattr(potential, "receptive_layers", None)
-    if isinstance(stated, int):
-        return stated
-    kind, config = name.lower(), getattr(potential, "config", None)
-    if kind not in _REACH or config is None:
-        return f"{name} does not say how far its atomic energies reach (receptive_layers)"
-    if kind != "visnet" and getattr(config, "variant", "smooth") != "smooth":
-        return f"in the variant {config.variant!r} of {name} atoms depend on which elements are in the structure"
-    layers = int(config.num_layers)
-    return layers if getattr(config, "sub_network", "") == "painn" else _REACH[kind](layers)
+    unknown = f"{name} does not say how far its atomic energies reach (receptive_layers)"
+    return stated if isinstance(stated, int | str) else unknown
 
 
 def split_graph(graph: Graph, layers: int, memory: Memory, limit: float) -> list[Piece] | None:

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, fcc100, molecule
 from ase.data import atomic_masses, atomic_numbers
 from lammps_refusals import LocalMorse
+from schnet import registered
 from small_networks import random_network
 
 from mlcalc.lammps.library import load_lammps, load_mpi
@@ -70,12 +71,16 @@ STRUCTURES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "alloy painn": ("hvnet", ("Cu", "Au")),
     "alloy shifted": ("visnet", ("Cu", "Au")),
     "alloy hpnet": ("hpnet", ("Cu", "Au")),
+    "alloy schnet": ("schnet", ("Cu", "Au")),
     "morse": (LocalMorse(), ("Cu",)),
 }
 
 
 def model_of(name: str) -> Any:
     model = STRUCTURES[name][0]
+    if name == "alloy schnet":
+        with registered():
+            return random_network(model, SMALL)
     if name == "alloy painn":
         return random_network(model, SMALL | {"sub_network": "painn"})
     if name == "alloy shifted":

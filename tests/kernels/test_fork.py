@@ -22,7 +22,7 @@ calculator = MLCalculator("cu-hvnet", kernels=kernels)
 expected = energy(calculator)
 calculator.reset()
 if twin == "unguarded":
-    from mlcalc.models.forks import forks
+    from mlcalc.models.fork_guard import forks
     forks.refuse = lambda device: None
 pid = os.fork()
 if pid == 0:
