@@ -25,7 +25,7 @@ def counted(action: Callable[[], object]) -> tuple[int, int]:
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
         name = str(frame.f_globals.get("__name__"))
-        if event == "call" and name.split(".")[0] == "mlcalc":
+        if event == "call" and name.split(".", maxsplit=1)[0] == "mlcalc":
             found[name] += 1
 
     sys.setprofile(profile)

@@ -13,6 +13,7 @@ if not Path(__file__).with_name("models").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
+    from mlcalc.bundled.structures import sample
     from mlcalc.calculator import MLCalculator
     from mlcalc.cluster.evaluate import evaluate_on_cluster, local_cluster
     from mlcalc.evaluation import evaluate
@@ -33,6 +34,7 @@ _LAZY = {
     "import_checkpoint": "mlcalc.importing",
     "load_model": "mlcalc.model_file.model_file",
     "local_cluster": "mlcalc.cluster.evaluate",
+    "sample": "mlcalc.bundled.structures",
     "save_model": "mlcalc.model_file.model_file",
 }
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "import_checkpoint",
     "load_model",
     "local_cluster",
+    "sample",
     "save_model",
 ]
 
