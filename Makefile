@@ -5,15 +5,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench lint types packages clean distclean
+.PHONY: help demo test test-slow test-versions bench lint types packages clean distclean
 
 help:
 	@echo "make demo       NVT of ethanol and of bulk copper with the bundled models -> demo_output/"
 	@echo "make test       lint, types, fast tests and the packaging guard"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-versions  the suite on the oldest and newest versions allowed, on Python 3.12 and 3.13; see .ci/test_versions.sh"
 	@echo "make bench      speed against other codes, half an hour or more; the tables go into docs/benchmarks.md"
 	@echo "make lint       ruff;   make types   mypy --strict;   make packages   packaging guard only"
-	@echo "make clean      remove build and tool caches;   make distclean   remove $(VENV) as well"
+	@echo "make clean      remove build and tool caches;   make distclean   remove $(VENV) and .venvs as well"
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -23,6 +24,9 @@ test: lint types
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-versions:
+	.ci/test_versions.sh
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks --into docs/benchmarks.md
@@ -62,4 +66,4 @@ clean:
 	rm -rf build dist *.egg-info demo_output benchmark_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venvs

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs torch into the environment of the Python given as $1: a CPU build where there is no GPU,
-# because the default Linux wheel brings gigabytes of CUDA libraries.  Skipped if a torch >= 2.10 is there.
+# because the default Linux wheel brings gigabytes of CUDA libraries; the version $2, or the one tested.  Skipped if a
+# torch >= 2.10 is there.
 set -euo pipefail
 
 python="$1"
-tested="2.13.0"
+tested="${2:-2.13.0}"
 cpu_index="https://download.pytorch.org/whl/cpu"
 pip=("$python" -m pip --disable-pip-version-check)
 
