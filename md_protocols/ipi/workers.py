@@ -232,7 +232,7 @@ class Worker:
         with theirs:
             fds = [theirs.fileno(), self._recipe.fileno(), self._stage_file.fileno()]
             told = [*fds, os.getpid(), pause_s, json.dumps([str(path) for path in sys.path])]
-            command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker"), *map(str, told)]
+            command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker_process"), *map(str, told)]
             # a signal to the whole group must not kill the child before it knows that they are not for it
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
