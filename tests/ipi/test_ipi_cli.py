@@ -170,7 +170,7 @@ def test_run_leaves_a_folder_and_a_summary(structure: Path, capsys: pytest.Captu
     assert float(rows[0].split()[4]) == pytest.approx(first, abs=1e-6)
     assert np.isfinite([float(word) for row in rows for word in row.split()]).all()
     assert main([*words[:-1], "--temperature-K", "310"]) == 1
-    assert "temperatures_K" in capsys.readouterr().err
+    assert "temperature_K" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
