@@ -96,7 +96,7 @@ def evaluate_on_cluster(
                     store.add(outcome.results)
                 results |= outcome.results
                 failures |= outcome.failures
-                _tell(outcome.cautions, told)
+                tell(outcome.cautions, told)
                 bar.advance(len(outcome.results) + len(outcome.failures))
     kept = "" if store is None else f". The results of the others are in {store.path}"
     return _ordered(results, failures, len(listed), errors, kept)
@@ -188,7 +188,7 @@ def _chunks(structures: Sequence[Atoms], places: Sequence[int], size: int | None
     yield Chunk.of(pending, structures)
 
 
-def _tell(cautions: Sequence[PhysicsWarning], told: set[str]) -> None:
+def tell(cautions: Sequence[PhysicsWarning], told: set[str]) -> None:
     """Each caution once, whichever structure and worker met it first."""
     for caution in cautions:
         what = str(caution).partition(": ")[2][:40]  # the rest may hold numbers of the structure

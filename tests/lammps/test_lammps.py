@@ -59,6 +59,7 @@ SAID = {
     "unfix": "ConfigError.*unfix mlcalc.*leave it as it is",
     "unfix by a variable": "ConfigError: the fix mlcalc, which is the model, was removed",
     "replicate": "ConfigError.*replicate 2 1 1.*before the line",
+    "remedies": "bad: pass min_distance=0.1, or look at it$",
     "overlap": "closer than 0.3 Å",
     "lost atoms": "EvaluationError.*atoms were lost: 0 of 108 are left",
 }
