@@ -40,6 +40,13 @@ def check_instance(lmp: Any, elements: Sequence[str], known: Sequence[str] | Non
             limit=3,
             remedies=["use 3, with a wide box for a layer"],
         )
+    _check_forces(lmp)
+    _check_added(lmp)
+    _check_elements(lmp, elements, known)
+
+
+def _check_forces(lmp: Any) -> None:
+    """Refuse forces that are there before those of the model."""
     if (style := lmp.extract_global("pair_style") or "none") not in ("none", "zero"):
         raise ConfigError(
             f"there is a `pair_style {style}` already, whose forces would be added to those of the model",
@@ -58,7 +65,10 @@ def check_instance(lmp: Any, elements: Sequence[str], known: Sequence[str] | Non
             value=list(fixes),
             remedies=["define them after the model"],
         )
-    _check_added(lmp)
+
+
+def _check_elements(lmp: Any, elements: Sequence[str], known: Sequence[str] | None) -> None:
+    """Refuse elements that do not fit the atom types or the model."""
     types = lmp.extract_setting("ntypes")
     if len(elements) != types:
         raise ConfigError(

@@ -40,6 +40,7 @@ def test_path_prints_the_driver_that_ipi_accepts(capsys: pytest.CaptureFixture[s
 
     assert main(["ipi", "path"]) == 0
     path = capsys.readouterr().out.strip()
+    assert path.endswith("/mlcalc/ipi_driver.py")  # inputs of users name it: it stays where it is
     assert scan_pes_file(path) == ("MLCalcDriver", "mlcalc")
     assert load_pes("custom", path).__name__ == "MLCalcDriver"
 

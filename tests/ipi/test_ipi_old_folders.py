@@ -13,8 +13,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ipi_servers import IPI
 
+from mlcalc import CalculatorFactory, MLCalculator
 from mlcalc.md_protocols import ConfigError, IPIRun, run_ipi
 from mlcalc.md_protocols.errors import ResultFileError
+from mlcalc.md_protocols.folders.identity import describe_calculator
 from mlcalc.md_protocols.ipi.runs import result
 from mlcalc.md_protocols.ipi.runs.inputs import IPISettings
 
@@ -31,6 +33,18 @@ def crystal() -> Atoms:
     atoms.rattle(0.05, seed=1)
     atoms.calc = EMT()
     return atoms
+
+
+@pytest.mark.parametrize(
+    ("calculator", "path"),
+    [
+        (CalculatorFactory("cu-hvnet"), "mlcalc.factory.CalculatorFactory"),
+        (MLCalculator("cu-hvnet"), "mlcalc.calculator.MLCalculator"),
+    ],
+    ids=["factory", "calculator"],
+)
+def test_calculators_have_the_paths_that_folders_name(calculator: Any, path: str) -> None:
+    assert describe_calculator(calculator)["class"] == path
 
 
 @pytest.fixture

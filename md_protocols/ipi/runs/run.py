@@ -104,13 +104,6 @@ def run_ipi(
         clients=whole("clients", clients, at_least=1),
         virial=virial,
     )
-    if settings.ensemble == "npt" and virial == "none":
-        raise ConfigError(
-            "ensemble 'npt' moves the cell by the virial, which is 'none': the ideal gas's part would be left",
-            setting="virial",
-            value=virial,
-            remedies=[Use("virial", "auto"), Use("ensemble", "nvt")],
-        )
     script()  # there is one, or nothing begins
     total = 3 * len(atoms) + 1 if settings.ensemble == "vibrations" else steps
     with (
@@ -144,7 +137,7 @@ def _settings(atoms: Atoms, steps: int, before: dict[str, Any], **given: Any) ->
     ensemble, clients = _ensemble(given["ensemble"]), given.pop("clients")
     temperatures = _temperatures(given["temperature_K"], ensemble)
     beads, timestep = given["beads"], given["timestep_fs"]
-    pressure = _pressure(given["pressure_GPa"], ensemble, atoms)
+    pressure = _pressure(given["pressure_GPa"], ensemble, atoms, given["virial"])
     fixed = _fixed(atoms)
     if fixed and (ensemble in ("npt", "vibrations") or beads > 1):
         raise ConfigError(
@@ -199,7 +192,7 @@ def _thermostat(given: str | None, beads: int) -> str:
     return choice("thermostat", given or ("pile_g" if beads > 1 else "bussi"), tuple(THERMOSTATS))
 
 
-def _pressure(given: Any, ensemble: str, atoms: Atoms) -> float | None:
+def _pressure(given: Any, ensemble: str, atoms: Atoms, virial: str) -> float | None:
     if (ensemble == "npt") != (given is not None):
         remedies: list[Remedy] = [Use("pressure_GPa", why="as well (0.0001 GPa is 1 bar)")]
         if given is not None:
@@ -216,6 +209,13 @@ def _pressure(given: Any, ensemble: str, atoms: Atoms) -> float | None:
             setting="pbc",
             value=atoms.pbc.tolist(),
             remedies=[SET_PBC, Use("ensemble", "nvt")],
+        )
+    if ensemble == "npt" and virial == "none":
+        raise ConfigError(
+            "ensemble 'npt' moves the cell by the virial, which is 'none': the ideal gas's part would be left",
+            setting="virial",
+            value=virial,
+            remedies=[Use("virial", "auto"), Use("ensemble", "nvt")],
         )
     return None if given is None else number("pressure_GPa", given)
 
