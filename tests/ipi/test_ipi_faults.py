@@ -271,7 +271,7 @@ def test_a_calculator_that_hangs_is_started_again(listener: Listener, tmp_path: 
     with pytest.raises(WorkerError, match=r"no answer within 0.5 s.*2 times in a row") as caught:
         client.ended()
     assert len(caught.value.structures) == 1
-    with pytest.raises(ConfigError, match="request_s needs isolated=True"):
+    with pytest.raises(ConfigError, match="request_s is 1, but .*: pass isolated=True"):
         serve_ipi(EMT(), ATOMS, unix=listener.path, isolated=False, request_s=1)
 
 

@@ -28,7 +28,7 @@ from mlcalc.md_protocols.ipi.runs.output_files import checkpoint_step, cut_back,
 pytestmark = pytest.mark.skipif(not IPI.exists(), reason="i-PI is an extra")
 
 HERE = Path(__file__)
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parents[1] / "helpers")}
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "helpers"), str(HERE.parents[2])])}
 STEPS = 60
 SETTINGS: dict[str, Any] = {"temperature_K": 300, "timestep_fs": 2.0, "seed": 3, "progress": False}
 SETTINGS |= {"trajectory_interval": 3, "log_interval": 2, "checkpoint_interval": 10}

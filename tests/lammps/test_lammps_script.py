@@ -32,7 +32,7 @@ def command(folder: Path, script: str, *options: str) -> subprocess.CompletedPro
     """`mlcalc lammps` on a script, in a folder."""
     (folder / "in.test").write_text(script)
     program = [sys.executable, str(HELPERS / "lammps_runs.py"), "command", "in.test", *MODEL, *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HELPERS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HELPERS}{os.pathsep}{HELPERS.parents[1]}"}
     return subprocess.run(
         program, capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=folder
     )
