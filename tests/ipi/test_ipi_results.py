@@ -71,7 +71,9 @@ def test_temperatures_of_beads_are_named_as_those_of_the_ring_polymer(beads: IPI
     assert (told["steps"], told["settings"]["temperature_K"], told["settings"]["thermostat"]) == (40, [300], "pile_g")
     assert "columns" not in told
     assert f"{P} beads: 40 steps" in str(beads)
-    assert "ring polymer temperature" in str(beads)
+    mean = beads.temperatures[half:].mean()
+    assert f"ring polymer temperature {mean:.1f} K ({P} beads times {mean / P:.1f} K)" in str(beads)
+    assert beads.column("temperature").mean() == pytest.approx(beads.temperatures.mean() / P, rel=0.05)  # i-PI's own
     assert f"quantum kinetic energy {beads.column('kinetic_cv')[half:].mean():.4f} eV" in str(beads)
     assert beads.plot().get_ylabel() == "ring polymer temperature (K)"
 

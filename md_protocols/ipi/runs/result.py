@@ -109,8 +109,9 @@ class IPIRun(Result):
     def temperatures(self) -> Array:
         """(F,) K of the log, twice the kinetic energy per degree of freedom and kB.
 
-        With beads it is that of the ring polymers, as classical as their motion: what a thermostat holds, and no
-        measure of the quantum kinetic energy, which are the columns kinetic_cv and kinetic_td.
+        With P beads it is that of the ring polymers, whose classical motion samples at P times the temperature asked
+        for.  It tells whether the thermostat does, and nothing of the quantum kinetic energy: that are the columns
+        kinetic_cv and kinetic_td.
         """
         return self.temperature(0)
 
@@ -209,11 +210,13 @@ class IPIRun(Result):
             f"i-PI {settings.ensemble}, {beads}: {self.steps[-1]} steps ({self.times_fs[-1] / 1000:g} ps)"
             + ("" if self.completed else ", not complete: run it again to continue"),
         ]
-        lines += [
-            f"{self._temperature()} {self.temperature(k)[half:].mean():.1f} K, potential "
-            f"{potential[half:].mean():.4f} eV (means of the second half)"
-            for k, potential in enumerate(self.columns[_POTENTIAL])
-        ]
+        for k, potential in enumerate(self.columns[_POTENTIAL]):
+            mean = self.temperature(k)[half:].mean()
+            times = f" ({settings.beads} beads times {mean / settings.beads:.1f} K)" if settings.beads > 1 else ""
+            lines.append(
+                f"{self._temperature()} {mean:.1f} K{times}, potential {potential[half:].mean():.4f} eV (means of the "
+                "second half)"
+            )
         if _QUANTUM in self.columns:
             quantum = self.columns[_QUANTUM][0, half:].mean()
             lines.append(
