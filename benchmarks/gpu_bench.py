@@ -17,12 +17,12 @@ from ase import Atoms
 from torch import Tensor
 from torch.profiler import ProfilerActivity
 
+from benchmarks.calls import neighborhood
 from benchmarks.cases import Case
 from benchmarks.networks import RECIPES, model
 from benchmarks.roofline import floor
 from benchmarks.systems import SYSTEMS
 from benchmarks.work import work
-from benchmarks.worker import neighborhood
 from mlcalc.gpu import ResidentPotential
 from mlcalc.graphs.graphs import atoms_to_graph
 from mlcalc.md_protocols.errors import ConfigError

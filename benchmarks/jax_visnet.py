@@ -12,8 +12,8 @@ import re
 import numpy as np
 from ase import Atoms
 
+from benchmarks.calls import Call
 from benchmarks.cases import Case
-from benchmarks.worker import Call
 
 
 class JaxViSNet:

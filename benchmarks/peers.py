@@ -10,11 +10,11 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from benchmarks.calls import Call, Peer, neighborhood
 from benchmarks.cases import Case
 from benchmarks.naive_hvnet import NaiveHVNet
 from benchmarks.naive_visnet import NaiveViSNet
 from benchmarks.networks import RECIPES, Model, model
-from benchmarks.worker import Call, Peer, neighborhood
 from mlcalc import evaluate
 from mlcalc.engine.engine import Engine
 from mlcalc.graphs.graphs import atoms_to_graph

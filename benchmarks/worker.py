@@ -12,30 +12,17 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from ase import Atoms
 from ase.io import iread
-from numpy.typing import NDArray
 
+from benchmarks.calls import Call, Peer, neighborhood
 from benchmarks.cases import ABSENT, FAILED, FITS, TOO_LARGE, Case
 
-Floats = NDArray[np.float64]
-Call = Callable[[], tuple[Floats, Floats]]  # energies (S,) eV, forces (N, 3) eV/Å
 _SHORTEST_SAMPLE = 0.2  # s; faster calls are repeated within a sample
-
-
-class Peer(Protocol):
-    """A code with a network in it."""
-
-    path: str
-
-    def prepare(self, structures: list[Atoms]) -> tuple[Call, int]:
-        """A call that returns energies and forces of the structures, and how many edges they have."""
-        ...
 
 
 def main() -> None:
@@ -109,15 +96,6 @@ def _sample(call: Call, number: int) -> tuple[float, float]:
     for _ in range(number):
         call()
     return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number
-
-
-def neighborhood(atoms: Atoms, size: int = 12) -> Atoms:
-    """The atoms next to the first one of each element, as a cluster: a small structure with all elements."""
-    chosen: set[int] = set()
-    for symbol in set(atoms.symbols):
-        center = atoms.positions[list(atoms.symbols).index(symbol)]
-        chosen |= set(np.argsort(np.linalg.norm(atoms.positions - center, axis=1))[:size].tolist())
-    return Atoms(atoms.symbols[sorted(chosen)], positions=atoms.positions[sorted(chosen)])
 
 
 def _reset_peak(device: str) -> int:

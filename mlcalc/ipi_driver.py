@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,21 @@ from ipi.pes.dummy import Dummy_driver
 from ipi.utils.softexit import softexit
 from numpy.typing import NDArray
 
+from mlcalc.cli.structures import read_structure
+from mlcalc.factory import CalculatorFactory
+from mlcalc.ground.errors import Told, Use
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.ipi.responder import IPI_UNITS, Responder, refuse_unphysical
+from mlcalc.md_protocols.ipi.template_check import check_first
+
 Array = NDArray[np.float64]
 Result = tuple[float, Array, Array, str]  # hartree, hartree/bohr, hartree, JSON
 
 __DRIVER_NAME__ = "mlcalc"
 __DRIVER_CLASS__ = "MLCalcDriver"
+
+_OWN = ("template", "model", "index", "virial", "check_template")
+_CALCULATORS = ("device", "dtype", "kernels", "skin", "neighbor_backend", "min_distance", "max_edges")
 
 
 class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
@@ -55,41 +66,41 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
 
     def check_parameters(self) -> None:
         """Load the model and the template."""
-        from mlcalc.cli.structures import read_structure
-        from mlcalc.factory import CalculatorFactory
-        from mlcalc.md_protocols.errors import ConfigError
-        from mlcalc.md_protocols.ipi.responder import Responder
-
         template, model, index, virial = self._given
         if not template or not model:
             raise ConfigError(
-                "the driver needs a template and a model: <parameters>{template: init.extxyz, model: cu-hvnet}"
-                "</parameters>, or -o template=init.extxyz,model=cu-hvnet"
+                "the driver needs a template and a model",
+                setting="model" if template else "template",
+                remedies=[
+                    "write <parameters>{template: init.extxyz, model: cu-hvnet}</parameters>",
+                    "-o template=init.extxyz,model=cu-hvnet",
+                ],
             )
-        self._template = read_structure(template, index)
-        self._respond = Responder([CalculatorFactory(model, **self._settings)()], self._template, virial)
+        with _told_for_parameters():
+            self._template = read_structure(template, index)
+            self._respond = Responder([CalculatorFactory(model, **self._settings)()], self._template, virial)
 
     def compute(self, cell: Array | list[Array], pos: Array | list[Array]) -> Result | list[Result]:
         """One result, or a list for lists of cells (3, 3) and positions (N, 3), in bohr."""
         try:
-            if isinstance(cell, list):
-                return self._results(cell, list(pos))
-            return self._results([cell], [np.asarray(pos)])[0]
+            with _told_for_parameters():
+                if isinstance(cell, list):
+                    return self._results(cell, list(pos))
+                return self._results([cell], [np.asarray(pos)])[0]
         except Exception as error:
             _stop(error)
             raise
 
     def _results(self, cells: Sequence[Array], positions: Sequence[Array]) -> list[Result]:
-        from mlcalc.md_protocols.errors import ConfigError
-        from mlcalc.md_protocols.ipi.responder import IPI_UNITS, refuse_unphysical
-        from mlcalc.md_protocols.ipi.template_check import check_first
-
         where = np.array(positions, dtype=float).reshape(len(cells), -1, 3)
         boxes = np.array(cells, dtype=float).reshape(-1, 3, 3)
         if where.shape[1] != len(self._template):
             raise ConfigError(
-                f"i-PI sends {where.shape[1]} atoms, the template has {len(self._template)}: start both from the same "
-                "structure"
+                f"i-PI sends {where.shape[1]} atoms, the template has {len(self._template)}",
+                setting="template",
+                value=len(self._template),
+                limit=where.shape[1],
+                remedies=["start both from the same structure"],
             )
         refuse_unphysical(boxes, where, bool(self._template.pbc.any()))
         if self._to_check:
@@ -97,6 +108,25 @@ class MLCalcDriver(Dummy_driver):  # type: ignore[misc]  # i-PI has no types
             self._to_check = False
         answers = self._respond(boxes, where, IPI_UNITS)
         return [(answer.energy, answer.forces, answer.virial, answer.extras) for answer in answers]
+
+
+def in_parameters(remedy: Use) -> str | None:
+    """The remedy as the driver's parameters have it; what is wrong with the template, as its file has it."""
+    if remedy.setting in (*_OWN, *_CALCULATORS):
+        value = "..." if remedy.value is None else remedy.value
+        return f"set {remedy.setting}: {value} in the parameters {remedy.why}".strip()
+    return f"{remedy.file} {remedy.why}".strip() if remedy.file else None
+
+
+@contextmanager
+def _told_for_parameters() -> Iterator[None]:
+    """Within it errors of ours, whose text i-PI prints, name remedies that there are here."""
+    try:
+        yield
+    except Told as error:
+        words = [remedy if isinstance(remedy, str) else in_parameters(remedy) for remedy in error.remedies]
+        error.remedies = tuple(word for word in words if word)
+        raise
 
 
 def _stop(error: Exception) -> None:

@@ -7,41 +7,47 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ase import Atoms
 
-from ..checks import number, structure, whole
+from mlcalc.ground.errors import Use
+
+from ..checks import choice, number, structure, whole
 from ..errors import ConfigError
 from ..folders.stop import StopRequest
 from ..progress import CountBar
+from ..results import Quantity, Result
 from .connection import Connection, Ending, Limits, Session
 from .errors import ConnectionFailedError
 from .recipes import Recipe
-from .responder import resolved_virial
+from .responder import VIRIALS, resolved_virial
 from .wire.addresses import DEFAULT_PREFIX, server_address
-from .workers import Computing, Here, Worker
+from .workers import LocalWorker, ProcessWorker, Worker
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s between attempts to connect
 _LONGEST_CONNECT = 5.0  # s for one attempt: a signal must not wait for a host that does not answer
 
 
-@dataclass(frozen=True)
-class ServeReport:
-    """How a server was served, and why that ended.
+@dataclass(frozen=True, eq=False, repr=False)
+class ServeReport(Result):
+    """How a server was served, and why that ended."""
 
-    ending: "exit" (the server's word), "closed" (by ASE's server, which has no other word), "wall time" or "idle".
-    """
+    kind = "ipi_serve_report"
 
-    ending: str
-    requests: int
-    structures: int
-    connections: int
-    restarts: int  # of the computing process
-    compute_s: float  # from a request to its answer, in all
-    total_s: float
+    ending: Annotated[
+        str,
+        Quantity("exit (the server's word), closed (by ASE's server, which has no other word), wall time or idle"),
+    ]
+    requests: Annotated[int, Quantity("answered")]
+    structures: Annotated[int, Quantity("computed")]
+    connections: Annotated[int, Quantity("how many there were")]
+    restarts: Annotated[int, Quantity("of the computing process")]
+    compute_s: Annotated[float, Quantity("from a request to its answer, in all", "s")]
+    total_s: Annotated[float, Quantity("from start to end", "s")]
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """One line."""
         per = 1e3 * self.compute_s / max(self.requests, 1)
         return (
             f"{self.requests} requests with {self.structures} structures in {self.total_s:.1f} s ({per:.3g} ms each), "
@@ -109,34 +115,46 @@ def serve_ipi(
     if request_s is not None:
         number("request_s", request_s, above=0)
         if not isolated:
-            raise ConfigError("request_s needs isolated=True: a computation in this process cannot be stopped")
+            raise ConfigError(
+                f"request_s is {request_s:g}, but a computation in this process cannot be stopped",
+                setting="request_s",
+                value=request_s,
+                remedies=[Use("isolated", True), "leave the limit out"],
+            )
     recipe = _recipe(members, atoms, virial, dipole)
     started = time.monotonic()
     with StopRequest(wall_time_s, signals=signals) as stop:
-        computing: Computing = Worker(recipe, max_failures, request_s) if isolated else Here(recipe)
+        worker: Worker = ProcessWorker(recipe, max_failures, request_s) if isolated else LocalWorker(recipe)
         try:
             with CountBar(progress, None, str(address), "request") as bar:
-                session = Session(address, computing, recipe.atoms, limits, stop, bar, check_template)
+                session = Session(address, worker, recipe.atoms, limits, stop, bar, check_template)
                 ending = _serve(session)
         finally:
-            computing.close()
+            worker.close()
     stop.deliver()
     tally, total = session.tally, time.monotonic() - started
     return ServeReport(
-        ending.value, tally.requests, tally.structures, tally.connections, computing.restarts, tally.compute_s, total
+        ending.value, tally.requests, tally.structures, tally.connections, worker.restarts, tally.compute_s, total
     )
 
 
 def _recipe(members: tuple[Any, ...], atoms: Atoms, virial: str, dipole: Any) -> Recipe:
     if not members:
-        raise ConfigError("calc is an empty list: give a calculator, a function that makes one, or several")
+        raise ConfigError(
+            "calc is an empty list",
+            setting="calc",
+            value=members,
+            remedies=["give a calculator, a function that makes one, or several"],
+        )
     for member in members:
         if not (hasattr(member, "get_property") or callable(member)):
             raise ConfigError(
-                f"calc is a {type(member).__name__}: give an ASE calculator, or a function that makes one"
+                f"calc is a {type(member).__name__}",
+                setting="calc",
+                value=member,
+                remedies=["give an ASE calculator", "a function that makes one"],
             )
-    if virial not in ("auto", "stress", "forces", "none"):
-        raise ConfigError(f"virial is {virial!r}: choose 'auto', 'stress', 'forces' or 'none'")
+    choice("virial", virial, VIRIALS)
     template = atoms.copy() if isinstance(atoms, Atoms) else atoms
     if isinstance(template, Atoms):
         template.calc = _Anything()

@@ -17,6 +17,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.told_data import told_data, told_keywords
+
 from ..errors import EvaluationError
 from ..folders.stop import StopRequest
 from ..progress import CountBar
@@ -28,7 +30,7 @@ from .wire.held_connection import HeldConnection
 from .wire.messages import Exit, GetForce, Init, Message, Positions, Reader, Status, encode, header
 from .wire.shared_memory import SharedNumbers
 from .worker_process import SEND_S, Reply
-from .workers import Computing, Delivered
+from .workers import Delivered, Worker
 
 Array = NDArray[np.float64]
 
@@ -71,7 +73,7 @@ class Session:
     """What outlives a connection."""
 
     address: Address
-    computing: Computing
+    worker: Worker
     template: Atoms
     limits: Limits
     stop: StopRequest
@@ -89,9 +91,9 @@ class Connection:
     def __init__(self, link: socket.socket, session: Session) -> None:
         self._link, self._session, self._template = link, session, session.template
         # held: a crash of the model cannot take the connection with it, so nothing else shall
-        self._held = HeldConnection(link, held=session.computing.fileno() is not None)
-        self._computing, self._tally = session.computing, session.tally
-        self._computing.attach(link)
+        self._held = HeldConnection(link, held=session.worker.fileno() is not None)
+        self._worker, self._tally = session.worker, session.tally
+        self._worker.attach(link)
         self._reader, self._periodic = Reader(len(session.template)), bool(session.template.pbc.any())
         self._buffer = memoryview(bytearray(_CHUNK))
         self._shared: SharedNumbers | None = None
@@ -112,7 +114,7 @@ class Connection:
     ) -> None:
         if self._shared is not None:
             self._shared.close()
-        self._computing.attach(None)
+        self._worker.attach(None)
         self._held.close()
 
     def serve(self) -> Ending:
@@ -144,22 +146,22 @@ class Connection:
 
     def _turn(self) -> bool:
         """Wait for either side and deal with what it has; True after EXIT."""
-        worker = self._computing.fileno()
-        sources = [self._link.fileno()] + ([worker] if worker is not None else [])
-        readable = select.select(sources, [], [], 0.0 if worker is None and self._request else _TICK)[0]
-        self._computing.tick()
+        computed = self._worker.fileno()
+        sources = [self._link.fileno()] + ([computed] if computed is not None else [])
+        readable = select.select(sources, [], [], 0.0 if computed is None and self._request else _TICK)[0]
+        self._worker.tick()
         if self._link.fileno() in readable:
             received = self._link.recv_into(self._buffer)
             if not received:
-                while self._computing.sending():  # it may be the answer after which the server left
+                while self._worker.sending():  # it may be the answer after which the server left
                     self._collect()
                 raise ConnectionResetError("the server closed the connection")
             self._heard = time.monotonic()
             self._reader.feed(self._buffer[:received])
-        if worker in readable or (worker is None and self._request):
+        if computed in readable or (computed is None and self._request):
             self._collect()
         # While an answer is on its way from the computing process, what comes may be said after it: its notice is first
-        while not self._computing.sending() and (message := self._reader.next()) is not None:
+        while not self._worker.sending() and (message := self._reader.next()) is not None:
             if self._handle(message):
                 return True
         if not self._submitted:
@@ -205,7 +207,7 @@ class Connection:
         try:
             volumes = refuse_unphysical(cells, positions, self._periodic)
         except EvaluationError as error:
-            raise ServeError(str(error)) from None
+            raise ServeError(error.text, remedies=error.remedies) from None
         self._session.ticket += 1
         self._request = Positions(cells, positions)
         if self._session.check:
@@ -221,7 +223,7 @@ class Connection:
             reply = Reply.SERVER_BATCH if self._batch > 1 else Reply.SERVER
         self._submitted, self._asked_at = True, time.monotonic()
         try:
-            self._computing.submit(self._session.ticket, request.cells, request.positions, self._units, reply)
+            self._worker.submit(self._session.ticket, request.cells, request.positions, self._units, reply)
         except Exception as error:
             raise self._failure(error) from error
 
@@ -236,7 +238,7 @@ class Connection:
 
     def _collect(self) -> None:
         try:
-            found = self._computing.collect()
+            found = self._worker.collect()
         except WorkerError as error:
             raise self._failure(error) from error
         if found is None or found[0] != self._session.ticket or self._request is None:
@@ -278,5 +280,8 @@ class Connection:
         return made
 
     def _failure(self, error: Exception) -> WorkerError:
+        """The error with where it happened, its structures, and what the original says of settings and remedies."""
+        told = told_data(error)
         where = f"after {self._tally.requests} requests of {self._session.address}"
-        return WorkerError(f"{error} ({where}; nothing was sent for it)", self._structures())
+        text = f"{told['text']} ({where}; nothing was sent for it)"
+        return WorkerError(text, self._structures(), **told_keywords(told))

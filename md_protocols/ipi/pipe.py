@@ -11,8 +11,8 @@ _CONTROL = socket.CMSG_SPACE(_DESCRIPTOR.size)
 _SIZE = 1 << 18  # of the buffer at first
 
 
-class Pair:
-    """One end; EOFError or OSError when the other is gone.
+class PipeEnd:
+    """One end of a pipe; EOFError or OSError when the other is gone.
 
     One read takes a message of usual size, where multiprocessing's Connection needs two, and nothing is copied on the
     way; that shows in small models.  Only for processes that belong together: lengths are believed.

@@ -11,7 +11,9 @@ from typing import IO, Any
 
 from ase import Atoms
 
-from ..errors import ConfigError, ProtocolError
+from mlcalc.ground.errors import MLCalcError, Use
+
+from ..errors import ConfigError
 from .responder import Responder
 
 
@@ -50,11 +52,15 @@ def pickled(recipe: Recipe) -> bytes:
     pickler.dispatch_table = copyreg.dispatch_table
     try:
         pickler.dump(recipe)
-    except (ProtocolError, MemoryError):
+    except (MLCalcError, MemoryError):
         raise
     except Exception as error:
         raise ConfigError(
-            f"the calculator cannot be sent to a process of its own ({error}): give a function that makes it, found by "
-            "its name in a module (for our models CalculatorFactory), or isolated=False to compute in this process"
+            f"the calculator cannot be sent to a process of its own ({error})",
+            setting="calc",
+            remedies=[
+                "give a function that makes it, found by its name in a module (for our models CalculatorFactory)",
+                Use("isolated", False, "to compute in this process"),
+            ],
         ) from error
     return buffer.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ase.units
@@ -15,11 +15,17 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import SET_PBC
+
 from ..errors import ConfigError, EvaluationError
 from ..evaluator import Evaluated, Evaluator, squared
 
 Array = NDArray[np.float64]
 Calculator = Any  # an ASE calculator
+
+VIRIALS = ("auto", "stress", "forces", "none")
+_NO_VIRIAL = Use("virial", "none", "(zeros; right for constant volume only, and pressures in the output are wrong)")
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class Responder:
             symmetric: Array = 0.5 * (outer + outer.T)
             return symmetric
         if found.stress is None:
-            raise EvaluationError("the calculator gave no stress: choose a calculator that has it")
+            raise EvaluationError("the calculator gave no stress", remedies=["choose a calculator that has it"])
         xx, yy, zz, yz, xz, xy = found.stress.tolist()
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) * -volume_of(atoms.cell.array)
 
@@ -182,19 +188,26 @@ def resolved_virial(virial: str, atoms: Atoms, calculators: Sequence[Calculator]
         return "none" if virial == "none" else "forces"
     if virial == "forces":
         raise ConfigError(
-            f"virial='forces' holds for clusters only, the template has pbc={atoms.pbc.tolist()}: leave it at 'auto'"
+            f"virial is 'forces', which holds for clusters only, and the template has pbc={atoms.pbc.tolist()}",
+            setting="virial",
+            value=virial,
+            remedies=[Use("virial", "auto")],
         )
-    remedy = "or pass virial='none' (zeros; right for constant volume only, and pressures in the output are wrong)"
     if not atoms.pbc.all():
         raise ConfigError(
             f"the template has pbc={atoms.pbc.tolist()}: a virial needs all three directions periodic, or none; the "
-            f"cell of i-PI is always periodic, so set pbc to True with vacuum in the cell, {remedy}"
+            "cell of i-PI is always periodic",
+            setting="pbc",
+            value=atoms.pbc.tolist(),
+            remedies=[replace(SET_PBC, why="with vacuum in the cell"), _NO_VIRIAL],
         )
     for calculator in calculators:
         if "stress" not in getattr(calculator, "implemented_properties", ["stress"]):
             raise ConfigError(
-                f"the calculator {type(calculator).__name__} gives no stress, from which the virial is had: choose "
-                f"another, {remedy}"
+                f"the calculator {type(calculator).__name__} gives no stress, from which the virial is had",
+                setting="virial",
+                value=virial,
+                remedies=["choose another calculator", _NO_VIRIAL],
             )
     return "stress"
 
@@ -209,8 +222,8 @@ def refuse_unphysical(cells: Array, positions: Array, periodic: bool) -> list[fl
         bad = np.flatnonzero(~np.isfinite(positions[structure]).all(axis=1))
         raise EvaluationError(
             f"the server sends positions that are not finite: structure {structure}, atoms {bad[:8].tolist()}, first "
-            f"{positions[structure, atom].tolist()} bohr; its run has blown up: look at its output, and shorten the "
-            "time step"
+            f"{positions[structure, atom].tolist()} bohr; its run has blown up",
+            remedies=["look at its output, and shorten the time step"],
         )
     volumes = [volume_of(cell) for cell in cells] if periodic else []
     for k, volume in enumerate(volumes):

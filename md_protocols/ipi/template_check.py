@@ -12,6 +12,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from mlcalc.ground.errors import Use
+
 from .errors import WireError
 from .responder import AtomicUnits
 
@@ -41,8 +43,10 @@ def check_volumes(before: float, volumes: Sequence[float]) -> float:
         if not 1 / _JUMP < volume / before < _JUMP:
             raise WireError(
                 f"the volume of the cell jumps from {before:.6g} to {volume:.6g} bohr^3 between two requests: does one "
-                "<ffsocket> serve two systems? i-PI then sends a part of the larger one only; give each system a "
-                "forcefield and a client of its own"
+                "<ffsocket> serve two systems? i-PI then sends a part of the larger one only",
+                value=volume,
+                limit=_JUMP,
+                remedies=["give each system a forcefield and a client of its own"],
             )
         before = volume
     return before
@@ -58,7 +62,13 @@ def _check_images(template: Atoms, found: Atoms) -> None:
     if nearest < _TOO_NEAR:
         raise WireError(
             f"the template is not periodic, but in the server's cell its atoms come within {nearest:.2f} Å of their "
-            "images: give a template with its cell and pbc (extxyz has both), or a larger cell where it is a cluster"
+            "images",
+            value=nearest,
+            limit=_TOO_NEAR,
+            remedies=[
+                "give a template with its cell and pbc (extxyz has both)",
+                "a larger cell where it is a cluster",
+            ],
         )
 
 
@@ -73,8 +83,10 @@ def _check_size(template: Atoms, found: Atoms) -> None:
     confused = abs(abs(np.log(ratio)) - abs(np.log(_BOHR))) < 0.1
     hint = ", as bohr and Å are" if confused else ""
     raise WireError(
-        f"{what} that the server sends is {ratio:.3g} times as large as the template's{hint}: state "
-        "the units in the server's input, or give the template that the server starts from"
+        f"{what} that the server sends is {ratio:.3g} times as large as the template's{hint}",
+        value=ratio,
+        limit=(_TOO_SMALL, _TOO_LARGE),
+        remedies=["state the units in the server's input", "give the template that the server starts from"],
     )
 
 
@@ -95,6 +107,11 @@ def _check_order(template: Atoms, found: Atoms) -> None:
         k = int(wrong[0])
         raise WireError(
             f"the server's atoms are the template's in another order: its atom {k} sits where the template has "
-            f"{symbols[nearest[k]]}{nearest[k]}, but the template's atom {k} is {symbols[k]}: start both from the same "
-            "file; where atoms have changed places on purpose, check_template=False (--no-check) takes it as it is"
+            f"{symbols[nearest[k]]}{nearest[k]}, but the template's atom {k} is {symbols[k]}",
+            setting="check_template",
+            value=k,
+            remedies=[
+                "start both from the same file",
+                Use("check_template", False, "where atoms have changed places on purpose"),
+            ],
         )

@@ -23,7 +23,10 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 from numpy.typing import NDArray
 
-from .pipe import Pair
+from mlcalc.ground.told_data import told_data
+
+from ..errors import EvaluationError
+from .pipe import PipeEnd
 from .recipes import Recipe
 from .responder import UNITS, Answer, Responder
 from .wire.messages import encode
@@ -86,11 +89,9 @@ def _pack_answers(ticket: int, answers: Sequence[Answer]) -> bytes:
 
 def _pack_error(ticket: int, error: Exception) -> bytes:
     """What went wrong, and whether the same structure would fail again: that is so of errors about values."""
-    told = {
+    told = told_data(error) | {
         "ticket": ticket,
-        "kind": type(error).__name__,
-        "text": str(error),
-        "final": isinstance(error, ValueError | ArithmeticError) or type(error).__name__ == "EvaluationError",
+        "final": isinstance(error, ValueError | ArithmeticError) or type(error) is EvaluationError,
         "traceback": "".join(traceback.format_exception(error)),
     }
     return ERROR + json.dumps(told).encode()
@@ -108,7 +109,7 @@ def main() -> None:
     _die_with(parent)
     time.sleep(float(sys.argv[5]))
     try:
-        _work(Pair(socket.socket(fileno=link)), recipe, mmap.mmap(stage, 1))
+        _work(PipeEnd(socket.socket(fileno=link)), recipe, mmap.mmap(stage, 1))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     finally:
@@ -125,13 +126,13 @@ def _die_with(parent: int) -> None:
             os._exit(0)
 
 
-def _work(link: Pair, recipe: int, stage: mmap.mmap) -> None:
+def _work(link: PipeEnd, recipe: int, stage: mmap.mmap) -> None:
     responder = _started(link, recipe)
     if responder is not None:
         _serve(link, responder, stage)
 
 
-def _started(link: Pair, recipe: int) -> Responder | None:
+def _started(link: PipeEnd, recipe: int) -> Responder | None:
     try:
         made_of: Recipe = ForkingPickler.loads(os.pread(recipe, os.fstat(recipe).st_size, 0))
         responder = made_of.responder()
@@ -142,7 +143,7 @@ def _started(link: Pair, recipe: int) -> Responder | None:
     return responder
 
 
-def _serve(link: Pair, responder: Callable[..., list[Answer]], stage: mmap.mmap) -> None:
+def _serve(link: PipeEnd, responder: Callable[..., list[Answer]], stage: mmap.mmap) -> None:
     server: socket.socket | None = None
     while True:
         data = link.receive()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from socket import socket, socketpair
 from typing import Any, Protocol
@@ -17,8 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.told_data import told_keywords
+
 from .errors import WorkerError
-from .pipe import Pair
+from .pipe import PipeEnd
 from .recipes import Recipe, pickled, unnamed_file
 from .responder import UNITS, Answer
 from .worker_process import (
@@ -51,7 +55,7 @@ class Delivered:
 Found = tuple[int, list[Answer] | Delivered]  # the request's ticket, and its answers
 
 
-class Computing(Protocol):
+class Worker(Protocol):
     """What the client asks of whoever computes."""
 
     virial: str
@@ -66,7 +70,7 @@ class Computing(Protocol):
     def close(self) -> None: ...
 
 
-class Here:
+class LocalWorker:
     """Computes in this process, at once."""
 
     restarts = 0
@@ -99,7 +103,7 @@ class Here:
         pass
 
 
-class Worker:
+class ProcessWorker:
     """Computes in a child, and starts it anew with the request at hand when it dies.
 
     max_failures: deaths in a row, without an answer between them, after which it is given up with WorkerError.
@@ -228,11 +232,11 @@ class Worker:
 
     def _start(self, pause_s: float) -> None:
         ours, theirs = socketpair()
-        self._link = Pair(ours)
+        self._link = PipeEnd(ours)
         with theirs:
             fds = [theirs.fileno(), self._recipe.fileno(), self._stage_file.fileno()]
             told = [*fds, os.getpid(), pause_s, json.dumps([str(path) for path in sys.path])]
-            command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker"), *map(str, told)]
+            command = [sys.executable, "-c", _START.format(module=f"{__package__}.worker_process"), *map(str, told)]
             # a signal to the whole group must not kill the child before it knows that they are not for it
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
@@ -247,7 +251,8 @@ class Worker:
         except (EOFError, OSError):
             raise WorkerError(
                 f"the computing process ended before its calculator was made ({self._end()}): its messages, if there "
-                "were any, are above; isolated=False computes in this process and shows more"
+                "were any, are above",
+                remedies=[Use("isolated", False, "to compute in this process, which shows more")],
             ) from None
         told = json.loads(bytes(data[1:]))
         if data[:1] != READY:
@@ -272,7 +277,7 @@ class Worker:
     def _failed(self, told: dict[str, Any]) -> None:
         """Raise, or try once more in a fresh process; errors of a request that nobody waits for are nobody's."""
         if not self._ready:
-            self._again(f"the calculator cannot be made: {told['kind']}: {told['text']}")
+            self._again(f"the calculator cannot be made: {told['kind']}: {told['text']}", told)
             return
         self._sent = None
         if self._request is None or told["ticket"] != self._request[0]:
@@ -280,15 +285,15 @@ class Worker:
         if told["final"] or self._retried:
             raise _worker_error("the calculator failed", told)
         self._retried = True
-        self._again(f"the calculator failed: {told['kind']}: {told['text']}")
+        self._again(f"the calculator failed: {told['kind']}: {told['text']}", told)
 
-    def _again(self, why: str) -> None:
+    def _again(self, why: str, told: Mapping[str, Any] | None = None) -> None:
+        """Start a fresh process; WorkerError where that has happened too often, with what the last one said."""
         self._failures += 1
         if self._failures >= self._limit:
-            raise WorkerError(
-                f"{why}, {self._failures} times in a row without an answer: look at the messages above, at memory and "
-                "at the device"
-            )
+            known = told_keywords(told or {})
+            known["remedies"] = [*known["remedies"], "look at the messages above, at memory and at the device"]
+            raise WorkerError(f"{why}, {self._failures} times in a row without an answer", **known)
         self.restarts += 1
         self._stop()
         self._ready, self._sent, self._attached = False, None, self._server is None
@@ -305,13 +310,14 @@ class Worker:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _worker_error(what: str, told: dict[str, Any]) -> WorkerError:
-    remedy = ""
+def _worker_error(what: str, told: Mapping[str, Any]) -> WorkerError:
+    """The error of the computing process, with its setting and remedies."""
+    known = told_keywords(told)
     if "__main__" in told["text"]:
-        remedy = (
-            "; the computing process does not see what the program itself defines: move it to a module that both can "
-            "import, or pass isolated=False"
-        )
-    error = WorkerError(f"{what}: {told['kind']}: {told['text']}{remedy}")
+        text = f"{told['text']}; the computing process does not see what the program itself defines"
+        known["remedies"] = ["move it to a module that both can import", Use("isolated", False)]
+    else:
+        text = told["text"]
+    error = WorkerError(f"{what}: {told['kind']}: {text}", **known)
     error.add_note("In the computing process:\n" + told["traceback"])
     return error

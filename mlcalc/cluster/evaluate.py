@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mlcalc.cluster.worker import Chunk, Factory, Work
 from mlcalc.errors import MissingExtraError
 from mlcalc.evaluation import Evaluation
 from mlcalc.factory import CalculatorFactory
+from mlcalc.ground.warn import warn
 from mlcalc.md_protocols import checks
 from mlcalc.md_protocols.errors import ConfigError, EvaluationError, PhysicsWarning
 from mlcalc.md_protocols.progress import CountBar
@@ -27,6 +27,7 @@ __all__ = ["ClusterEvaluationError", "LostClusterError", "evaluate_on_cluster", 
 
 _FEWEST, _MOST = 100, 20_000  # atoms of a chunk: less is mostly overhead, more is no faster and more to lose
 _CHUNKS_PER_THREAD = 4  # so that workers end at about the same time
+_INSTALL = "pip install 'mlcalc[cluster]'"
 _NAMED = 5  # failures told in full
 
 
@@ -36,9 +37,15 @@ class ClusterEvaluationError(EvaluationError):
     failures: the error of each of them, by its place; results: one per structure, None for those that failed.
     """
 
-    def __init__(self, message: str, failures: dict[int, Exception], results: Sequence[Evaluation | None]) -> None:
-        super().__init__(message)
-        self.failures, self.results = failures, list(results)
+    def __init__(
+        self,
+        text: str = "",
+        failures: Mapping[int, Exception] | None = None,
+        results: Sequence[Evaluation | None] = (),
+        **known: Any,
+    ) -> None:
+        super().__init__(text, results, **known)
+        self.failures = dict(failures or {})
 
 
 def evaluate_on_cluster(
@@ -51,7 +58,7 @@ def evaluate_on_cluster(
     batch: int | None = None,
     output: str | os.PathLike[str] | None = None,
     errors: str = "raise",
-    progress: bool | None = False,
+    progress: bool | None = None,
 ) -> list[Evaluation]:
     """One Evaluation per structure, in order, as `mlcalc.evaluate` gives, computed by the workers of a Dask cluster.
 
@@ -83,13 +90,13 @@ def evaluate_on_cluster(
             used = stack.enter_context(local_cluster()) if client is None else client
             bar = stack.enter_context(CountBar(progress, len(listed), "evaluate", "structure"))
             bar.advance(len(results))
-            said: set[str] = set()
+            told: set[str] = set()
             for outcome in outcomes(used, Work(made, forces, stress), _chunks(listed, left, size, used)):
                 if store is not None:
                     store.add(outcome.results)
                 results |= outcome.results
                 failures |= outcome.failures
-                _tell(outcome.cautions, said)
+                tell(outcome.cautions, told)
                 bar.advance(len(outcome.results) + len(outcome.failures))
     kept = "" if store is None else f". The results of the others are in {store.path}"
     return _ordered(results, failures, len(listed), errors, kept)
@@ -109,7 +116,7 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
     try:
         security = distributed.Security.temporary()
     except ImportError as error:
-        raise MissingExtraError(f"local_cluster needs cryptography ({error}): pip install 'mlcalc[cluster]'") from error
+        raise MissingExtraError(f"local_cluster needs cryptography ({error})", remedies=[_INSTALL]) from error
     settings: dict[str, Any] = {"processes": True, "threads_per_worker": 1, "host": "127.0.0.1"}
     # None alone would leave its server on a fixed port
     settings |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
@@ -126,7 +133,7 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise MissingExtraError(f"a cluster needs dask.distributed ({error}): pip install 'mlcalc[cluster]'") from error
+        raise MissingExtraError(f"a cluster needs dask.distributed ({error})", remedies=[_INSTALL]) from error
     return distributed
 
 
@@ -139,17 +146,28 @@ def _cores() -> int:
 def _checked(factory: Any, structures: Iterable[Atoms], client: Any) -> list[Atoms]:
     if not (callable(factory) and hasattr(factory, "describe")):
         raise ConfigError(
-            f"factory is a {type(factory).__name__}, which is not sent to workers: give CalculatorFactory(model, "
-            "device=..., dtype=...), where the model is a bundled name or a file written by save_model"
+            f"factory is a {type(factory).__name__}, which is not sent to workers",
+            setting="factory",
+            value=factory,
+            remedies=[
+                "give CalculatorFactory(model, device=..., dtype=...), of a bundled name or a file of save_model"
+            ],
         )
     if isinstance(structures, Atoms):
-        raise ConfigError("a list of structures is expected: pass [atoms]")
+        raise ConfigError("structures is one Atoms object, a list is expected", remedies=["pass [atoms]"])
     listed = list(structures)
     for place, atoms in enumerate(listed):
         if not isinstance(atoms, Atoms):
-            raise ConfigError(f"structure {place} is {atoms!r}: it must be ase.Atoms")
+            raise ConfigError(
+                f"structure {place} is {atoms!r}: it must be ase.Atoms", setting="structures", value=atoms
+            )
     if client is not None and (not isinstance(client, _distributed().Client) or client.asynchronous):
-        raise ConfigError(f"client is {client!r}: give a distributed.Client made without asynchronous=True, or None")
+        raise ConfigError(
+            f"client is {client!r}",
+            setting="client",
+            value=client,
+            remedies=["give a distributed.Client made without asynchronous=True", "None"],
+        )
     return listed
 
 
@@ -170,13 +188,13 @@ def _chunks(structures: Sequence[Atoms], places: Sequence[int], size: int | None
     yield Chunk.of(pending, structures)
 
 
-def _tell(cautions: Sequence[str], said: set[str]) -> None:
+def tell(cautions: Sequence[PhysicsWarning], told: set[str]) -> None:
     """Each caution once, whichever structure and worker met it first."""
-    for text in cautions:
-        what = text.partition(": ")[2]
-        if what[:40] not in said:  # the rest may hold numbers of the structure
-            said.add(what[:40])
-            warnings.warn(text, PhysicsWarning, stacklevel=3)
+    for caution in cautions:
+        what = str(caution).partition(": ")[2][:40]  # the rest may hold numbers of the structure
+        if what not in told:
+            told.add(what)
+            warn(caution)
 
 
 def _ordered(

@@ -84,8 +84,8 @@ class _Flight:
         if future.status != "error":
             raise LostClusterError(
                 f"the cluster dropped the task of structures {chunk.places[0]} to {chunk.places[-1]} "
-                f"({future.status}): its scheduler was restarted or is gone. Connect a new client and repeat the call; "
-                "with an output folder it continues"
+                f"({future.status}): its scheduler was restarted or is gone",
+                remedies=["connect a new client and repeat the call, which continues where it has an output folder"],
             )
         error = future.exception()
         if isinstance(error, import_module("distributed").KilledWorker):
@@ -103,6 +103,6 @@ def _killer(chunk: Chunk) -> EvaluationError:
     atoms = chunk.structures[0]
     return EvaluationError(
         f"structure {chunk.places[0]} ({len(atoms)} atoms, {atoms.symbols}): all workers that tried to evaluate it "
-        "died, also with nothing else running. Most often memory is short (look at the workers' logs, and give them "
-        "more), or the structure is not meant to be in the list"
+        "died, also with nothing else running; most often memory is short",
+        remedies=["look at the workers' logs, and give them more memory", "leave the structure out of the list"],
     )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mlcalc.evaluation import Evaluation
 from mlcalc.md_protocols.errors import ConfigError, ResultFileError, SimulationError
-from mlcalc.md_protocols.folders.identity import differences, versions
+from mlcalc.md_protocols.folders.identity import differences, made_folder, versions
 from mlcalc.md_protocols.folders.lock import FolderLock
 from mlcalc.md_protocols.folders.storage import load_arrays, save_arrays
 
@@ -44,7 +44,7 @@ class ResultStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], structures: Sequence[Atoms], about: Mapping[str, Any]) -> None:
-        self.path = _made(Path(folder))
+        self.path = made_folder(Path(folder))
         self._counts = [len(atoms) for atoms in structures]
         digests = np.array([_digest(atoms) for atoms in structures], dtype=np.uint8).reshape(-1, 32)
         self._run = hashlib.sha256(digests.tobytes() + json.dumps(dict(about), sort_keys=True).encode()).hexdigest()
@@ -80,13 +80,20 @@ class ResultStore:
             changed = differences(info["about"], dict(about)) + _changed(arrays["digests"], digests)
             if changed:
                 raise ConfigError(
-                    f"{self.path} holds another evaluation, so it is not continued: {'; '.join(changed)}. Give the "
-                    "same structures in the same order and the same model and settings, or another folder"
+                    f"{self.path} holds another evaluation, so it is not continued: {'; '.join(changed)}",
+                    setting="output",
+                    value=str(self.path),
+                    remedies=[
+                        "give the same structures in the same order and the same model and settings",
+                        "another folder",
+                    ],
                 )
         elif any(self.path.glob("results-*.npz")):
             raise ConfigError(
-                f"{self.path} holds results but no {_RUN} that says of what: nothing there is overwritten; use another "
-                "folder, or move these files away"
+                f"{self.path} holds results but no {_RUN} that says of what: nothing there is overwritten",
+                setting="output",
+                value=str(self.path),
+                remedies=["use another folder", "move these files away"],
             )
         else:
             self._save(_RUN, _RUN_KIND, {"digests": digests}, {"about": dict(about), "versions": versions()})
@@ -97,8 +104,8 @@ class ResultStore:
             arrays, info = load_arrays(path, _RESULTS_KIND)
             if info.get("run") != self._run:
                 raise ResultFileError(
-                    f"{path} holds results of another evaluation than {self.path / _RUN}: it was copied there; "
-                    "move it away"
+                    f"{path} holds results of another evaluation than {self.path / _RUN}: it was copied there",
+                    remedies=["move it away"],
                 )
             places = arrays.pop("places").tolist()
             counts = [self._counts[place] for place in places]
@@ -110,23 +117,9 @@ class ResultStore:
             save_arrays(self.path / name, kind, arrays, info)
         except OSError as error:
             raise SimulationError(
-                f"{self.path / name} could not be written: {error.strerror or error}; the results before it are there: "
-                "make space and run the same call again"
+                f"{self.path / name} could not be written: {error.strerror or error}; the results before it are there",
+                remedies=["make space and run the same call again"],
             ) from error
-
-
-def _made(path: Path) -> Path:
-    try:
-        folder = path.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~ of a user that does not exist
-        raise ConfigError(
-            f"output is {str(path)!r}: this folder cannot be made ({getattr(error, 'strerror', None) or error}); give "
-            "a folder, not a file, where you may write"
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"output is {str(path)!r}: no permission to write there; give another folder")
-    return folder
 
 
 def _digest(atoms: Atoms) -> list[int]:

@@ -61,7 +61,7 @@ class Outcome:
 
     results: dict[int, Evaluation] = field(default_factory=dict)
     failures: dict[int, Exception] = field(default_factory=dict)
-    cautions: tuple[str, ...] = ()  # texts of PhysicsWarnings, which a worker's own stderr would hide
+    cautions: tuple[PhysicsWarning, ...] = ()  # which a worker's own stderr would hide
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Work:
         with _turn, warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", PhysicsWarning)
             results, failures = self._evaluated(_calculator(self.factory), chunk)
-        cautions = tuple(str(one.message) for one in told if issubclass(one.category, PhysicsWarning))
+        cautions = tuple(one.message for one in told if isinstance(one.message, PhysicsWarning))
         return Outcome(results, failures, cautions)
 
     def _evaluated(self, calculator: MLCalculator, chunk: Chunk) -> tuple[dict[int, Evaluation], dict[int, Exception]]:

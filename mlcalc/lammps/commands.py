@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlcalc.md_protocols.errors import ConfigError
 
-__all__ = ["FIX", "REFUSED", "check_before", "check_commands", "check_styles", "included", "stretches"]
+__all__ = ["CLEAR", "FIX", "REFUSED", "check_before", "check_commands", "check_styles", "included", "stretches"]
 
 FIX = "mlcalc"  # ID of the fix
 _MONTE_CARLO = "decides about its moves by energies of pair styles, without the model"
@@ -44,7 +44,7 @@ REFUSED: dict[str, dict[str, str]] = {
 _SUFFIX = re.compile(r"/(omp|opt|gpu|kk|kk/host|kk/device|intel)$")
 _TALKING = ("print", "log", "shell", "variable", "info", "group", "label", "region")  # whose words are no commands
 _PARTIAL = ("pe", "pe/atom", "stress/atom", "centroid/stress/atom", "pressure")  # computes with a list of what to add
-_CLEAR = re.compile(r"\s*clear\s*(#.*)?$")
+CLEAR = re.compile(r"\s*clear\s*(#.*)?$")
 _COMMENT = re.compile(r"#(?=[^\"']*$)[^\n]*")  # outside of quotes, as far as one line shows
 
 
@@ -90,7 +90,7 @@ def stretches(text: str) -> list[str]:
     """The text between its lines `clear`, each of which removes everything."""
     found: list[list[str]] = [[]]
     for line in text.splitlines():
-        if _CLEAR.match(line):
+        if CLEAR.match(line):
             found.append([])
         else:
             found[-1].append(line)

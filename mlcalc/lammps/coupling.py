@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -16,11 +15,14 @@ from numpy.typing import NDArray
 
 from mlcalc.engine.engine import Engine, check_distance
 from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.ground.errors import Told, Wording, in_python
+from mlcalc.ground.warn import warn
 from mlcalc.lammps.checks import check_instance, check_masses, check_settings
 from mlcalc.lammps.commands import FIX
 from mlcalc.lammps.guard import Guard
 from mlcalc.lammps.library import load_mpi
 from mlcalc.lammps.ranks import Ranks, is_agreed
+from mlcalc.lammps.remedies import keep_remedies, lammps_remedies
 from mlcalc.lammps.schemes import Results, View, choose_scheme
 from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.model_file.model_file import load_model
@@ -64,10 +66,11 @@ def attach(
         check_instance(lmp, elements, engine.scope.elements)
         return Coupling(lmp, ranks, engine, elements, skin=skin, min_distance=min_distance)
 
-    coupling = ranks.attempt(made)
+    with lammps_remedies():
+        coupling = ranks.attempt(made)
     engine = coupling.engine
     if engine.scope.energy_jumps and ranks.rank == 0:
-        warnings.warn(_JUMPS, PhysicsWarning, stacklevel=2)
+        warn(PhysicsWarning(_JUMPS, remedies=["use a thermostat", "take a smooth model"]))
     lmp.command(f"pair_style zero {engine.scope.cutoff!r}")
     lmp.command("pair_coeff * *")
     lmp.command(f"fix {FIX} all external pf/callback 1 1")
@@ -88,6 +91,7 @@ class Coupling:
         self.failure: BaseException | None = None  # what ended the run
         self.in_script = False  # whether more commands may follow the one that is executed
         self.evaluations = 0
+        self.wording: Wording = in_python  # of remedies, where an error ends the processes
         self._lmp, self._ranks = lmp, ranks
         self.scheme = choose_scheme(engine, ranks, skin=skin, min_distance=min_distance)
         self._numbers = np.array([0, *(atomic_numbers[symbol] for symbol in elements)], dtype=np.int64)
@@ -154,6 +158,7 @@ class Coupling:
 
     def _stop(self, error: BaseException, own: int, forces: NDArray[np.float64]) -> None:
         """End the run: all ranks come here with an error."""
+        keep_remedies(error)
         if self.failure is None:
             self.failure = error
             if self.in_script:
@@ -168,7 +173,8 @@ class Coupling:
         """Leave all processes, with what LAMMPS has written so far on disk and the error told once."""
         self._lmp.flush_buffers()
         if self._ranks.rank == 0:
-            _tell(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
+            text = error.worded(self.wording) if isinstance(error, Told) else str(error)
+            _tell(f"Error: {' '.join(text.split()) or type(error).__name__}")
         from mpi4py import MPI
 
         MPI.Finalize()
@@ -197,8 +203,10 @@ def _communicator(lmp: Any) -> Any:
     comm = lmp.comm if isinstance(getattr(lmp, "comm", None), mpi.Comm) else mpi.COMM_WORLD
     if comm.size != lmp.extract_setting("world_size"):
         raise ConfigError(
-            f"LAMMPS runs on {lmp.extract_setting('world_size')} ranks, but mpi4py knows of {comm.size}: pass "
-            "comm=MPI.COMM_WORLD to lammps.lammps, or run without `-partition`"
+            f"LAMMPS runs on {lmp.extract_setting('world_size')} ranks, but mpi4py knows of {comm.size}",
+            value=comm.size,
+            limit=lmp.extract_setting("world_size"),
+            remedies=["give comm=MPI.COMM_WORLD to lammps.lammps", "run without `-partition`"],
         )
     return comm
 
@@ -217,5 +225,5 @@ def _tell(text: str) -> None:
 
 _JUMPS = (
     "the energy of this model jumps when an atom crosses the cutoff: forces are right in between, but a run at "
-    "constant energy drifts. Use a thermostat, or take a smooth model"
+    "constant energy drifts"
 )

@@ -73,8 +73,8 @@ class Guard:
         ids = [list(self._lmp.available_ids(kind)) for kind in ("fix", "compute")]
         if FIX not in ids[0]:
             raise ConfigError(
-                f"the fix {FIX}, which is the model, was removed: energies and forces of runs after that are zero. "
-                "Leave it, or begin anew with `clear`"
+                f"the fix {FIX}, which is the model, was removed: energies and forces of runs after that are zero",
+                remedies=["leave it", "begin anew with `clear`"],
             )
         if ids == self._known:
             return

@@ -18,6 +18,7 @@ from mlcalc.kernels.hvnet.geometry import number_edges
 from mlcalc.kernels.hvnet.hvnet import FusedHVNet
 from mlcalc.kernels.hvnet.painn import walk_painn
 from mlcalc.kernels.hvnet.rmconv import walk_rmconv
+from mlcalc.kernels.hvnet.space import Space
 from mlcalc.kernels.threads import even_shares, run_shares
 from mlcalc.lammps.ranks import Halo, OwnResults, own_results
 from mlcalc.models import Graph, ModelError
@@ -70,8 +71,6 @@ class DistributedHVNet(FusedHVNet):
         return own_results(energies, own, halo, results.forces.sum(0), -results.virial.sum((0, 1)))
 
     def _new_space(self) -> Any:
-        from mlcalc.kernels.hvnet.space import Space
-
         return Space(self._kind)
 
 

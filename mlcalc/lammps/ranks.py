@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcalc.ground.told_data import told_data, told_keywords
 from mlcalc.md_protocols.errors import EvaluationError
 
 _T = TypeVar("_T")
@@ -41,16 +43,13 @@ class Ranks:
             value = task()
         except Exception as failure:
             error = failure
-        told = None if error is None else f"{' '.join(str(error).split())}"
-        if self.size == 1:
-            texts = [told]
-        elif not self.any(error is not None):
-            return value
-        else:
-            texts = self.comm.allgather(told)
-        for rank, text in enumerate(texts):
-            if text is not None:
-                error = error or EvaluationError(f"rank {rank}: {text}")
+        if self.size > 1:
+            if not self.any(error is not None):
+                return value
+            told = "" if error is None else json.dumps(told_data(error))
+            for rank, text in enumerate(self.comm.allgather(told)):
+                if text and error is None:
+                    error = _of_rank(rank, json.loads(text))
         if error is not None:
             setattr(error, _AGREED, True)
             raise error
@@ -174,6 +173,11 @@ class Halo:
             yield rows, [part.reshape(len(rows), *array.shape[1:]) for part, array in shaped]
 
 
+def _of_rank(rank: int, told: Mapping[str, Any]) -> EvaluationError:
+    """The error of another rank, with its setting and remedies."""
+    return EvaluationError(f"rank {rank}: {' '.join(told['text'].split())}", **told_keywords(told))
+
+
 def _wait(pending: list[Any]) -> None:
     from mpi4py import MPI
 
@@ -185,7 +189,9 @@ def _check_found(owners: Ints, remote: Ints) -> None:
     if len(lost):
         raise EvaluationError(
             f"nobody has the atoms with the IDs {lost[:8].tolist()} ({len(lost)} in all), though there are ghosts of "
-            "them: atoms were lost, or IDs are not unique. Look at the time step, at the boundaries, and at atom IDs"
+            "them: atoms were lost, or IDs are not unique",
+            value=lost.tolist(),
+            remedies=["look at the time step, at the boundaries, and at atom IDs"],
         )
 
 

@@ -16,6 +16,7 @@ from mlcalc.engine.pieces import CentralEnergies, piece_around, receptive_layers
 from mlcalc.errors import NonFiniteResultError, OverlapError
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES, NeighborList
 from mlcalc.graphs.validation import check_cell, check_positions
+from mlcalc.ground.errors import Use
 from mlcalc.lammps.hvnet import DistributedHVNet
 from mlcalc.lammps.ranks import Halo, Ranks
 from mlcalc.lammps.visnet import DistributedViSNet, distributes
@@ -78,7 +79,13 @@ def choose_scheme(engine: Engine, ranks: Ranks, *, skin: float, min_distance: fl
         return Exchanged(DistributedViSNet(network, engine.dtype), graphs, ranks)
     layers = receptive_layers(network)
     if isinstance(layers, str):
-        raise ConfigError(f"this model runs on one rank only, and here are {ranks.size}: {layers}. Use --ranks 1")
+        raise ConfigError(
+            f"this model runs on one rank only, and here are {ranks.size}: {layers}",
+            setting="ranks",
+            value=ranks.size,
+            limit=1,
+            remedies=[Use("ranks", 1, python="start one process only")],
+        )
     return Pieces(engine, graphs, ranks, layers)
 
 
@@ -254,8 +261,11 @@ class _Graphs:
         closest = int(np.argmin(distances))
         return OverlapError(
             f"atoms with the IDs {tags[i[closest]]} and {tags[j[closest]]} are {distances[closest]:.6g} Å apart, "
-            f"closer than {self._min_distance:g} Å: no model knows such structures. Look at the time step and at the "
-            "structure that the run started from"
+            f"closer than {self._min_distance:g} Å: no model knows such structures",
+            setting="min_distance",
+            value=float(distances[closest]),
+            limit=self._min_distance,
+            remedies=["look at the time step and at the structure that the run started from"],
         )
 
 
@@ -275,7 +285,9 @@ def _numpy(values: torch.Tensor | None) -> Floats:
 def _check_unique(tags: Ints) -> None:
     """EvaluationError where IDs (sorted) are not positive numbers without repetition."""
     if len(tags) and (tags[0] < 1 or (np.diff(tags) == 0).any()):
-        raise EvaluationError("atom IDs are missing or not unique: use `atom_modify id yes` and `reset_atoms id`")
+        raise EvaluationError(
+            "atom IDs are missing or not unique", remedies=["use `atom_modify id yes` and `reset_atoms id`"]
+        )
 
 
 def _check_finite(energy: float, virial: Floats, forces: Floats) -> None:
@@ -283,5 +295,6 @@ def _check_finite(energy: float, virial: Floats, forces: Floats) -> None:
         return
     raise NonFiniteResultError(
         "the model returned NaN or infinity as energy, forces or virial: the structure lies outside what it can "
-        "describe. Look at the last frames for atoms that come too close, and at the time step"
+        "describe",
+        remedies=["look at the last frames for atoms that come too close, and at the time step"],
     )

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlcalc.lammps.commands import check_before, check_commands, stretches
+from mlcalc.ground.errors import Wording, in_python
+from mlcalc.lammps.commands import CLEAR, check_before, check_commands, stretches
 from mlcalc.lammps.coupling import attach
 from mlcalc.lammps.library import load_lammps, load_mpi
 from mlcalc.lammps.ranks import Ranks
@@ -21,7 +22,6 @@ __all__ = ["run_script", "script_parts"]
 
 LINE = "pair_style mlcalc"
 _MARK = re.compile(r"\s*pair_style\s+mlcalc(?![^\s#])\s*(?P<rest>[^#]*)(#.*)?$")
-_CLEAR = re.compile(r"\s*clear\s*(#.*)?$")
 _REACHED = "Unrecognized pair style 'mlcalc'"
 
 
@@ -33,12 +33,14 @@ def run_script(
     variables: Mapping[str, str] | None = None,
     log: str | None = None,
     quiet: bool = False,
+    wording: Wording = in_python,
     **settings: Any,
 ) -> None:
     """Run a LAMMPS input script whose line `pair_style mlcalc` stands for the model; called by all ranks.
 
     variables: what `-var` sets on LAMMPS' command line; log: file instead of log.lammps, "none" for none; settings as
-    those of `attach`.  An error of the model ends the processes, as LAMMPS' own errors do in a script.
+    those of `attach`.  An error of the model ends the processes, as LAMMPS' own errors do in a script; wording: how
+    its remedies are told then.
 
     Raises ConfigError for scripts without that line, EvaluationError with the text of an error of LAMMPS.
     """
@@ -52,7 +54,7 @@ def run_script(
         with _errors_of_lammps(lammps, comm), _one_rank_warns(comm.rank):
             for number, part in enumerate(parts):
                 if number:
-                    attach(lmp, model, elements=elements, **settings)
+                    attach(lmp, model, elements=elements, **settings).wording = wording
                 with _as_file(part, comm.rank) as path:
                     lmp.file(path)
     finally:
@@ -80,22 +82,30 @@ def script_parts(text: str, name: str) -> list[str]:
     marks = [number for number, line in enumerate(lines) if _MARK.match(line)]
     if not marks:
         raise ConfigError(
-            f"{name} has no line `{LINE}`: write it in the place of pair_style and pair_coeff, after create_box, "
-            "read_data or read_restart and before all fixes. (It must stand in the script itself, not in an included "
-            "file or an `if`.)"
+            f"{name} has no line `{LINE}`",
+            setting="script",
+            value=name,
+            remedies=[
+                "write it in the place of pair_style and pair_coeff, after create_box, read_data or read_restart and "
+                "before all fixes (in the script itself, not in an included file or an `if`)"
+            ],
         )
     for number in marks:
         match = _MARK.match(lines[number])
         if match and (rest := match["rest"].strip()):
             raise ConfigError(
-                f"{name}, line {number + 1}: `{LINE}` takes no arguments, but there is {rest!r}: the model, its "
-                "elements and its settings are those of the command"
+                f"{name}, line {number + 1}: `{LINE}` takes no arguments, but there is {rest!r}; the model, its "
+                "elements and its settings are those of the command",
+                setting="script",
+                value=rest,
             )
-    last = next((number for number in reversed(range(len(lines))) if _CLEAR.match(lines[number])), -1)
+    last = next((number for number in reversed(range(len(lines))) if CLEAR.match(lines[number])), -1)
     if last > marks[-1]:
         raise ConfigError(
-            f"{name}, line {last + 1}: `clear` removes the model as well, and no `{LINE}` comes after it: write it "
-            "again once there is a new box"
+            f"{name}, line {last + 1}: `clear` removes the model as well, and no `{LINE}` comes after it",
+            setting="script",
+            value=name,
+            remedies=["write it again once there is a new box"],
         )
     parts = ["\n".join(lines[: marks[0]]) + "\n"]
     for k, mark in enumerate(marks):

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from potentials import Morse
+from torch import Tensor
 
+from mlcalc.errors import ConfigError, Use
 from mlcalc.lammps import attach
 from mlcalc.lammps.library import load_lammps, load_mpi
+from mlcalc.models import Graph
 
 
 class LocalMorse(Morse):
     """A potential of ours without any special path, which says how far it reaches."""
 
     receptive_layers = 1
+
+
+class Picky(LocalMorse):
+    """Fails with remedies, one of which is no setting of LAMMPS."""
+
+    def __call__(self, graph: Graph) -> Tensor:
+        remedies = [Use("max_edges", 10), Use("min_distance", 0.1), "look at it"]
+        raise ConfigError("the structure is bad", remedies=remedies)
 
 
 COULOMB = """pair_style hybrid/overlay zero 5.0 coul/long 4.0
@@ -47,6 +58,7 @@ REFUSALS: dict[str, tuple[str, int, tuple[str, ...], Any, str]] = {
     "unfix": ("", 1, ("Cu",), "morse", "unfix mlcalc"),
     "unfix by a variable": ("", 1, ("Cu",), "morse", "variable s string mlcalc\nunfix ${s}"),
     "replicate": ("", 1, ("Cu",), "morse", "replicate 2 1 1"),
+    "remedies": ("", 1, ("Cu",), "picky", ""),
     "overlap": ("", 1, ("Cu",), "morse", "create_atoms 1 single 0.03 0.03 0.03"),
     "lost atoms": ("boundary p p f", 1, ("Cu",), "morse", "velocity all set 0 0 5000\nfix 2 all nve"),
 }
@@ -61,7 +73,7 @@ def refusals() -> dict[str, str]:
 def refused(case: Any, between: str = "") -> str:
     lmp = load_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"], comm=load_mpi().COMM_WORLD)
     before, types, elements, model, after = case or ("", 1, ("Cu",), "morse", "")
-    potential = {"morse": LocalMorse(), "far": Morse()}[model]
+    potential = {"morse": LocalMorse(), "far": Morse(), "picky": Picky()}[model]
     try:
         flat = "-0.1 0.1" if "dimension" in before else "0 3"
         lattice = "lattice sq 3.6" if "dimension" in before else "lattice fcc 3.6"

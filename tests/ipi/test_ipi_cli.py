@@ -40,6 +40,7 @@ def test_path_prints_the_driver_that_ipi_accepts(capsys: pytest.CaptureFixture[s
 
     assert main(["ipi", "path"]) == 0
     path = capsys.readouterr().out.strip()
+    assert path.endswith("/mlcalc/ipi_driver.py")  # inputs of users name it: it stays where it is
     assert scan_pes_file(path) == ("MLCalcDriver", "mlcalc")
     assert load_pes("custom", path).__name__ == "MLCalcDriver"
 
@@ -170,7 +171,7 @@ def test_run_leaves_a_folder_and_a_summary(structure: Path, capsys: pytest.Captu
     assert float(rows[0].split()[4]) == pytest.approx(first, abs=1e-6)
     assert np.isfinite([float(word) for row in rows for word in row.split()]).all()
     assert main([*words[:-1], "--temperature-K", "310"]) == 1
-    assert "temperatures_K" in capsys.readouterr().err
+    assert "temperature_K" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from ase.calculators.emt import EMT
 from ipi_servers import Client, Listener, Peer, Still, copper, posdata, until
 
 from mlcalc.md_protocols.ipi import ConnectionFailedError
-from mlcalc.md_protocols.ipi import workers as computing
-from mlcalc.md_protocols.ipi.workers import Delivered, Worker
+from mlcalc.md_protocols.ipi.workers import Delivered, ProcessWorker
 
 ATOMS = copper()
 MANY = Atoms("Cu100000", positions=np.zeros((100_000, 3)), cell=np.eye(3) * 100, pbc=True)  # more than a socket holds
@@ -56,15 +55,15 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 def delivered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many structures were delivered by each computing process itself."""
     seen: list[int] = []
-    collect = Worker.collect
+    collect = ProcessWorker.collect
 
-    def noted(self: Worker) -> object:
+    def noted(self: ProcessWorker) -> object:
         found = collect(self)
         if found is not None and isinstance(found[1], Delivered):
             seen.append(found[1].structures)
         return found
 
-    monkeypatch.setattr(computing.Worker, "collect", noted)
+    monkeypatch.setattr(ProcessWorker, "collect", noted)
     return seen
 
 

@@ -16,7 +16,7 @@ from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.md_protocols.ipi import ConnectionFailedError, ServeError, WireError, WorkerError, serve_ipi
 from mlcalc.md_protocols.ipi.recipes import Recipe
 from mlcalc.md_protocols.ipi.worker_process import Reply
-from mlcalc.md_protocols.ipi.workers import Worker
+from mlcalc.md_protocols.ipi.workers import ProcessWorker
 
 ATOMS = copper()
 
@@ -271,13 +271,13 @@ def test_a_calculator_that_hangs_is_started_again(listener: Listener, tmp_path: 
     with pytest.raises(WorkerError, match=r"no answer within 0.5 s.*2 times in a row") as caught:
         client.ended()
     assert len(caught.value.structures) == 1
-    with pytest.raises(ConfigError, match="request_s needs isolated=True"):
+    with pytest.raises(ConfigError, match="request_s is 1, but .*: pass isolated=True"):
         serve_ipi(EMT(), ATOMS, unix=listener.path, isolated=False, request_s=1)
 
 
 def test_the_computing_process_dies_while_it_starts_again() -> None:
     """Killed as soon as it is there, several times: each is a failure that is borne, and the request is not lost."""
-    worker = Worker(Recipe((EMT(),), ATOMS, "auto"), max_failures=5)
+    worker = ProcessWorker(Recipe((EMT(),), ATOMS, "auto"), max_failures=5)
     try:
         worker.submit(7, ATOMS.cell.array[None].copy(), ATOMS.positions[None].copy(), "i-pi", Reply.PARENT)
         for _ in range(3):

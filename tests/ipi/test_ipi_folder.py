@@ -28,7 +28,7 @@ from mlcalc.md_protocols.ipi.runs.output_files import checkpoint_step, cut_back,
 pytestmark = pytest.mark.skipif(not IPI.exists(), reason="i-PI is an extra")
 
 HERE = Path(__file__)
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parents[1] / "helpers")}
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "helpers"), str(HERE.parents[2])])}
 STEPS = 60
 SETTINGS: dict[str, Any] = {"temperature_K": 300, "timestep_fs": 2.0, "seed": 3, "progress": False}
 SETTINGS |= {"trajectory_interval": 3, "log_interval": 2, "checkpoint_interval": 10}
@@ -126,8 +126,8 @@ def test_killed_runs_continue_without_doubled_or_missing_records(whole: IPIRun, 
     assert run.completed
     assert run.steps.tolist() == whole.steps.tolist() == list(range(0, STEPS + 1, 2))
     assert [frame.info["step"] for frame in run.frames()] == list(range(0, STEPS + 1, 3))
-    for name, column in run.columns[0].items():
-        assert column == pytest.approx(whole.columns[0][name], rel=1e-7, abs=1e-9), name
+    for name, column in run.columns.items():
+        assert column == pytest.approx(whole.columns[name], rel=1e-7, abs=1e-9), name
     for a, b in zip(run.frames(), whole.frames(), strict=True):
         assert np.abs(a.positions - b.positions).max() < 1e-6
 
@@ -148,7 +148,7 @@ def test_a_finished_run_is_returned_and_goes_on_when_it_shall_be_longer(whole: I
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"temperature_K": 310}, "temperatures_K"),
+        ({"temperature_K": 310}, "temperature_K"),
         ({"seed": 4}, "seed"),
         ({"structure": True}, "initial_positions"),
         ({"virial": "none"}, "virial"),
@@ -180,14 +180,14 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_the_steps_of_the_
 
 def test_pressures_that_nobody_computes_are_not_logged(tmp_path: Path) -> None:
     run = run_ipi(crystal(), output=tmp_path / "r", steps=2, virial="none", **SETTINGS)
-    assert run.settings["virial"] == "none"
+    assert run.settings.virial == "none"
     assert not [name for name in run.columns if "pressure" in name]
 
 
 def test_intervals_that_were_not_given_are_those_of_the_folder(tmp_path: Path) -> None:
     settings = {"temperature_K": 300, "timestep_fs": 2.0, "progress": False, "output": tmp_path / "r"}
     first = run_ipi(crystal(), steps=40, **settings)
-    assert first.settings["checkpoint_interval"] == 1
+    assert first.settings.checkpoint_interval == 1
     longer = run_ipi(crystal(), steps=2000, wall_time_s=9.0, **settings)  # by itself it would choose other ones
     assert longer.settings == first.settings
     assert longer.steps[-1] > 40
@@ -202,7 +202,7 @@ def test_a_folder_in_which_nothing_was_done_may_be_begun_otherwise(tmp_path: Pat
     for path in (*(tmp_path / "r").glob("sim.*"), tmp_path / "r" / "RESTART"):
         path.unlink(missing_ok=True)
     run = run_ipi(crystal(), output=tmp_path / "r", steps=4, **(SETTINGS | {"temperature_K": 310}))
-    assert run.settings["temperatures_K"] == [310]
+    assert run.settings.temperature_K == (310,)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

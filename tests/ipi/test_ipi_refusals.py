@@ -119,8 +119,12 @@ def addresses(tmp_path: Path) -> dict[str, tuple[dict[str, Any], type[Exception]
         "empty": ({"unix": ""}, ConfigError, "must have 1 to 107 bytes"),
         "remote": ({"host": "192.0.2.7", "port": 5}, ConfigError, "another machine.*ssh -L 5:localhost:5 192.0.2.7"),
         "any": ({"host": "0.0.0.0", "port": 5}, ConfigError, "another machine"),  # noqa: S104
-        "both": ({"unix": "a", "port": 5}, ConfigError, "give either unix"),
-        "neither": ({}, ConfigError, "give either unix"),
+        "both": (
+            {"unix": "a", "port": 5},
+            ConfigError,
+            "give either the name of a unix socket.*pass unix=.driver., or pass port=31415",
+        ),
+        "neither": ({}, ConfigError, "give either the name of a unix socket.*pass unix=.driver., or pass port=31415"),
         "zero": ({"port": 0}, ConfigError, "port is 0"),
         "text": ({"port": "31415"}, ConfigError, "port is '31415'"),
         "number": ({"unix": 5}, ConfigError, "unix is 5"),

@@ -59,14 +59,15 @@ SAID = {
     "unfix": "ConfigError.*unfix mlcalc.*leave it as it is",
     "unfix by a variable": "ConfigError: the fix mlcalc, which is the model, was removed",
     "replicate": "ConfigError.*replicate 2 1 1.*before the line",
+    "remedies": "bad: pass min_distance=0.1, or look at it$",
     "overlap": "closer than 0.3 Å",
-    "lost atoms": "EvaluationError.*atoms were lost: 0 of 108 are left",
+    "lost atoms": "EvaluationError.*atoms were lost, 0 of 108 are left: .* take a shorter",
 }
 
 
 def launched(ranks: int, *arguments: str, cwd: Path = HELPERS) -> subprocess.CompletedProcess[str]:
     command = [str(MPIEXEC), "-n", str(ranks), sys.executable, str(HELPERS / "lammps_runs.py"), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HELPERS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HELPERS}{os.pathsep}{HELPERS.parents[1]}"}
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=cwd)
 
 

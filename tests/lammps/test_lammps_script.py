@@ -17,7 +17,10 @@ if MISSING:
     pytest.skip(f"not installed: {', '.join(MISSING)}", allow_module_level=True)
 
 from mlcalc.cli.verbs.lammps import lammps_command  # noqa: E402 - only where LAMMPS is
+from mlcalc.ground.errors import Use, Wording, in_python  # noqa: E402
 from mlcalc.lammps import library  # noqa: E402
+from mlcalc.lammps.coupling import Coupling  # noqa: E402
+from mlcalc.lammps.remedies import keep_remedies  # noqa: E402
 from mlcalc.lammps.script import script_parts  # noqa: E402
 from mlcalc.md_protocols.errors import ConfigError  # noqa: E402 - only where LAMMPS is
 
@@ -32,7 +35,7 @@ def command(folder: Path, script: str, *options: str) -> subprocess.CompletedPro
     """`mlcalc lammps` on a script, in a folder."""
     (folder / "in.test").write_text(script)
     program = [sys.executable, str(HELPERS / "lammps_runs.py"), "command", "in.test", *MODEL, *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HELPERS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HELPERS}{os.pathsep}{HELPERS.parents[1]}"}
     return subprocess.run(
         program, capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=folder
     )
@@ -135,3 +138,29 @@ def test_an_mpiexec_of_another_library_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match="mpiexec started 4 processes, but each finds itself alone"):
         library.load_mpi()
+
+
+@pytest.mark.parametrize(
+    ("wording", "told"),
+    [
+        (None, "pass min_distance=0.1, or look at it"),
+        (lambda remedy: f"give --{remedy.setting}", "give --min_distance, or look"),
+    ],
+)
+def test_an_error_that_ends_the_processes_is_worded_for_whoever_started_them(
+    wording: Wording | None, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MPI = library.load_mpi()
+    monkeypatch.setattr(MPI, "Finalize", lambda: None)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    coupling = object.__new__(Coupling)
+    coupling._lmp, coupling._ranks = SimpleNamespace(flush_buffers=lambda: None), SimpleNamespace(rank=0)
+    coupling.wording = wording or in_python
+    error = ConfigError("too near", remedies=[Use("max_edges", 5), Use("min_distance", 0.1), "look at it"])
+    keep_remedies(error)
+    with pytest.raises(SystemExit):
+        coupling._end(error)
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: too near: {told}")
+    assert "max_edges" not in said
+    assert "max_edges" in str(ConfigError("too near", remedies=[Use("max_edges", 5)]))  # the twin: nothing dropped

@@ -24,13 +24,12 @@ from ase.io import write
 from ...errors import ConfigError, ResultFileError, SimulationError
 from ...folders.identity import differences, made_folder, structure_arrays, versions
 from ...folders.lock import FolderLock
-from ...folders.storage import load_arrays, save_arrays, write_atomically
+from ...folders.storage import save_arrays, write_atomically
 from .inputs import PREFIX, IPISettings, aligned, simulation_input, structure_text
 from .output_files import checkpoint_step, cut_back, last_step, tail
-from .result import degrees_of_freedom, ring_temperature
+from .result import START, START_KIND, degrees_of_freedom, load_start, ring_temperature
 
-_RUN, _INPUT, _RESTART, _START = "run.json", "input.xml", "restart.xml", "start.npz"
-_KIND = "i-PI run"
+_RUN, _INPUT, _RESTART = "run.json", "input.xml", "restart.xml"
 _KEPT = 2  # checkpoints: the last might have been cut short
 
 
@@ -98,7 +97,7 @@ class IPIFolder:
         row = tail(logs[0]) if logs else None
         if row is None or len(row) < 6:
             return None
-        freedom = degrees_of_freedom(self._structure, self._about["settings"])
+        freedom = degrees_of_freedom(self._structure, self._settings)
         return row[0], ring_temperature(row[5], freedom, self._settings.beads), row[4]
 
     def _numbered(self) -> list[Path]:
@@ -125,27 +124,31 @@ class IPIFolder:
         if not (self.path / _RUN).exists():
             self._claim()
             return
-        arrays, info = load_arrays(self.path / _START, _KIND)
+        arrays, info = load_start(self.path)
         if not self.outputs() and not self._numbered() and not (self.path / "RESTART").exists():
             self._claim()  # nothing was done yet: it may as well be another run
             return
         changed = differences(info, self._about) + differences(arrays, self._structure)
         if changed:
             raise ConfigError(
-                f"{self.path} holds a run of i-PI with other settings, so it is not continued: {'; '.join(changed)}. "
-                "Use the old settings, or another folder"
+                f"{self.path} holds a run of i-PI with other settings, so it is not continued: {'; '.join(changed)}",
+                setting="output",
+                value=str(self.path),
+                remedies=["use the old settings", "give another folder"],
             )
 
     def _claim(self) -> None:
         present = [
             name for name in (_INPUT, "RESTART", *(p.name for p in self.outputs())) if (self.path / name).exists()
         ]
-        if present and not (self.path / _START).exists():
+        if present and not (self.path / START).exists():
             raise SimulationError(
-                f"{self.path} holds {', '.join(present[:4])} but no {_RUN}: nothing there is overwritten; use another "
-                "folder, or move these files away"
+                f"{self.path} holds {', '.join(present[:4])} but no {_RUN}: nothing there is overwritten",
+                setting="output",
+                value=str(self.path),
+                remedies=["use another folder", "move these files away"],
             )
-        save_arrays(self.path / _START, _KIND, self._structure, self._about)
+        save_arrays(self.path / START, START_KIND, self._structure, self._about)
         address = f"mlcalc-{crc32(str(self.path.resolve()).encode()):08x}"
         write_atomically(self.path / "init.xyz", structure_text(self._atoms).encode())
         write(self.path / "template.extxyz", self._atoms)
@@ -163,7 +166,7 @@ class IPIFolder:
         found = root.find("ffsocket/address")
         if found is None or not found.text:
             raise ResultFileError(
-                f"{self.path / _INPUT} has no address of a socket: it was changed; use another folder"
+                f"{self.path / _INPUT} has no address of a socket: it was changed", remedies=["use another folder"]
             )
         return found.text.strip()
 
@@ -171,7 +174,7 @@ class IPIFolder:
 def stored_settings(path: Path) -> dict[str, Any]:
     """Settings of the run in the folder; empty where there is none, or none that can be read."""
     try:
-        settings: dict[str, Any] = load_arrays(path.expanduser() / _START, _KIND)[1]["settings"]
+        settings: dict[str, Any] = load_start(path.expanduser())[1]["settings"]
     except (ResultFileError, RuntimeError, KeyError):  # RuntimeError: ~ of nobody; the folder itself tells of damage
         return {}
     return settings

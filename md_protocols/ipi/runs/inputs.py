@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.geometry.cell import cell_to_cellpar, cellpar_to_cell
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
+from mlcalc.ground.errors import Use
+
+from ...errors import ConfigError, ResultFileError
+from ...results import Quantity
 from ..responder import IPI_UNITS
 
+ADD_VECTOR = Use(
+    "cell",
+    python="give it a third vector, with vacuum (atoms.center(vacuum=10, axis=2))",
+    file="give it a third vector, with vacuum, in the file",
+)
 ENSEMBLES = ("nve", "nvt", "npt", "remd", "vibrations")
-THERMOSTATS = ("svr", "langevin", "pile_g", "pile_l")
+THERMOSTATS = {"bussi": "svr", "langevin": "langevin", "pile_g": "pile_g", "pile_l": "pile_l"}  # to i-PI's words
 PREFIX = "sim"
 _FS = 41.341373  # atomic units of time, ipi/utils/units.py
 _VACUUM = 20.0  # Å around a cluster, in a cell that i-PI needs and nothing depends on
@@ -26,27 +34,46 @@ _VACUUM = 20.0  # Å around a cluster, in a cell that i-PI needs and nothing dep
 class IPISettings:
     """What fixes a run of i-PI, apart from its length; plain JSON values."""
 
-    ensemble: str
-    temperatures_K: tuple[float, ...]  # noqa: N815 - several for replica exchange only
-    timestep_fs: float
-    beads: int
-    thermostat: str
-    tau_fs: float
-    pressure_GPa: float | None  # noqa: N815
-    barostat_tau_fs: float
-    exchange_interval: int
-    log_interval: int
-    trajectory_interval: int
-    checkpoint_interval: int
-    seed: int
-    fixed: tuple[int, ...]
-    displacement: float  # Å, of vibrations
-    remove_drift: bool
-    batch_size: int
-    virial: str  # "none" has no pressure in the log
+    ensemble: Annotated[str, Quantity("nve, nvt, npt, remd or vibrations")]
+    temperature_K: Annotated[tuple[float, ...], Quantity("several for replica exchange only", "K")]  # noqa: N815
+    timestep_fs: Annotated[float, Quantity("time step", "fs")]
+    beads: Annotated[int, Quantity("of the ring polymers; 1 is classical")]
+    thermostat: Annotated[str, Quantity("bussi, langevin, pile_g or pile_l")]
+    tau_fs: Annotated[float, Quantity("relaxation time of the thermostat", "fs")]
+    pressure_GPa: Annotated[float | None, Quantity("of ensemble npt", "GPa")]  # noqa: N815
+    barostat_tau_fs: Annotated[float, Quantity("relaxation time of the barostat", "fs")]
+    exchange_interval: Annotated[int, Quantity("mean number of steps between exchanges of replicas")]
+    log_interval: Annotated[int, Quantity("steps between rows of the log")]
+    trajectory_interval: Annotated[int, Quantity("steps between frames")]
+    checkpoint_interval: Annotated[int, Quantity("steps between checkpoints")]
+    seed: Annotated[int, Quantity("of velocities and thermostats")]
+    fixed: Annotated[tuple[int, ...], Quantity("indices of the fixed atoms")]
+    displacement: Annotated[float, Quantity("of vibrations", "Å")]
+    remove_drift: Annotated[bool, Quantity("whether the center of mass is kept at rest")]
+    batch_size: Annotated[int, Quantity("structures in a request")]
+    virial: Annotated[str, Quantity('how it is had; "none" has no pressure in the log')]
 
     def as_dict(self) -> dict[str, Any]:
+        """As folders have them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> IPISettings:
+        """The settings of a folder, also of an earlier version's; ResultFileError where they are not those of a run."""
+        found: dict[str, Any] = upgraded(stored)
+        found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        try:
+            return cls(**found)
+        except TypeError as error:
+            raise ResultFileError(f"the settings stored are not those of a run of i-PI ({error})") from error
+
+
+def upgraded(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of earlier versions, which had i-PI's word for the thermostat, under today's names."""
+    found = {"temperature_K" if name == "temperatures_K" else name: value for name, value in stored.items()}
+    if found.get("thermostat") == "svr":
+        found["thermostat"] = "bussi"
+    return found
 
 
 def properties_of(settings: IPISettings) -> list[str]:
@@ -85,7 +112,7 @@ def simulation_input(atoms: Atoms, settings: IPISettings, steps: int, address: s
     _add(socket, "latency", "1e-4")
     if settings.batch_size > 1:
         _add(socket, "batch_size", settings.batch_size)
-    for k, temperature in enumerate(settings.temperatures_K):
+    for k, temperature in enumerate(settings.temperature_K):
         root.append(_system(atoms, settings, temperature, structure_file, _label(settings, k)))
     if settings.ensemble == "remd":
         remd = _add(_add(root, "smotion", mode="remd"), "remd")
@@ -119,8 +146,9 @@ def aligned(atoms: Atoms) -> Atoms:
         return turned
     if atoms.cell.rank < 3:
         raise ConfigError(
-            f"the cell {atoms.cell.array.tolist()} has no volume, and i-PI's has one: give it a third vector, with "
-            "vacuum (atoms.center(vacuum=10, axis=2))"
+            f"the cell {atoms.cell.array.tolist()} has no volume, and i-PI's has one",
+            setting="cell",
+            remedies=[ADD_VECTOR],
         )
     lower = cellpar_to_cell(cell_to_cellpar(atoms.cell.array))
     rotation = np.linalg.solve(atoms.cell.array, lower)  # a mirror image for left-handed cells: the same energies
@@ -172,7 +200,7 @@ def _steps(atoms: Atoms, settings: IPISettings, steps: int) -> int:
 
 
 def _label(settings: IPISettings, k: int) -> str:
-    return f"replica{k}" if len(settings.temperatures_K) > 1 else ""
+    return f"replica{k}" if len(settings.temperature_K) > 1 else ""
 
 
 def _system(atoms: Atoms, settings: IPISettings, temperature: float, file: str, prefix: str) -> ET.Element:
@@ -194,8 +222,6 @@ def _system(atoms: Atoms, settings: IPISettings, temperature: float, file: str, 
 def _velocities(atoms: Atoms, settings: IPISettings, temperature: float) -> ET.Element:
     """Those of the structure, where it has some and there is one bead; else drawn at the temperature."""
     if settings.beads == 1 and settings.ensemble != "remd" and atoms.get_momenta().any():
-        from ase import units
-
         speeds = atoms.get_velocities() * (units.fs * IPI_UNITS.angstrom / _FS)
         element = ET.Element("velocities", mode="manual", units="atomic_unit")
         element.text = f" {_array(speeds.ravel())} "
@@ -227,6 +253,6 @@ def _motion(settings: IPISettings) -> ET.Element:
         _add(barostat, "tau", f"{settings.barostat_tau_fs:.10g}", units="femtosecond")
         langevin = _add(barostat, "thermostat", mode="langevin")
         _add(langevin, "tau", f"{settings.tau_fs:.10g}", units="femtosecond")
-    thermostat = _add(dynamics, "thermostat", mode=settings.thermostat)
+    thermostat = _add(dynamics, "thermostat", mode=THERMOSTATS[settings.thermostat])
     _add(thermostat, "tau", f"{settings.tau_fs:.10g}", units="femtosecond")
     return motion

@@ -11,6 +11,9 @@ from typing import Any
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from mlcalc.ground.errors import Remedy, Use
+from mlcalc.ground.remedies import NO_CONSTRAINTS, SET_PBC
+
 from ...checks import choice, number, structure, whole
 from ...dynamics.settings import check_tau, check_timestep, default_interval
 from ...errors import ConfigError
@@ -65,7 +68,7 @@ def run_ipi(
     or "vibrations" (the dynamical matrix by finite differences of displacement Å; steps do not count then).
     remove_drift: keep the center of mass at rest; not with fixed atoms, or in an external potential.
     beads: of the ring polymers; more than one is path-integral molecular dynamics, all beads in one batch.
-    thermostat: of i-PI: "svr" (the default), "langevin", "pile_g" (the default of beads) or "pile_l".
+    thermostat: "bussi" (the default; i-PI's svr), "langevin", "pile_g" (the default of beads) or "pile_l".
     output: the folder, in the end an ordinary one of i-PI (see IPIFolder).
     log_interval, trajectory_interval, checkpoint_interval: steps; chosen from the length of the run if None.
     clients, isolated: processes that compute, side by side; isolated=False computes in this process instead.
@@ -101,8 +104,6 @@ def run_ipi(
         clients=whole("clients", clients, at_least=1),
         virial=virial,
     )
-    if settings.ensemble == "npt" and virial == "none":
-        raise ConfigError("ensemble 'npt' moves the cell by the virial: virial='none' would leave the ideal gas's part")
     script()  # there is one, or nothing begins
     total = 3 * len(atoms) + 1 if settings.ensemble == "vibrations" else steps
     with (
@@ -133,30 +134,26 @@ def _settings(atoms: Atoms, steps: int, before: dict[str, Any], **given: Any) ->
     """The settings, complete and checked; intervals that are not given are those of the run to be continued."""
     for name in ("log_interval", "trajectory_interval", "checkpoint_interval"):
         given[name] = before.get(name) if given[name] is None else given[name]
-    ensemble, clients = choice("ensemble", given["ensemble"], ENSEMBLES), given.pop("clients")
-    temperatures = _temperatures(given.pop("temperature_K"), ensemble)
+    ensemble, clients = _ensemble(given["ensemble"]), given.pop("clients")
+    temperatures = _temperatures(given["temperature_K"], ensemble)
     beads, timestep = given["beads"], given["timestep_fs"]
-    thermostat = given["thermostat"] or ("pile_g" if beads > 1 else "svr")
-    pressure = given["pressure_GPa"]
-    if (ensemble == "npt") != (pressure is not None):
-        raise ConfigError(
-            "pressure_GPa is for ensemble 'npt', which needs it: give both or neither (0.0001 GPa is 1 bar)"
-        )
-    if ensemble == "npt" and not atoms.pbc.all():
-        raise ConfigError(f"ensemble 'npt' needs a structure periodic in all directions, not pbc={atoms.pbc.tolist()}")
+    pressure = _pressure(given["pressure_GPa"], ensemble, atoms, given["virial"])
     fixed = _fixed(atoms)
     if fixed and (ensemble in ("npt", "vibrations") or beads > 1):
         raise ConfigError(
             f"{len(fixed)} atoms are fixed, which i-PI respects in classical dynamics at constant volume only, not "
-            f"with ensemble {ensemble!r} and {beads} beads: remove the constraint with atoms.set_constraint()"
+            f"with ensemble {ensemble!r} and {beads} beads",
+            setting="constraints",
+            value=fixed,
+            remedies=[NO_CONSTRAINTS],
         )
     interval = given["trajectory_interval"] or default_interval(steps, len(atoms) * beads * len(temperatures))
     given |= {
         "ensemble": ensemble,
-        "temperatures_K": temperatures,
-        "thermostat": choice("thermostat", thermostat, THERMOSTATS),
+        "temperature_K": temperatures,
+        "thermostat": _thermostat(given["thermostat"], beads),
         "tau_fs": check_tau(given["tau_fs"], timestep),
-        "pressure_GPa": None if pressure is None else number("pressure_GPa", pressure),
+        "pressure_GPa": pressure,
         "barostat_tau_fs": check_tau(given["barostat_tau_fs"], timestep),
         "exchange_interval": whole("exchange_interval", given["exchange_interval"], at_least=1),
         "trajectory_interval": whole("trajectory_interval", interval, at_least=1),
@@ -170,13 +167,68 @@ def _settings(atoms: Atoms, steps: int, before: dict[str, Any], **given: Any) ->
     return IPISettings(**given)
 
 
+def _ensemble(given: Any) -> str:
+    if given in THERMOSTATS:
+        raise ConfigError(
+            f"ensemble is {given!r}, which is a thermostat",
+            setting="ensemble",
+            value=given,
+            limit=ENSEMBLES,
+            remedies=[Use("thermostat", given, "with the ensemble 'nvt'")],
+        )
+    return choice("ensemble", given, ENSEMBLES)
+
+
+def _thermostat(given: str | None, beads: int) -> str:
+    if given in THERMOSTATS.values() and given not in THERMOSTATS:
+        ours = next(name for name, theirs in THERMOSTATS.items() if theirs == given)
+        raise ConfigError(
+            f"thermostat is {given!r}, i-PI's word",
+            setting="thermostat",
+            value=given,
+            limit=tuple(THERMOSTATS),
+            remedies=[Use("thermostat", ours, "which is the same")],
+        )
+    return choice("thermostat", given or ("pile_g" if beads > 1 else "bussi"), tuple(THERMOSTATS))
+
+
+def _pressure(given: Any, ensemble: str, atoms: Atoms, virial: str) -> float | None:
+    if (ensemble == "npt") != (given is not None):
+        remedies: list[Remedy] = [Use("pressure_GPa", why="as well (0.0001 GPa is 1 bar)")]
+        if given is not None:
+            remedies = [Use("ensemble", "npt"), "leave the pressure out"]
+        raise ConfigError(
+            f"pressure_GPa is for ensemble 'npt', which needs it; the ensemble is {ensemble!r}, the pressure {given}",
+            setting="pressure_GPa",
+            value=given,
+            remedies=remedies,
+        )
+    if ensemble == "npt" and not atoms.pbc.all():
+        raise ConfigError(
+            f"ensemble 'npt' needs a structure periodic in all directions, not pbc={atoms.pbc.tolist()}",
+            setting="pbc",
+            value=atoms.pbc.tolist(),
+            remedies=[SET_PBC, Use("ensemble", "nvt")],
+        )
+    if ensemble == "npt" and virial == "none":
+        raise ConfigError(
+            "ensemble 'npt' moves the cell by the virial, which is 'none': the ideal gas's part would be left",
+            setting="virial",
+            value=virial,
+            remedies=[Use("virial", "auto"), Use("ensemble", "nvt")],
+        )
+    return None if given is None else number("pressure_GPa", given)
+
+
 def _temperatures(given: float | Sequence[float], ensemble: str) -> tuple[float, ...]:
     values = tuple(given) if isinstance(given, Sequence) else (given,)
     temperatures = tuple(number("temperature_K", value, above=0) for value in values)
     if (ensemble == "remd") != (len(temperatures) > 1):
         raise ConfigError(
             f"temperature_K has {len(temperatures)} values for ensemble {ensemble!r}: replica exchange ('remd') needs "
-            "two or more, everything else one"
+            "two or more, everything else one",
+            setting="temperature_K",
+            value=temperatures,
         )
     return temperatures
 
@@ -184,7 +236,12 @@ def _temperatures(given: float | Sequence[float], ensemble: str) -> tuple[float,
 def _fixed(atoms: Atoms) -> tuple[int, ...]:
     other = [type(c).__name__ for c in atoms.constraints if not isinstance(c, FixAtoms)]
     if other:
-        raise ConfigError(f"the constraint {other[0]} is not supported: only FixAtoms is; remove it")
+        raise ConfigError(
+            f"the constraint {other[0]} is not supported, only FixAtoms is",
+            setting="constraints",
+            value=other[0],
+            remedies=[NO_CONSTRAINTS],
+        )
     return tuple(sorted({int(k) for constraint in atoms.constraints for k in constraint.index}))
 
 

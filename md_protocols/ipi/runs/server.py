@@ -21,7 +21,9 @@ def script() -> str:
     own = Path(sys.executable).with_name("i-pi")
     found = str(own) if own.exists() else shutil.which("i-pi")
     if found is None:
-        raise ConfigError("the program i-pi is not installed beside this Python, nor in PATH: pip install ipi")
+        raise ConfigError(
+            "the program i-pi is not installed beside this Python, nor in PATH", remedies=["pip install ipi"]
+        )
     return found
 
 

@@ -9,6 +9,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlcalc.ground.errors import Use
+
 from ...errors import ConfigError
 from ..errors import ConnectionFailedError
 
@@ -42,11 +44,16 @@ class Address:
     def _connect_unix(self, path: Path, timeout_s: float) -> socket.socket:
         found = path.stat()
         if not stat.S_ISSOCK(found.st_mode):
-            raise ConnectionFailedError(f"{path} is no socket: give the name of the server's")
+            raise ConnectionFailedError(
+                f"{path} is no socket", setting="unix", value=str(path), remedies=["give the name of the server's"]
+            )
         if found.st_uid not in (os.getuid(), 0):
             raise ConnectionFailedError(
                 f"{path} belongs to user {found.st_uid}, not to you ({os.getuid()}): somebody else's server has this "
-                "name; choose another one in the input and here"
+                "name",
+                setting="unix",
+                value=str(path),
+                remedies=["choose another one in the input and here"],
             )
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -75,23 +82,44 @@ def server_address(
 ) -> Address:
     """The address; ConfigError for both kinds or none, a path that is too long, or a host beyond this machine."""
     if (unix is None) == (port is None):
-        raise ConfigError("give either unix=NAME, a unix socket, or port=, with host= where it is not localhost")
+        raise ConfigError(
+            "give either the name of a unix socket or a port, not both",
+            setting="unix",
+            value=unix,
+            remedies=[Use("unix", "driver"), Use("port", 31415, "with its host where that is not localhost")],
+        )
     if unix is not None:
         if not isinstance(unix, str | os.PathLike) or "\0" in os.fsdecode(unix):
-            raise ConfigError(f"unix is {unix!r}: it must be the name or path of a unix socket, a text")
+            raise ConfigError(
+                f"unix is {unix!r}: it must be the name or path of a unix socket, a text", setting="unix", value=unix
+            )
         name = os.fsdecode(unix)
         path = Path(name) if "/" in name else Path(prefix + name)
         if not name or len(os.fsencode(path)) > _LONGEST_PATH:
-            raise ConfigError(f"the path {str(path)!r} of the unix socket must have 1 to {_LONGEST_PATH} bytes")
+            raise ConfigError(
+                f"the path {str(path)!r} of the unix socket must have 1 to {_LONGEST_PATH} bytes",
+                setting="unix",
+                value=name,
+                limit=_LONGEST_PATH,
+            )
         return Address(path)
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise ConfigError(f"port is {port!r}: it must be a whole number from 1 to 65535")
+        raise ConfigError(
+            f"port is {port!r}: it must be a whole number from 1 to 65535", setting="port", value=port, limit=65535
+        )
     if not isinstance(host, str) or not host:
-        raise ConfigError(f"host is {host!r}: it must be the name or address of a machine, a text")
+        raise ConfigError(
+            f"host is {host!r}: it must be the name or address of a machine, a text", setting="host", value=host
+        )
     if not allow_remote and not is_loopback(host):
         raise ConfigError(
-            f"host {host!r} is another machine, and i-PI's protocol has no password and no encryption: connect through "
-            f"ssh (ssh -L {port}:localhost:{port} {host}) and use localhost, or pass allow_remote=True"
+            f"host {host!r} is another machine, and i-PI's protocol has no password and no encryption",
+            setting="host",
+            value=host,
+            remedies=[
+                f"connect through ssh (ssh -L {port}:localhost:{port} {host}) and use localhost",
+                Use("allow_remote", True),
+            ],
         )
     return Address(None, host, port)
 
@@ -101,5 +129,7 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: not even the form of a name
-        raise ConfigError(f"host {host!r} is unknown ({error}): check its name") from None
+        raise ConfigError(
+            f"host {host!r} is unknown ({error})", setting="host", value=host, remedies=["check its name"]
+        ) from None
     return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)

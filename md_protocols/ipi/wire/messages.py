@@ -144,7 +144,10 @@ class Reader:
         if not 1 <= batch <= MAX_BATCH or batch * (2 * _CELL + 24 * self.natoms) > MAX_REQUEST:
             raise WireError(
                 f"the server asks for batches of {batch} structures of {self.natoms} atoms: at most {MAX_BATCH} "
-                f"structures and {MAX_REQUEST >> 20} MiB; set <batch_size> accordingly"
+                f"structures and {MAX_REQUEST >> 20} MiB",
+                value=batch,
+                limit=MAX_BATCH,
+                remedies=["set <batch_size> accordingly"],
             )
         return batch
 
@@ -197,7 +200,10 @@ class Reader:
     def _check_count(self, count: int) -> None:
         if count != self.natoms:
             raise WireError(
-                f"the server sends {count} atoms, the template has {self.natoms}: start both from the same structure"
+                f"the server sends {count} atoms, the template has {self.natoms}",
+                value=count,
+                limit=self.natoms,
+                remedies=["start both from the same structure"],
             )
 
 

@@ -69,8 +69,8 @@ class SharedNumbers:
         except (OSError, ValueError) as error:  # ValueError: without any byte
             self.close()
             raise WireError(
-                f"the server's shared memory {name} cannot be opened ({error}): client and server "
-                "must run on one machine, as one user"
+                f"the server's shared memory {name} cannot be opened ({error})",
+                remedies=["run client and server on one machine, as one user"],
             ) from None
         # Python would remove what another process owns when this one ends, before 3.13's track=False
         resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]

@@ -60,10 +60,16 @@ _virial_option = click.option(
 @click.option("--idle-s", type=float, help="Give up after so long without a word from the server, s.")
 @click.option("--request-s", type=float, help="Start the computing process again if it takes longer for one request.")
 @click.option("--wall-time-s", type=float, help="End after so many seconds.")
-@click.option("--no-isolation", is_flag=True, help="Compute in this process: a crash then resets the connection.")
-@click.option("--no-check", is_flag=True, help="Do not compare the first structure with STRUCTURE.")
+@click.option(
+    "--isolated/--no-isolation",
+    default=True,
+    help="--no-isolation: compute in this process, where a crash resets the connection.",
+)
+@click.option(
+    "--check-template/--no-check", default=True, help="--no-check: do not compare the first structure with STRUCTURE."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def serve_command(structure: str, no_isolation: bool, no_check: bool, as_json: bool, **settings: Any) -> None:
+def serve_command(structure: str, as_json: bool, **settings: Any) -> None:
     """Answer a server that is running, or about to, until it says that it has finished.
 
     STRUCTURE gives the elements, in the server's order, and the periodic directions; positions come from the server.
@@ -75,18 +81,16 @@ def serve_command(structure: str, no_isolation: bool, no_check: bool, as_json: b
       mlcalc ipi init.xyz --model cu-hvnet --unix driver
       mlcalc ipi init.xyz --model aspirin-visnet --port 31415
     """
-    from dataclasses import asdict
-
     from mlcalc.md_protocols.ipi import ServeError, serve_ipi
 
     atoms, factory = _prepared(structure, settings)
     try:
         with cautions_on_stderr():
-            report = serve_ipi(factory, atoms, isolated=not no_isolation, check_template=not no_check, **settings)
+            report = serve_ipi(factory, atoms, **settings)
     except ServeError as error:
         _keep(error)
         raise
-    click.echo(json.dumps(asdict(report)) if as_json else str(report))
+    click.echo(json.dumps(report.to_json()) if as_json else str(report))
     if report.ending == "idle":
         raise click.ClickException(f"no word from the server for {settings['idle_s']:g} s: its run may not be complete")
 
@@ -120,7 +124,9 @@ def path_command() -> None:
 @click.option("--beads", type=int, default=1, show_default=True, help="Of the ring polymers; 1 is classical.")
 @click.option("--timestep-fs", type=float, default=1.0, show_default=True, help="fs; 0.25 to 0.5 with hydrogen.")
 @click.option("--steps", type=int, default=1000, show_default=True, help="In all, earlier calls included.")
-@click.option("--thermostat", type=click.Choice(["svr", "langevin", "pile_g", "pile_l"]), help="[default: svr; pile_g]")
+@click.option(
+    "--thermostat", type=click.Choice(["bussi", "langevin", "pile_g", "pile_l"]), help="[default: bussi; pile_g]"
+)
 @click.option("--tau-fs", type=float, default=100.0, show_default=True, help="Of the thermostat, fs.")
 @click.option("--pressure-GPa", "pressure_GPa", type=float, help="For npt (isotropic).")
 @click.option("--barostat-tau-fs", type=float, default=500.0, show_default=True, help="For npt, fs.")

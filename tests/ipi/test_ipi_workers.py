@@ -15,10 +15,10 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ipi_servers import WAIT_S, Peer, Slow, copper
 
-from mlcalc.md_protocols.ipi.pipe import Pair
+from mlcalc.md_protocols.ipi.pipe import PipeEnd
 from mlcalc.md_protocols.ipi.recipes import Recipe
 from mlcalc.md_protocols.ipi.worker_process import Reply, Stage
-from mlcalc.md_protocols.ipi.workers import Delivered, Worker
+from mlcalc.md_protocols.ipi.workers import Delivered, ProcessWorker
 
 ATOMS = copper()
 
@@ -27,7 +27,7 @@ def request(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     return atoms.cell.array.T[None].copy() * 1.8897261, atoms.positions[None] * 1.8897261
 
 
-def collected(worker: Worker) -> tuple[int, object]:
+def collected(worker: ProcessWorker) -> tuple[int, object]:
     while (found := worker.collect()) is None:
         pass
     return found
@@ -44,7 +44,7 @@ def ends() -> Iterator[tuple[socket.socket, Peer]]:
 @pytest.mark.parametrize("stage", list(Stage))
 def test_how_far_an_answer_got_decides(stage: Stage, ends: tuple[socket.socket, Peer]) -> None:
     """A process killed before it sends, while it does, and after it has: as the memory that outlives it says."""
-    worker = Worker(Recipe((Slow(0.3),), ATOMS, "auto"))
+    worker = ProcessWorker(Recipe((Slow(0.3),), ATOMS, "auto"))
     try:
         worker.attach(ends[0])
         worker.submit(5, *request(ATOMS), "i-pi", Reply.SERVER)
@@ -71,7 +71,7 @@ def test_how_far_an_answer_got_decides(stage: Stage, ends: tuple[socket.socket, 
 
 
 def test_a_server_that_is_gone_is_lost(ends: tuple[socket.socket, Peer]) -> None:
-    worker = Worker(Recipe((EMT(),), ATOMS, "auto"))
+    worker = ProcessWorker(Recipe((EMT(),), ATOMS, "auto"))
     try:
         worker.attach(ends[0])
         ends[1].close()
@@ -95,7 +95,7 @@ def test_a_server_that_is_gone_is_lost(ends: tuple[socket.socket, Peer]) -> None
 
 def test_answers_to_a_server_that_is_gone_do_not_reach_the_next(ends: tuple[socket.socket, Peer]) -> None:
     ours, theirs = socket.socketpair()
-    worker = Worker(Recipe((Slow(0.3),), ATOMS, "auto"))
+    worker = ProcessWorker(Recipe((Slow(0.3),), ATOMS, "auto"))
     try:
         with ours, theirs:
             worker.attach(ours)
@@ -119,7 +119,7 @@ def test_answers_to_a_server_that_is_gone_do_not_reach_the_next(ends: tuple[sock
 @pytest.mark.parametrize("size", [0, 1, 1 << 18, 3_000_000])
 def test_pairs_carry_whole_messages(size: int) -> None:
     one, other = socket.socketpair()
-    pair, reader, data = Pair(one), Pair(other), np.random.default_rng(size).bytes(size)
+    pair, reader, data = PipeEnd(one), PipeEnd(other), np.random.default_rng(size).bytes(size)
     with contextlib.closing(reader), contextlib.closing(pair), socket.socket(socket.AF_UNIX) as sent:
 
         def send() -> None:
