@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..crystals.conventional_cells import ConventionalCell
-from ..crystals.kinds import dressed, site_kinds
+from ..crystals.kinds import dressed
+from ..crystals.symmetry import no_symmetry, standardized_cell, symmetry_operations
 from ..errors import ConfigError
 
 _LARGEST_DENOMINATOR = 12  # of Miller indices in the primitive cell: centered cells need 2 or 3
@@ -49,24 +50,20 @@ class Plane:
     @classmethod
     def of(cls, atoms: Atoms, miller: Any, symprec: float) -> Plane:
         """The plane with these indices; ConfigError where they are none, or where noise makes them those of another."""
-        import spglib
-
         h = reduced_miller(miller)
-        ordered: Any = (atoms.cell.array, atoms.get_scaled_positions(), site_kinds(atoms))
         conventional = ConventionalCell.of(atoms, symprec)
-        try:
-            # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
-            primitive = spglib.standardize_cell(ordered, to_primitive=True, no_idealize=True, symprec=symprec)
-        except Exception:  # spglib raises its own errors since 2.7, and returned None before
-            primitive = None
+        # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
+        primitive = standardized_cell(atoms, symprec, to_primitive=True)
         if conventional is None or primitive is None:
-            raise ConfigError(f"spglib finds no symmetry within symprec={symprec:g} Å: choose another symprec")
+            raise no_symmetry(symprec)
         normal = conventional.normal(h)
         _refuse_noise(atoms, conventional, h)
-        indices = _smallest_whole(primitive[0] @ normal)
-        bare = Atoms(numbers=primitive[2], cell=primitive[0], scaled_positions=primitive[1], pbc=True)
-        cell = dressed(bare, np.asarray(primitive[2]), atoms)
-        spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive[0]) @ indices))
+        indices = _smallest_whole(primitive.cell @ normal)
+        bare = Atoms(
+            numbers=primitive.kinds, cell=primitive.cell, scaled_positions=primitive.scaled_positions, pbc=True
+        )
+        cell = dressed(bare, primitive.kinds, atoms)
+        spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive.cell) @ indices))
         found = _terminations(cell, np.array(indices), spacing, symprec)
         numbers = (int(h[0]), int(h[1]), int(h[2]))
         return cls(cell, numbers, indices, spacing, found, conventional, _other_setting(atoms, conventional, h))
@@ -139,14 +136,13 @@ def _terminations(cell: Atoms, indices: NDArray[np.int64], spacing: float, sympr
 
 def _orbits(cell: Atoms, indices: NDArray[np.int64], cuts: Array, symprec: float) -> list[list[int]]:
     """Which cuts the symmetry of the crystal takes into each other."""
-    import spglib
-
-    crystal: Any = (cell.cell.array, cell.get_scaled_positions(), site_kinds(cell))
-    operations: Any = spglib.get_symmetry(crystal, symprec=symprec)
+    operations = symmetry_operations(cell, symprec)
+    if operations is None:
+        raise no_symmetry(symprec)
     left, found = list(range(len(cuts))), []
     while left:
         same = {left[0]}
-        for rotation, shift in zip(operations["rotations"], operations["translations"], strict=True):
+        for rotation, shift in zip(*operations, strict=True):
             turned = indices @ rotation
             sign = 1 if (turned == indices).all() else -1 if (turned == -indices).all() else 0
             if sign:
@@ -183,14 +179,8 @@ def _cut_distances(cell: Atoms, indices: NDArray[np.int64], cuts: Array) -> list
 
 def equivalent_faces(slab: Atoms, symprec: float) -> bool:
     """Whether a symmetry operation exchanges top and bottom, so that both surfaces are the same."""
-    import spglib
-
-    crystal: Any = (slab.cell.array, slab.get_scaled_positions(), site_kinds(slab))
-    try:
-        found = spglib.get_symmetry(crystal, symprec=symprec)
-    except Exception:  # see Plane.of
-        found = None
-    return found is not None and bool((np.asarray(found["rotations"])[:, 2, 2] == -1).any())
+    found = symmetry_operations(slab, symprec)
+    return found is not None and bool((found[0][:, 2, 2] == -1).any())
 
 
 def reduced_miller(miller: Any) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .. import checks
 from ..crystals.kinds import distinguished, labels
 from ..crystals.supercells import supercell_matrix
+from ..crystals.symmetry import no_symmetry, symmetry_operations
 from ..crystals.vacuum import CLEAR_VACUUM, vacuum
 from ..errors import ConfigError, EvaluationError
 from ..evaluator import Evaluated, Evaluator
@@ -111,7 +112,6 @@ def _kinds_apart(known: Any, unitcell: PhonopyAtoms) -> dict[str, Any]:
 
 def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) -> Array:
     """(3, 3) phonopy's matrix, with columns, of the primitive cell: the identity where the cell is one itself."""
-    import spglib
     from phonopy.structure.cells import guess_primitive_matrix
 
     more = _kinds_apart(guess_primitive_matrix, unitcell)
@@ -120,10 +120,12 @@ def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) ->
     if abs(abs(volume) - 1.0) < 1e-3:
         return np.eye(3)
     if dimensions == 2:  # the standard cell may have its vacuum along any axis
-        cell: Any = unitcell.totuple(**more)
-        operations: Any = spglib.get_symmetry(cell, symprec=symprec)
-        pure = (operations["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
-        return plane_primitive(unitcell.cell, operations["translations"][pure])
+        operations = symmetry_operations(to_ase(unitcell), symprec)
+        if operations is None:
+            raise no_symmetry(symprec)
+        rotations, translations = operations
+        pure = (rotations == np.eye(3, dtype=int)).all(axis=(1, 2))
+        return plane_primitive(unitcell.cell, translations[pure])
     return guess if volume > 0 else -guess
 
 

@@ -20,6 +20,7 @@ from .walk import CELLS, OPTIMIZERS, Walk, WalkSettings
 
 __all__ = ["Relaxation", "relax", "relax_many", "spacegroup"]
 
+_SHOWN = 1e-3  # Å, of the space groups before and after: what is left of forces moves atoms by less
 _SMALLEST_FLOAT32 = 1e-3  # eV/Å: forces in single precision are right to about 1e-5, and minima lie in their noise
 
 
@@ -265,7 +266,7 @@ def _result(walk: Walk, atoms: Atoms, settings: WalkSettings) -> Relaxation:
         cell=settings.cell,
         pressure_GPa=settings.pressure / GPa,
         optimizers=tuple(walk.optimizers),
-        spacegroups=(spacegroup(atoms), spacegroup(end)) if atoms.pbc.all() else None,
+        spacegroups=(spacegroup(atoms, _SHOWN), spacegroup(end, _SHOWN)) if atoms.pbc.all() else None,
         energies=np.array(walk.energies),
         max_forces=np.array(walk.max_forces),
         max_stresses=np.array(walk.max_stresses),
