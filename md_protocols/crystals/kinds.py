@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+
+from mlcalc.ground.remedies import NO_CHARGES
 
 from .. import checks
 from ..errors import ConfigError
@@ -83,16 +86,21 @@ def plain_crystal(atoms: Any, purpose: str) -> str:
     checks.crystal(atoms, purpose)
     light = np.flatnonzero(~(atoms.get_masses() > 0)).tolist()
     if light:
-        raise ConfigError(f"atoms {checks.listed(light)} have no positive mass: set one with atoms.set_masses(...)")
+        raise ConfigError(
+            f"atoms {checks.listed(light)} have no positive mass", remedies=["set one with atoms.set_masses(...)"]
+        )
     for name, values in (
         ("magnetic_moments", atoms.get_initial_magnetic_moments()),
         ("charges", atoms.get_initial_charges()),
     ):
         if np.any(values):
+            take_off = f"take them off where the potential has no use for them, atoms.set_initial_{name}(None)"
             raise ConfigError(
-                f"the atoms have initial {name.replace('_', ' ')} (up to {np.abs(values).max():g}): displaced "
-                f"supercells are made without them, and symmetry does not know them, so {purpose} would be that of "
-                f"other atoms; where the potential has no use for them, take them off: atoms.set_initial_{name}(None)"
+                f"the atoms have initial {name.replace('_', ' ')} (up to {np.abs(values).max():g}), and displaced "
+                f"supercells are made without them, so that {purpose} would be that of other atoms",
+                setting=f"initial_{name}",
+                value=float(np.abs(values).max()),
+                remedies=[replace(NO_CHARGES, setting=f"initial_{name}", python=take_off)],
             )
     if not atoms.constraints:
         return ""

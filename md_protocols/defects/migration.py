@@ -247,7 +247,7 @@ def _barrier(
         n_atoms=len(jump.perfect),
         image_distance=image_distance(jump.perfect),
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         rattle=settings.rattle,
         seed=settings.seed,
     )

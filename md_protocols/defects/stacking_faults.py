@@ -170,7 +170,7 @@ def stacking_fault_energy(
         area=area,
         fmax=fmax,
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         **fields,
     )
     if result.intrinsic < 0:

@@ -257,7 +257,7 @@ def _energy(
         vacuum=settings.vacuum,
         fmax=settings.fmax,
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         termination=cut.number,
         cut=cut.text,
         spacegroup=plane.conventional.spacegroup,

@@ -292,7 +292,7 @@ def _energies(
         cell=settings.cell,
         perfect_energy=perfect.energy,
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         fmax=settings.fmax,
         rattle=settings.rattle,
         seed=settings.seed,

@@ -15,12 +15,15 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..crystals.kinds import distinguished, labels
 from ..crystals.supercells import supercell_matrix
 from ..crystals.symmetry import no_symmetry, symmetry_operations
-from ..crystals.vacuum import CLEAR_VACUUM, vacuum
-from ..errors import ConfigError, EvaluationError
+from ..crystals.vacuum import CLEAR_VACUUM, MIN_VACUUM, vacuum_gaps
+from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluator import Evaluated, Evaluator
 from .paths import _length
 
@@ -191,9 +194,9 @@ def without_calculator(atoms: Atoms) -> Atoms:
 
 
 def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None) -> int:
-    """2 for a slab normal to the first two cell vectors, repeated in its plane only, with clear vacuum; else 3.
+    """2 for a slab in the plane of the first two cell vectors, repeated there only, with vacuum along the third; or 3.
 
-    dimensions: 2 or 3 to choose it; ConfigError where 2 cannot be.
+    dimensions: 2 or 3 to choose it; ConfigError where 2 cannot be.  PhysicsWarning for a vacuum of less than 8 Å.
     """
     if dimensions not in (None, 2, 3):
         raise ConfigError(f"dimensions is {dimensions!r}: it must be 2, 3 or None (found from the structure)")
@@ -203,7 +206,20 @@ def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None)
             f"dimensions is 2, but the supercell {supercell.tolist()} repeats the third cell vector or mixes it in: "
             "use numbers such as (4, 4, 1), with the normal of the slab along the third axis"
         )
-    return dimensions or (2 if flat and vacuum(atoms) > CLEAR_VACUUM else 3)
+    if dimensions is not None:
+        return dimensions
+    gap = float(vacuum_gaps(atoms)[2])
+    if not flat or gap <= MIN_VACUUM:
+        return 3
+    if gap <= CLEAR_VACUUM:
+        warn(
+            PhysicsWarning(
+                f"the cell has {gap:.3g} Å without atoms along c and is taken for that of a layer, whose copies may "
+                f"feel each other within {CLEAR_VACUUM:g} Å",
+                remedies=["take more vacuum", Use("dimensions", 3, "for a crystal of layers")],
+            )
+        )
+    return 2
 
 
 def plane_primitive(cell: Array, translations: Array) -> Array:
