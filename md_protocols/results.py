@@ -14,6 +14,7 @@ Files hold arrays by the names of the fields and everything else as JSON; struct
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -56,6 +57,15 @@ def _quantity(hint: Any) -> Quantity:
 
 def _is_annotated(hint: Any) -> bool:
     return get_origin(hint) is Annotated
+
+
+def renumbered(arrays: Arrays, before: str, after: str) -> int:
+    """Arrays named `before0.x`, `before1.x`, ... of earlier versions become `after.0.x`, ...; how many there are."""
+    named = {name: re.fullmatch(rf"{before}(\d+)\.(.+)", name) for name in list(arrays)}
+    found = {name: match for name, match in named.items() if match}
+    for name, match in found.items():
+        arrays[f"{after}.{match[1]}.{match[2]}"] = arrays.pop(name)
+    return len({match[1] for match in found.values()})
 
 
 def json_name(name: str, unit: str) -> str:
@@ -149,10 +159,9 @@ def _packed(name: str, value: Any, arrays: Arrays) -> Any:
     if isinstance(value, Atoms):
         arrays.update(pack_atoms(name, value))
         return None
-    if isinstance(value, tuple | list) and value and all(isinstance(item, Atoms) for item in value):
-        for k, atoms in enumerate(value):
-            arrays.update(pack_atoms(f"{name}.{k}", atoms))
-        return len(value)
+    if isinstance(value, tuple | list) and value and all(_is_packed_alone(type(item)) for item in value):
+        each = [_packed(f"{name}.{k}", item, arrays) for k, item in enumerate(value)]
+        return len(each) if isinstance(value[0], Atoms) else each
     if isinstance(value, Mapping) and value and all(isinstance(item, np.ndarray) for item in value.values()):
         for key, item in value.items():
             arrays[f"{name}.{key}"] = item
@@ -163,6 +172,11 @@ def _packed(name: str, value: Any, arrays: Arrays) -> Any:
         }
         return {key: item for key, item in inner.items() if item is not None}
     return plain(value)
+
+
+def _is_packed_alone(kind: Any) -> bool:
+    """Whether each item of such a sequence has arrays of its own."""
+    return isinstance(kind, type) and (issubclass(kind, Atoms) or is_dataclass(kind))
 
 
 def _built(cls: type[Any], arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any], prefix: str) -> Any:
@@ -189,8 +203,10 @@ def _unpacked(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any
         return arrays.get(name)
     if origin is Atoms:
         return unpack_atoms(name, arrays) if f"{name}.numbers" in arrays else None
-    if origin in (tuple, list) and get_args(hint) and get_args(hint)[0] is Atoms:
-        return None if value is None else origin(unpack_atoms(f"{name}.{k}", arrays) for k in range(value or 0))
+    if origin in (tuple, list) and get_args(hint) and _is_packed_alone(get_args(hint)[0]):
+        each = [None] * value if isinstance(value, int) else value  # the number of structures
+        found = [_unpacked(get_args(hint)[0], f"{name}.{k}", one, arrays) for k, one in enumerate(each or ())]
+        return None if value is None else origin(found)
     if origin in (dict, Mapping) and value is not None and isinstance(value, list):
         return {key: arrays[f"{name}.{key}"] for key in value}
     if isinstance(origin, type) and is_dataclass(origin):

@@ -10,8 +10,16 @@ from ase import Atoms
 from ase.geometry import cell_to_cellpar
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from .symmetry import standardized_cell, symmetry_dataset
 
+KEEP_SYMMETRY = Use(
+    "relax",
+    True,
+    "with its symmetry kept",
+    python="relax it first, mlcalc.md_protocols.relax(atoms, cell='full', keep_symmetry=True),",
+)
 NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 _SAME = 0.02  # relative; for planes and axes of cells with noise
 

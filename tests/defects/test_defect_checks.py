@@ -87,8 +87,8 @@ def test_sites_that_the_calculator_tells_apart_are_not_called_equivalent() -> No
 @small
 def test_a_barrier_without_climbing_is_the_top_of_the_fit() -> None:
     settings: dict[str, Any] = {"supercell": 2, "fmax": 0.03}
-    climbed = vacancy_migration(copper(), images=1, **settings).barrier
-    blunt = vacancy_migration(copper(), images=2, climb=False, **settings)
+    climbed = vacancy_migration(copper(), n_images=1, **settings).barrier
+    blunt = vacancy_migration(copper(), n_images=2, climb=False, **settings)
     assert abs(blunt.barrier / climbed - 1) < 0.06
     assert max(blunt.energies) - blunt.energies[0] < 0.9 * climbed  # two images, none at the saddle
 

@@ -64,9 +64,9 @@ def test_no_equation_of_state(change: Any, settings: dict[str, Any], text: str) 
 
 def test_constraints_do_not_matter_to_clamped_ions() -> None:
     atoms = copper()
-    expected = equation_of_state(atoms, relax_ions=False, points=5)
+    expected = equation_of_state(atoms, relax_ions=False, n_volumes=5)
     atoms.set_constraint(FixAtoms([0]))
-    assert equation_of_state(atoms, relax_ions=False, points=5).B0_GPa == expected.B0_GPa
+    assert equation_of_state(atoms, relax_ions=False, n_volumes=5).B0_GPa == expected.B0_GPa
 
 
 def test_the_command_says_so_in_its_own_words_before_it_relaxes(

@@ -115,11 +115,11 @@ def orthorhombic(order: tuple[int, int, int]) -> Atoms:
 def test_a_cell_in_another_setting_is_told_of() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        surface_energy(orthorhombic((0, 1, 2)), miller=(1, 0, 0), layers=2, relaxed=False)
+        surface_energy(orthorhombic((0, 1, 2)), miller=(1, 0, 0), n_layers=2, relaxed=False)
     assert not [w for w in caught if "Miller" in str(w.message)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = surface_energy(orthorhombic((2, 0, 1)), miller=(1, 0, 0), layers=2, relaxed=False)
+        found = surface_energy(orthorhombic((2, 0, 1)), miller=(1, 0, 0), n_layers=2, relaxed=False)
     told = r"Pnma, a 6, b 7.5, c 5 Å.*\(a 5, b 6, c 7.5 Å\).*is \(0 1 0\)"
     assert any(re.search(told, str(w.message)) for w in caught)
     assert found.spacing == pytest.approx(6.0)
@@ -127,7 +127,7 @@ def test_a_cell_in_another_setting_is_told_of() -> None:
 
 
 def test_results_say_what_the_indices_refer_to(tmp_path: Path) -> None:
-    found = surface_energy(copper(), layers=3, relaxed=False)
+    found = surface_energy(copper(), n_layers=3, relaxed=False)
     assert "surface (111) of Fm-3m, a 3.59 Å, planes 2.07" in str(found)
     told = found.to_json()
     assert told["spacegroup"] == "Fm-3m"
@@ -153,12 +153,12 @@ def test_slabs_that_fall_apart_and_energies_that_are_not_positive_are_told_of() 
     atoms.calc = Nothing()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        surface_energy(atoms, layers=3, relaxed=False)
+        surface_energy(atoms, n_layers=3, relaxed=False)
     assert any("not positive" in str(w.message) for w in caught)
     atoms.calc = Nothing(pull=1.0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        surface_energy(atoms, layers=3, vacuum=20.0)
+        surface_energy(atoms, n_layers=3, vacuum=20.0)
     told = r"an atom moved by .* more than half the distance between neighbors \(2.55"
     assert any(re.search(told, str(w.message)) for w in caught)
 
@@ -175,7 +175,7 @@ def test_terminations_keep_their_numbers_whatever_the_origin(shift: float, mirro
     atoms.calc = EMT()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PhysicsWarning)  # it is not relaxed
-        found = surface_energy(atoms, miller=(0, 0, 1), layers=2, relaxed=False)
+        found = surface_energy(atoms, miller=(0, 0, 1), n_layers=2, relaxed=False)
     by_number = {one.termination: one.energy for one in (found, *found.others)}
     assert by_number == pytest.approx({0: 0.0649656, 1: 0.0648841}, abs=1e-6)  # of this origin, eV/Å^2
 

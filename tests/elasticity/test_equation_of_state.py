@@ -50,7 +50,7 @@ def curved(kind: str = "birchmurnaghan", **changes: float) -> Atoms:
 
 @pytest.mark.parametrize("kind", ["birchmurnaghan", "murnaghan", "vinet", "birch", "pouriertarantola"])
 def test_a_curve_made_up_is_found_again(kind: str) -> None:
-    found = equation_of_state(curved(kind), kind=kind)
+    found = equation_of_state(curved(kind), eos=kind)
     assert pytest.approx(48.0, rel=1e-6) == found.V0
     assert pytest.approx(-1234.5, abs=1e-8) == found.E0
     assert found.B0_GPa == pytest.approx(140, rel=1e-5)
@@ -64,15 +64,15 @@ def test_a_curve_made_up_is_found_again(kind: str) -> None:
 def test_volumes_are_those_asked_for_and_pressures_follow_the_curve() -> None:
     atoms = curved()
     before = atoms.copy()
-    found = equation_of_state(atoms, volume_range=0.1, points=7)
+    found = equation_of_state(atoms, volume_range=0.1, n_volumes=7)
     assert atoms == before
     np.testing.assert_allclose(found.volumes / atoms.get_volume(), np.linspace(0.9, 1.1, 7))
-    assert np.all(np.diff(found.pressures) < 0)
-    assert found.pressure(48.0) == pytest.approx(0, abs=1e-4)
+    assert np.all(np.diff(found.pressures_GPa) < 0)
+    assert found.pressure_GPa(48.0) == pytest.approx(0, abs=1e-4)
     step = 1e-4
     slope = (found.energy(46.0 + step) - found.energy(46.0 - step)) / (2 * step)
-    assert found.pressure(46.0) * GPa == pytest.approx(-slope, rel=1e-5)
-    assert found.pressure(46.0) > 1
+    assert found.pressure_GPa(46.0) * GPa == pytest.approx(-slope, rel=1e-5)
+    assert found.pressure_GPa(46.0) > 1
 
 
 def test_lattice_sums_give_the_same_bulk_modulus() -> None:
@@ -100,12 +100,12 @@ def build_with(a: float, like: Atoms) -> Atoms:
 def test_fit_is_ases_and_independent_of_the_cell() -> None:
     atoms = bulk("Cu", "fcc", a=3.6)
     atoms.calc = EMT()
-    found = equation_of_state(atoms, kind="vinet")
+    found = equation_of_state(atoms, eos="vinet")
     v0, e0, b0 = ase.eos.EquationOfState(found.volumes, found.energies, eos="vinet").fit()
     assert (found.V0, found.E0, found.B0_GPa) == pytest.approx((v0, e0, b0 / GPa), rel=1e-4)
     four = bulk("Cu", "fcc", a=3.6, cubic=True)
     four.calc = EMT()
-    large = equation_of_state(four, kind="vinet")
+    large = equation_of_state(four, eos="vinet")
     assert (large.V0 / 4, large.E0 / 4, large.B0_GPa) == pytest.approx((found.V0, found.E0, found.B0_GPa), rel=1e-6)
     assert large.residual == pytest.approx(found.residual, rel=1e-3, abs=1e-12)
 
@@ -116,15 +116,15 @@ def test_atoms_move_at_each_volume() -> None:
     loose.calc = EMT()
     perfect = bulk("Cu", "fcc", a=3.6)
     perfect.calc = EMT()
-    reference = equation_of_state(perfect, points=5)
-    found = equation_of_state(loose, points=5, fmax=1e-5)
+    reference = equation_of_state(perfect, n_volumes=5)
+    found = equation_of_state(loose, n_volumes=5, fmax=1e-5)
     assert pytest.approx(4 * reference.E0, abs=1e-7) == found.E0
     assert (found.relaxed, reference.relaxed) == ("ions", "ions")
-    still = equation_of_state(loose, points=5, relax_ions=False)
+    still = equation_of_state(loose, n_volumes=5, relax_ions=False)
     assert still.E0 > found.E0 + 1e-3
     assert still.relaxed == "nothing"
     with pytest.raises(NotConvergedError, match=r"volume 0\.9400 V"):
-        equation_of_state(loose, points=5, steps=1)
+        equation_of_state(loose, n_volumes=5, steps=1)
 
 
 def test_shape_follows_the_volume_where_the_crystal_is_not_cubic() -> None:
@@ -135,7 +135,7 @@ def test_shape_follows_the_volume_where_the_crystal_is_not_cubic() -> None:
     assert moduli is not None
     assert moduli.bulk_voigt - moduli.bulk_reuss > 4
     kept, followed = (
-        equation_of_state(atoms, volume_range=0.007, points=7, relax_shape=shape) for shape in (False, True)
+        equation_of_state(atoms, volume_range=0.007, n_volumes=7, relax_shape=shape) for shape in (False, True)
     )
     assert kept.B0_GPa == pytest.approx(moduli.bulk_voigt, rel=1e-3)
     assert followed.B0_GPa == pytest.approx(moduli.bulk_reuss, rel=1e-3)
@@ -206,7 +206,7 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(value, getattr(again, name))
     assert again.to_json() == found.to_json()
-    assert found.to_json()["V0_A3_per_atom"] == found.V0 / 4
+    assert found.to_json()["V0_per_atom_A3"] == found.V0 / 4
     ax = found.plot()
     assert ax.get_xlabel() == "volume (Å$^3$/atom)"
     ax.figure.savefig(tmp_path / "eos.png")

@@ -122,7 +122,7 @@ def test_space_group_is_kept_and_the_input_left_alone() -> None:
     start.rattle(3e-4, seed=0)
     start.calc = EMT()
     before = start.copy()
-    kept = relax(start, cell=True, keep_symmetry=True, symprec=5e-3, fmax=1e-6, smax=1e-7)
+    kept = relax(start, cell=True, keep_symmetry=True, symmetry_tolerance=5e-3, fmax=1e-6, smax=1e-7)
     assert start == before
     assert not kept.atoms.constraints
     assert spacegroup(kept.atoms, 1e-8).startswith("P6_3/mmc")
