@@ -16,6 +16,8 @@ from mlcalc.ground.remedies import NO_CHARGES
 from mlcalc.ground.warn import warn
 
 from .. import checks
+from ..crystals.conventional_cells import KEEP_SYMMETRY, NOISE_SYMPRECS
+from ..crystals.symmetry import spacegroup_name, symmetry_dataset
 from ..crystals.vacuum import check_crystal
 from ..errors import ConfigError, PhysicsWarning
 
@@ -66,6 +68,25 @@ def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) ->
         )
         for k in indices
     ]
+
+
+def tell_noise(atoms: Atoms, data: Any, symprec: float) -> None:
+    """A PhysicsWarning where noise parts sites that the crystal's symmetry would make one."""
+    for coarse in NOISE_SYMPRECS:
+        other = symmetry_dataset(atoms, coarse) if coarse > symprec else None
+        if other is not None and len(set(other.crystallographic_orbits)) < len(set(data.crystallographic_orbits)):
+            warn(
+                PhysicsWarning(
+                    f"noise lowers the symmetry of the crystal: within {symprec:g} Å it is {spacegroup_name(data)}, "
+                    f"within {coarse:g} Å {spacegroup_name(other)}, and sites that the latter makes equivalent are "
+                    "told apart",
+                    setting="symprec",
+                    value=symprec,
+                    limit=coarse,
+                    remedies=[KEEP_SYMMETRY, Use("symprec", coarse)],
+                )
+            )
+            return
 
 
 def _indices(atoms: Atoms, chosen: Any) -> list[int]:

@@ -24,7 +24,7 @@ from ..errors import ConfigError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator
 from ..relaxation.outcome import Relaxation
 from .settings import RattledSettings
-from .sites import Site, check_vacancies, inequivalent_sites, rattled, same_by_symmetry, tell_small, without
+from .sites import Site, check_vacancies, inequivalent_sites, rattled, same_by_symmetry, tell_noise, tell_small, without
 from .vacancy_result import VacancyEnergy
 
 _CELLS = ("fixed", "isotropic", "full")
@@ -136,6 +136,8 @@ def vacancy_energies(
     data = symmetry(atoms, settings.symprec)
     chosen = inequivalent_sites(atoms, data, sites)
     given = _potentials(atoms, data, chosen, chemical_potential)
+    if sites is None:
+        tell_noise(atoms, data, settings.symprec)
     cells = [_prepared(atoms, supercell, chosen) for supercell in supercells]
     if settings.relaxed and settings.cell != "fixed":
         checks.crystal(atoms, f"a vacancy with cell={settings.cell!r}", ("energy", "forces", "stress"))

@@ -86,7 +86,7 @@ def test_sites_that_the_calculator_tells_apart_are_not_called_equivalent() -> No
 
 @small
 def test_a_barrier_without_climbing_is_the_top_of_the_fit() -> None:
-    settings: dict[str, Any] = {"supercell": 2, "fmax": 0.03}
+    settings: dict[str, Any] = {"supercell": 2, "band_fmax": 0.03}
     climbed = vacancy_migration(copper(), n_images=1, **settings).barrier
     blunt = vacancy_migration(copper(), n_images=2, climb=False, **settings)
     assert abs(blunt.barrier / climbed - 1) < 0.06
@@ -154,7 +154,7 @@ def test_energies_are_written_before_a_band_that_fails(tmp_path: Path, monkeypat
     found = json.loads((output / "vacancy.json").read_text())
     assert json.loads(shown.stdout) == found
     assert len(read(output / "vacancies.extxyz")) == 31
-    words = ("--stacking-fault", "--unrelaxed", "--layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
+    words = ("--stacking-fault", "--unrelaxed", "--n-layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
     twice = ("--miller", "1", "0", "0", "--miller", "2", "0", "0")
     with monkeypatch.context() as patch:
         patch.setattr("mlcalc.md_protocols.defects.stacking_faults.stacking_fault_energy", fails)

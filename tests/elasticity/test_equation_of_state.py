@@ -48,9 +48,12 @@ def curved(kind: str = "birchmurnaghan", **changes: float) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("kind", ["birchmurnaghan", "murnaghan", "vinet", "birch", "pouriertarantola"])
-def test_a_curve_made_up_is_found_again(kind: str) -> None:
-    found = equation_of_state(curved(kind), eos=kind)
+ASE_NAMES = {"birch_murnaghan": "birchmurnaghan", "poirier_tarantola": "pouriertarantola"}
+
+
+@pytest.mark.parametrize("eos", ["birch_murnaghan", "murnaghan", "vinet", "birch", "poirier_tarantola"])
+def test_a_curve_made_up_is_found_again(eos: str) -> None:
+    found = equation_of_state(curved(ASE_NAMES.get(eos, eos)), eos=eos)
     assert pytest.approx(48.0, rel=1e-6) == found.V0
     assert pytest.approx(-1234.5, abs=1e-8) == found.E0
     assert found.B0_GPa == pytest.approx(140, rel=1e-5)
@@ -176,10 +179,10 @@ def test_a_dent_is_no_minimum() -> None:
         (curved(V0=40.0), {}, r"lowest at the smallest volume"),
         (curved(V0=49.85), {}, r"no minimum within the volumes"),
         (curved(B0=-0.5), {}, r"no minimum within"),
-        (curved(), {"points": 4}, r"points is 4: .*at least 5"),
+        (curved(), {"n_volumes": 4}, r"n_volumes is 4: .*at least 5"),
         (curved(), {"volume_range": 0.7}, r"volume_range is 0\.7: .*at most 0\.5"),
         (curved(), {"volume_range": -1}, r"volume_range is -1"),
-        (curved(), {"kind": "birch-murnaghan"}, r"unknown kind 'birch-murnaghan'.*Did you mean 'birchmurnaghan'"),
+        (curved(), {"eos": "birchmurnaghan"}, r"unknown eos 'birchmurnaghan'.*Did you mean 'birch_murnaghan'"),
         (bulk("Cu"), {}, r"no calculator"),
         (Atoms("Cu", calculator=EMT()), {}, r"periodic in all directions"),
     ],
