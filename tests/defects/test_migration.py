@@ -228,7 +228,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], text: str) -> None:
 
 
 def test_a_choice_of_sites_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"2 inequivalent sites: choose one with site=, of 0 \(Au\), 1 \(Cu\)"):
+    with pytest.raises(ConfigError, match=r"2 inequivalent sites, 0 \(Au\), 1 \(Cu\): pass site=\.\.\. for one"):
         vacancy_migration(alloy(), supercell=2)
     primitive = bulk("Cu", a=copper().cell[0, 0])
     primitive.calc = EMT()

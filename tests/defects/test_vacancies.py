@@ -290,11 +290,11 @@ def changed(**changes: Any) -> Atoms:
         (
             with_calculator(a15("Cu2Ag6"), EMT()),
             {},
-            r"compound .* chemical potential of Ag, Cu: pass chemical_potential with",
+            r"compound .* chemical potential of Ag, Cu: pass chemical_potential=\.\.\. with",
         ),
         (with_calculator(a15("Cu2Ag6"), EMT()), {"chemical_potential": {"Cu": 1.0}}, r"chemical potential of Ag"),
         (with_calculator(bulk("Cu"), EMT()), {"supercell": 1}, r"without one atom nothing is left"),
-        (changed(pbc=False), {}, r"pbc=\[False, False, False\]: a vacancy energy needs a crystal"),
+        (changed(pbc=False), {}, r"pbc=\[False, False, False\], and a vacancy energy needs a crystal"),
         (changed(constraints=FixAtoms([0])), {}, r"the constraint FixAtoms, which has no meaning"),
         (changed(info={"charge": 1}), {}, r"a charge of 1 e: .*neutral cells"),
         (changed(cell=[3.6, 3.6, 0]), {}, r"its cell has no volume"),

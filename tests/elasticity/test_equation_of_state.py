@@ -180,7 +180,7 @@ def test_a_dent_is_no_minimum() -> None:
         (curved(V0=49.85), {}, r"no minimum within the volumes"),
         (curved(B0=-0.5), {}, r"no minimum within"),
         (curved(), {"n_volumes": 4}, r"n_volumes is 4: .*at least 5"),
-        (curved(), {"volume_range": 0.7}, r"volume_range is 0\.7: .*at most 0\.5"),
+        (curved(), {"volume_range": 0.7}, r"volume_range is 0\.7: .*within 0\.5"),
         (curved(), {"volume_range": -1}, r"volume_range is -1"),
         (curved(), {"eos": "birchmurnaghan"}, r"unknown eos 'birchmurnaghan'.*Did you mean 'birch_murnaghan'"),
         (bulk("Cu"), {}, r"no calculator"),
