@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
 from mlcalc.ground.remedies import NO_CHARGES
 
 from .. import checks
@@ -87,7 +88,9 @@ def plain_crystal(atoms: Any, purpose: str) -> str:
     light = np.flatnonzero(~(atoms.get_masses() > 0)).tolist()
     if light:
         raise ConfigError(
-            f"atoms {checks.listed(light)} have no positive mass", remedies=["set one with atoms.set_masses(...)"]
+            f"atoms {checks.listed(light)} have no positive mass",
+            setting="masses",
+            remedies=[Use("masses", python="set one with atoms.set_masses(...)", file="give them masses in the file")],
         )
     for name, values in (
         ("magnetic_moments", atoms.get_initial_magnetic_moments()),

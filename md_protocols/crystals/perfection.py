@@ -18,6 +18,9 @@ from .vacuum import dilution, vacuum_axes, with_vacuum
 
 FORCE_LIMIT = 1e-3  # eV/Å
 STRESS_LIMIT_GPA = 0.1  # GPa: times a vacancy's volume of 12 Å^3 it is 7 meV
+_RELAX_LAYER = replace(
+    RELAX_LAYER_FIRST, python="relax it first, in its plane, mlcalc.md_protocols.relax_crystal(atoms)"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Perfection:
                 PhysicsWarning(
                     f"the perfect crystal is not relaxed: it has {' and '.join(unrelaxed)}, so the energies belong to "
                     "a strained crystal",
-                    remedies=[RELAX_LAYER_FIRST if self.layer else RELAX_FIRST],
+                    remedies=[_RELAX_LAYER if self.layer else RELAX_FIRST],
                 )
             )
 

@@ -40,7 +40,7 @@ def sheet(a: float, height: float) -> Atoms:
 @pytest.mark.parametrize("height", [0.0, 15.0, 40.0])
 def test_strain_of_a_layer_is_told_whatever_its_vacuum(height: float) -> None:
     settings: dict[str, Any] = {"supercell": (3, 3, 1), "relaxed": False}
-    with pytest.warns(PhysicsWarning, match=r"stress of .* relax it first, .*relax\(atoms, cell='in-plane'\)"):
+    with pytest.warns(PhysicsWarning, match=r"stress of .* relax it first, in its plane, .*relax_crystal\(atoms\)"):
         found = vacancy_energy(sheet(2.6, height), **settings)
     # force per length of the sheet, over the 3 Å that a single plane counts with
     force = 1.7456 * 20.0

@@ -214,3 +214,14 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
     assert ax.get_xlabel() == "volume (Å$^3$/atom)"
     ax.figure.savefig(tmp_path / "eos.png")
     assert str(found).startswith("equation of state (birchmurnaghan, 11 volumes, ions relaxed)")
+
+
+def test_volumes_lie_where_the_range_says() -> None:
+    found = equation_of_state(curved(), volume_range=(-0.03, 0.09), n_volumes=7)
+    given = abs(np.linalg.det(curved().cell.array))
+    np.testing.assert_allclose(found.volumes / given - 1, np.linspace(-0.03, 0.09, 7), atol=1e-12)
+    alone, pair = (equation_of_state(curved(), volume_range=width) for width in (0.05, (-0.05, 0.05)))
+    np.testing.assert_array_equal(alone.volumes, pair.volumes)
+    for wrong in ((0.05, -0.05), (-0.6, 0.1), (0.1,), "ab", (-0.1, np.nan), True):
+        with pytest.raises(ConfigError, match="volume_range is .*give the lowest and the highest relative change"):
+            equation_of_state(curved(), volume_range=wrong)
