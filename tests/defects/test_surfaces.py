@@ -184,8 +184,8 @@ def test_bad_crystals_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"is Im-3m \(229\) with 1 atoms .*fcc elements only"):
         stacking_fault_energy(tungsten)
     for settings, text in (
-        ({"n_layers": 3}, "layers is 3"),
-        ({"points": 2}, "points is 2"),
+        ({"n_layers": 3}, "n_layers is 3"),
+        ({"n_slips": 2}, "n_slips is 2"),
         ({"fmax": 0}, "fmax is 0"),
     ):
         with pytest.raises(ConfigError, match=text):

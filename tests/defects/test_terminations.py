@@ -185,7 +185,7 @@ def test_slabs_and_stacks_keep_moments_tags_and_info() -> None:
     np.testing.assert_allclose(found.unrelaxed, expected.unrelaxed, rtol=1e-9)
     assert found.slabs[0].get_tags().tolist() == [2] * 4
     with pytest.warns(PhysicsWarning, match="below zero"):
-        faults = [stacking_fault_energy(one, n_layers=7, points=3, relaxed=False) for one in (plain, atoms)]
+        faults = [stacking_fault_energy(one, n_layers=7, n_slips=3, relaxed=False) for one in (plain, atoms)]
     np.testing.assert_allclose(faults[1].unrelaxed, faults[0].unrelaxed, atol=1e-12)
     assert faults[1].fault.get_initial_magnetic_moments().tolist() == [1.0] * 7
 

@@ -128,7 +128,7 @@ def test_mistakes_are_told_before_any_work(structure: Path, words: tuple[str, ..
 
 
 def test_mistakes_about_surfaces_are_told(structure: Path) -> None:
-    shown = run(surface_command, structure, "--layers", "4-6")
+    shown = run(surface_command, structure, "--n-layers", "4-6")
     assert (shown.exit_code, "use whole numbers and commas" in shown.output) == (2, True)
     shown = run(surface_command, structure, "--output", str(structure.parent))
     assert (shown.exit_code, "holds the input" in " ".join(shown.output.split())) == (2, True)

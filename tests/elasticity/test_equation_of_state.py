@@ -213,7 +213,7 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
     ax = found.plot()
     assert ax.get_xlabel() == "volume (Å$^3$/atom)"
     ax.figure.savefig(tmp_path / "eos.png")
-    assert str(found).startswith("equation of state (birchmurnaghan, 11 volumes, ions relaxed)")
+    assert str(found).startswith("equation of state (birch_murnaghan, 11 volumes, ions relaxed)")
 
 
 def test_volumes_lie_where_the_range_says() -> None:
