@@ -72,21 +72,25 @@ def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) ->
 
 def tell_noise(atoms: Atoms, data: Any, symprec: float) -> None:
     """A PhysicsWarning where noise parts sites that the crystal's symmetry would make one."""
-    for coarse in NOISE_SYMPRECS:
-        other = symmetry_dataset(atoms, coarse) if coarse > symprec else None
-        if other is not None and len(set(other.crystallographic_orbits)) < len(set(data.crystallographic_orbits)):
-            warn(
-                PhysicsWarning(
-                    f"noise lowers the symmetry of the crystal: within {symprec:g} Å it is {spacegroup_name(data)}, "
-                    f"within {coarse:g} Å {spacegroup_name(other)}, and sites that the latter makes equivalent are "
-                    "told apart",
-                    setting="symprec",
-                    value=symprec,
-                    limit=coarse,
-                    remedies=[KEEP_SYMMETRY, Use("symprec", coarse)],
-                )
-            )
-            return
+    others = [(coarse, symmetry_dataset(atoms, coarse)) for coarse in NOISE_SYMPRECS if coarse > symprec]
+    fewer = [(coarse, other) for coarse, other in others if other is not None and _orbits(other) < _orbits(data)]
+    if not fewer:
+        return
+    coarse, other = min(fewer, key=lambda one: _orbits(one[1]))
+    warn(
+        PhysicsWarning(
+            f"noise lowers the symmetry of the crystal: within {symprec:g} Å it is {spacegroup_name(data)}, within "
+            f"{coarse:g} Å {spacegroup_name(other)}, and sites that the latter makes equivalent are told apart",
+            setting="symprec",
+            value=symprec,
+            limit=coarse,
+            remedies=[KEEP_SYMMETRY, Use("symprec", coarse)],
+        )
+    )
+
+
+def _orbits(data: Any) -> int:
+    return len(set(data.crystallographic_orbits))
 
 
 def _indices(atoms: Atoms, chosen: Any) -> list[int]:

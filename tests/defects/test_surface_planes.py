@@ -189,15 +189,6 @@ def test_the_command_relaxes_noise_away(tmp_path: Path) -> None:
     atoms.write(tmp_path / "noisy.extxyz")
     words = [str(tmp_path / "noisy.extxyz"), "--model", "cu-hvnet", "--unrelaxed"]
     words += ["--n-layers", "4", "--symprec", "1e-3"]
-        str(tmp_path / "noisy.extxyz"),
-        "--model",
-        "cu-hvnet",
-        "--unrelaxed",
-        "--n-layers",
-        "4",
-        "--symprec",
-        "1e-3",
-    ]
     refused = CliRunner().invoke(surface_command, words)
     assert "noise lowers the crystal's symmetry" in str(refused.exception)
     done = CliRunner().invoke(surface_command, [*words, "--relax"])
