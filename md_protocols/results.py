@@ -105,8 +105,8 @@ class Result:
             if isinstance(error, ResultFileError):
                 raise
             raise ResultFileError(
-                f"the contents are not those of a {cls.kind} ({type(error).__name__}: {error}): the file is damaged, or "
-                "of another version"
+                f"the contents are not those of a {cls.kind} ({type(error).__name__}: {error}): the file is damaged, "
+                "or of another version"
             ) from error
         return found
 
@@ -161,11 +161,8 @@ def _text(value: Any) -> Any:
 
 def _packed(name: str, value: Any, arrays: Arrays) -> Any:
     """The value as JSON has it; what is an array goes into `arrays`, and leaves None or its number behind."""
-    if isinstance(value, np.ndarray):
-        arrays[name] = value
-        return None
-    if isinstance(value, Atoms):
-        arrays.update(pack_atoms(name, value))
+    if isinstance(value, np.ndarray | Atoms):
+        arrays.update(pack_atoms(name, value) if isinstance(value, Atoms) else {name: value})
         return None
     if isinstance(value, tuple | list) and value and all(isinstance(item, Atoms) for item in value):
         for k, atoms in enumerate(value):
@@ -208,20 +205,17 @@ def _required(field: Field[Any]) -> bool:
 
 
 def _unpacked(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    if name in arrays:
-        return arrays[name]
     hint = next((each for each in _options(hint) if not _is_array(each) and each is not type(None)), None)
-    origin = get_origin(hint) or hint
-    if hint is None:
-        return None
+    if name in arrays or hint is None:
+        return arrays.get(name)
+    origin, inner = get_origin(hint) or hint, (*get_args(hint), None)[0]
     if origin is Atoms:
         return unpack_atoms(name, arrays) if f"{name}.numbers" in arrays else None
-    if origin in (tuple, list) and get_args(hint) and get_args(hint)[0] is Atoms:
-        return None if value is None else origin(unpack_atoms(f"{name}.{k}", arrays) for k in range(value or 0))
     if origin in (dict, Mapping) and value is not None and isinstance(value, list):
         return {key: arrays[f"{name}.{key}"] for key in value}
-    if origin in (tuple, list) and isinstance(value, list) and _is_dataclass_type(inner := (*get_args(hint), None)[0]):
-        return origin(_built(inner, arrays, item, f"{name}.{k}.") for k, item in enumerate(value))
+    if origin in (tuple, list) and value is not None and (inner is Atoms or _is_dataclass_type(inner)):
+        each = [None] * value if isinstance(value, int) else value  # the number of structures
+        return origin(_unpacked(inner, f"{name}.{k}", item, arrays) for k, item in enumerate(each))
     if _is_dataclass_type(origin):
         inside = any(other.startswith(f"{name}.") for other in arrays)
         return _built(origin, arrays, value or {}, f"{name}.") if value is not None or inside else None
