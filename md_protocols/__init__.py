@@ -43,6 +43,7 @@ from .phonons import (
     quasi_harmonic,
     thermal_conductivity,
 )
+from .relaxation.crystal import relax_crystal
 from .relaxation.outcome import Relaxation
 from .relaxation.relax import relax, relax_many
 
@@ -90,6 +91,7 @@ __all__ = [
     "quasi_harmonic",
     "radial_distribution",
     "relax",
+    "relax_crystal",
     "relax_many",
     "run_ipi",
     "run_nve",

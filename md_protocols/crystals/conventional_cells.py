@@ -10,8 +10,16 @@ from ase import Atoms
 from ase.geometry import cell_to_cellpar
 from numpy.typing import NDArray
 
-from .symmetry import _searched, symmetry_dataset
+from mlcalc.ground.errors import Use
 
+from .symmetry import standardized_cell, symmetry_dataset
+
+KEEP_SYMMETRY = Use(
+    "relax",
+    True,
+    "with its symmetry kept",
+    python="relax it first, mlcalc.md_protocols.relax(atoms, cell='full', keep_symmetry=True),",
+)
 NOISE_SYMPRECS = (1e-3, 1e-2)  # Å: symmetry found only so is there but for noise
 _SAME = 0.02  # relative; for planes and axes of cells with noise
 
@@ -31,16 +39,14 @@ class ConventionalCell:
     @classmethod
     def of(cls, atoms: Atoms, symprec: float) -> ConventionalCell | None:
         """Of the elements and positions, whatever the moments; None where spglib finds nothing."""
-        import spglib
-
-        found = symmetry_dataset(atoms, symprec)
-        cell = _searched(spglib.standardize_cell, atoms, to_primitive=False, no_idealize=True, symprec=symprec)
+        found = symmetry_dataset(atoms, symprec, kinds=atoms.numbers)
+        cell = standardized_cell(atoms, symprec, to_primitive=False, kinds=atoms.numbers)
         if found is None or cell is None:
             return None
         lattice = atoms.cell.array.T
         rotations = orthogonal(lattice @ np.asarray(found.rotations) @ np.linalg.inv(lattice))
         axes = orthogonal(np.asarray(found.std_rotation_matrix))
-        return cls(np.asarray(cell[0]), axes, rotations, str(found.international), symprec)
+        return cls(cell.cell, axes, rotations, str(found.international), symprec)
 
     def without_noise(self, atoms: Atoms) -> ConventionalCell | None:
         """The cell that the structure would have but for noise, if that is of more symmetry."""

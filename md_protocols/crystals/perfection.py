@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,12 +9,18 @@ import numpy as np
 from ase import Atoms
 from ase.units import GPa
 
+from mlcalc.ground.remedies import RELAX_FIRST, RELAX_LAYER_FIRST
+from mlcalc.ground.warn import warn
+
 from ..errors import PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator
 from .vacuum import dilution, vacuum_axes, with_vacuum
 
-LARGEST_FORCE = 1e-3  # eV/Å
-LARGEST_STRESS = 0.1  # GPa: times a vacancy's volume of 12 Å^3 it is 7 meV
+FORCE_LIMIT = 1e-3  # eV/Å
+STRESS_LIMIT_GPA = 0.1  # GPa: times a vacancy's volume of 12 Å^3 it is 7 meV
+_RELAX_LAYER = replace(
+    RELAX_LAYER_FIRST, python="relax it first, in its plane, mlcalc.md_protocols.relax_crystal(atoms)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Perfection:
     """How well relaxed the perfect crystal is."""
 
     max_force: float  # eV/Å
-    max_stress: float | None  # GPa, largest component, of the matter without vacuum; None where there is none
+    max_stress_GPa: float | None  # noqa: N815 - largest component, of the matter without vacuum; None where there is none
     layer: bool = False  # whether there is vacuum
 
     @classmethod
@@ -45,18 +50,17 @@ class Perfection:
     def tell(self) -> None:
         """A PhysicsWarning where the crystal is not relaxed."""
         unrelaxed = []
-        if self.max_force > LARGEST_FORCE:
-            unrelaxed.append(f"forces of {self.max_force:.2g} eV/Å (limit {LARGEST_FORCE:g})")
-        if self.max_stress is not None and self.max_stress > LARGEST_STRESS:
-            unrelaxed.append(f"a stress of {self.max_stress:.2g} GPa (limit {LARGEST_STRESS:g})")
+        if self.max_force > FORCE_LIMIT:
+            unrelaxed.append(f"forces of {self.max_force:.2g} eV/Å (limit {FORCE_LIMIT:g})")
+        if self.max_stress_GPa is not None and self.max_stress_GPa > STRESS_LIMIT_GPA:
+            unrelaxed.append(f"a stress of {self.max_stress_GPa:.2g} GPa (limit {STRESS_LIMIT_GPA:g})")
         if unrelaxed:
-            cell = "'in-plane'" if self.layer else "True"
-            warnings.warn(
-                f"the perfect crystal is not relaxed: it has {' and '.join(unrelaxed)}, so the energies belong to a "
-                f"strained crystal; relax it first, relax(atoms, cell={cell})"
-                + (" with pbc=True and vacuum in the cell" if self.layer else ""),
-                PhysicsWarning,
-                stacklevel=4,
+            warn(
+                PhysicsWarning(
+                    f"the perfect crystal is not relaxed: it has {' and '.join(unrelaxed)}, so the energies belong to "
+                    "a strained crystal",
+                    remedies=[_RELAX_LAYER if self.layer else RELAX_FIRST],
+                )
             )
 
 

@@ -13,13 +13,22 @@ from ..errors import ConfigError
 
 
 def supercell_matrix(supercell: Any) -> NDArray[np.int64]:
-    """(3, 3) whole numbers from one number, three, or nine; ConfigError for anything else."""
+    """(3, 3) whole numbers from one number, three, or nine, new vectors as rows; ConfigError for anything else."""
     values = np.asarray(supercell)
     if values.dtype.kind not in "iu" or values.shape not in ((), (3,), (3, 3)):
-        raise ConfigError(f"supercell is {supercell!r}: give a whole number, three of them, or a 3 x 3 matrix of them")
+        raise ConfigError(
+            f"supercell is {supercell!r}: give a whole number, three of them, or a 3 x 3 matrix of them",
+            setting="supercell",
+            value=supercell,
+        )
     matrix = np.asarray(np.diag(np.broadcast_to(values, 3)) if values.ndim < 2 else values, dtype=np.int64)
     if round(float(np.linalg.det(matrix))) < 1 or (values.ndim < 2 and values.min() < 1):
-        raise ConfigError(f"supercell is {supercell!r}: its numbers, or its determinant, must be at least 1")
+        raise ConfigError(
+            f"supercell is {supercell!r}: its numbers, or its determinant, must be at least 1",
+            setting="supercell",
+            value=supercell,
+            limit=1,
+        )
     return matrix
 
 
@@ -34,13 +43,20 @@ def perfect_supercell(atoms: Atoms, supercell: Any) -> Atoms:
         if not (np.array_equal(matrix[axis], unit) and np.array_equal(matrix[:, axis], unit)):
             raise ConfigError(
                 f"supercell is {supercell!r}, but the structure is not periodic along {'abc'[axis]}: the number there "
-                "must be 1"
+                "must be 1",
+                setting="supercell",
+                value=supercell,
             )
     repeated: Atoms = make_supercell(atoms, matrix)  # with all its arrays: a calculator may read moments or tags
     repeated.arrays.pop("momenta", None)
     repeated.info = dict(atoms.info)
     if len(repeated) < 2:
-        raise ConfigError(f"supercell is {supercell!r}: without one atom nothing is left of it; take a larger one")
+        raise ConfigError(
+            f"supercell is {supercell!r}, and without one atom nothing is left of it",
+            setting="supercell",
+            value=supercell,
+            remedies=["take a larger one"],
+        )
     return repeated
 
 

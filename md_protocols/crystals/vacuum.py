@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.remedies import NO_CONSTRAINTS, SET_PBC
+
 from .. import checks
 from ..errors import ConfigError
 
 Array = NDArray[np.float64]
 
-_GAP = 5.0  # Å without atoms are vacuum
+MIN_VACUUM = 5.0  # Å without atoms are vacuum: no bond is as long, and no layers of a crystal are as far apart
+CLEAR_VACUUM = 8.0  # Å: periodic copies farther apart than the usual potential reaches
+MORE = f"more than {MIN_VACUUM:g} Å without atoms"
 _SKIN = 3.0  # Å, of a layer of matter beyond the distance of its outermost planes
 _PADDING = 10.0  # Å of vacuum on either side along directions without periodicity, for symmetry and stress only
 
@@ -23,8 +28,10 @@ def check_crystal(atoms: Any, purpose: str) -> None:
     checks.structure(atoms, purpose)
     if not atoms.pbc.any():
         raise ConfigError(
-            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs a crystal, so set atoms.pbc along the "
-            "directions that repeat"
+            f"the structure has pbc={atoms.pbc.tolist()}, and {purpose} needs a crystal",
+            setting="pbc",
+            value=atoms.pbc.tolist(),
+            remedies=[replace(SET_PBC, python="set atoms.pbc along the directions that repeat")],
         )
     if atoms.pbc.all():
         checks.crystal(atoms, purpose)
@@ -32,13 +39,19 @@ def check_crystal(atoms: Any, purpose: str) -> None:
     if atoms.constraints:
         raise ConfigError(
             f"the structure has the constraint {type(atoms.constraints[0]).__name__}, which has no meaning in its "
-            "supercells: remove it with atoms.set_constraint()"
+            "supercells",
+            setting="constraints",
+            remedies=[NO_CONSTRAINTS],
         )
     charge = _charge(atoms)
     if abs(charge) > 1e-9:
         raise ConfigError(
-            f"the structure has a charge of {charge:g} e: {purpose} is that of neutral cells, without the electrons' "
-            "chemical potential and corrections for image charges; remove the charge"
+            f"the structure has a charge of {charge:g} e, and {purpose} is that of neutral cells, without the "
+            "electrons' chemical potential and corrections for image charges",
+            setting="charge",
+            value=charge,
+            limit=0.0,
+            remedies=["remove the charge"],
         )
 
 
@@ -48,8 +61,9 @@ def check_bulk(atoms: Any, purpose: str) -> None:
     check_crystal(atoms, purpose)
     if empty := vacuum_names(atoms):
         raise ConfigError(
-            f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(empty)}: {purpose} is that of slabs "
-            "cut from a crystal, so give the unit cell of the crystal itself"
+            f"the cell has vacuum ({MORE}) along {', '.join(empty)}, and {purpose} is that of slabs cut from a crystal",
+            limit=MIN_VACUUM,
+            remedies=["give the unit cell of the crystal itself"],
         )
 
 
@@ -60,7 +74,9 @@ def _charge(atoms: Atoms) -> float:
         return float(given) or float(atoms.get_initial_charges().sum())
     except (TypeError, ValueError):
         raise ConfigError(
-            f"atoms.info['charge'] is {given!r}: it must be a number, in e, such as 0 for a neutral cell"
+            f"atoms.info['charge'] is {given!r}: it must be a number, in e, such as 0 for a neutral cell",
+            setting="charge",
+            value=given,
         ) from None
 
 
@@ -76,8 +92,16 @@ def padded(atoms: Atoms) -> Atoms:
 
 
 def vacuum_axes(atoms: Atoms) -> NDArray[np.bool_]:
-    """(3,) where the structure has a gap of more than 5 Å between its atoms, or no periodicity."""
-    return np.asarray(_gaps(padded(atoms))[0] > _GAP, dtype=bool)
+    """(3,) where the structure has vacuum: more than 5 Å without atoms, or no periodicity."""
+    return np.asarray(vacuum_gaps(atoms) > MIN_VACUUM, dtype=bool)
+
+
+def vacuum_gaps(atoms: Atoms) -> Array:
+    """(3,) Å: the widest gaps without atoms along the normals of the cell's faces; 20 Å at least without periodicity.
+
+    The face of an axis is spanned by the two other cell vectors.
+    """
+    return _gaps(padded(atoms))[0]
 
 
 def vacuum_names(atoms: Atoms) -> list[str]:
@@ -91,7 +115,7 @@ def dilution(crystal: Atoms) -> float:
     A layer counts with 3 Å more than the distance of its outermost planes of atoms.
     """
     gaps, heights = _gaps(crystal)
-    return float(np.where(gaps > _GAP, heights / (heights - gaps + _SKIN), 1.0).prod())
+    return float(np.where(gaps > MIN_VACUUM, heights / (heights - gaps + _SKIN), 1.0).prod())
 
 
 def _gaps(crystal: Atoms) -> tuple[Array, Array]:
@@ -112,35 +136,29 @@ def with_vacuum(atoms: Atoms) -> Atoms:
     return copy
 
 
-CLEAR_VACUUM = 8.0  # Å: periodic copies farther apart than the usual potential reaches
-
-
-def vacuum(atoms: Atoms) -> float:
-    """The largest empty gap (Å) along the normal of the plane spanned by the first two cell vectors."""
-    normal = np.cross(atoms.cell.array[0], atoms.cell.array[1])
-    height = abs(float(atoms.cell.array[2] @ normal)) / float(np.linalg.norm(normal))
-    z = np.sort(atoms.get_scaled_positions(wrap=True)[:, 2])
-    gaps = np.diff(np.append(z, z[0] + 1.0))
-    return float(gaps.max()) * height
-
-
 def refuse_vacuum(atoms: Atoms, what: str) -> None:
     """ConfigError for a cell with vacuum, of which what is asked for would be a property of the vacuum too."""
-
-    empty = np.flatnonzero(vacuum_axes(atoms)).tolist()
-    if empty:
+    if empty := vacuum_names(atoms):
         raise ConfigError(
-            f"the cell has vacuum along its axes {empty} (counted from 0): {what} goes by the volume of the cell, and "
-            "would depend on how much vacuum there is; give a bulk crystal"
+            f"the cell has vacuum ({MORE}) along {', '.join(empty)}: {what} goes by the volume of the cell, and would "
+            "depend on how much vacuum there is",
+            limit=MIN_VACUUM,
+            remedies=["give a bulk crystal"],
         )
 
 
-def check_slab(atoms: Atoms, setting: str = "cell='in-plane'") -> None:
+def check_slab(atoms: Atoms, setting: str = "cell", value: Any = "in-plane") -> None:
     """ConfigError, which names the setting, unless the slab's normal is z."""
     cell = atoms.cell.array
     scale = float(np.abs(cell).max())
     if max(abs(cell[0, 2]), abs(cell[1, 2]), abs(cell[2, 0]), abs(cell[2, 1])) > 1e-6 * scale:
         raise ConfigError(
-            f"{setting} is for slabs with two cell vectors in the xy-plane and the third along z, this one has "
-            f"{cell.tolist()}: rotate a slab, for example with ase.build.rotate, and leave {setting} out for a crystal"
+            f"{setting}={value!r} is for slabs with two cell vectors in the xy-plane and the third along z, this one "
+            f"has {cell.tolist()}",
+            setting=setting,
+            value=value,
+            remedies=[
+                "rotate a slab, for example with ase.build.rotate",
+                "leave the setting out for a crystal",
+            ],
         )

@@ -15,7 +15,7 @@ from ..progress import CountBar
 from ..relaxation.ase_parts import Mailbox
 
 _MAXSTEP = 0.1  # Å
-_LOOSE = 5.0  # times fmax: the band need not be better before its highest image climbs
+_LOOSE = 5.0  # times band_fmax: the band need not be better before its highest image climbs
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def relax_band(
     evaluator: Evaluator,
     *,
     spring: float,
-    fmax: float,
+    band_fmax: float,
     steps: int,
     climb: bool = True,
     progress: bool | None = None,
@@ -46,8 +46,8 @@ def relax_band(
     """The minimum-energy path through the images, whose first and last stay where they are.
 
     Improved tangents (Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000)), springs of constant `spring` (eV/Å^2),
-    FIRE.  Until the forces of the band are below 5 fmax no image climbs; then the highest one does (Henkelman,
-    Uberuaga and Jónsson, J. Chem. Phys. 113, 9901 (2000)) until all are below `fmax` (eV/Å), within `steps` in all.
+    FIRE.  Until the forces of the band are below 5 band_fmax no image climbs; then the highest one does (Henkelman,
+    Uberuaga and Jónsson, J. Chem. Phys. 113, 9901 (2000)) until all are below `band_fmax` (eV/Å), within `steps`.
     """
     from ase.mep import NEB
 
@@ -67,11 +67,11 @@ def relax_band(
             for atoms, box, result in zip(path[1:-1], boxes[1:-1], found, strict=True):
                 box.deliver(atoms, result)
             worst = _largest(neb)
-            if climb and not neb.climb and worst <= _LOOSE * fmax:
+            if climb and not neb.climb and worst <= _LOOSE * band_fmax:
                 neb.climb = True
                 optimizer = _optimizer(neb)  # its velocities belong to the other band
                 worst = _largest(neb)
-            converged = worst <= fmax and bool(neb.climb) == climb
+            converged = worst <= band_fmax and bool(neb.climb) == climb
             if converged or taken >= steps:
                 break
             bar.describe(f"largest force {worst:.2g} eV/Å{', climbing' if neb.climb else ''}")

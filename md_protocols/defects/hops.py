@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
+
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
 
 from .. import checks
 from ..crystals.kinds import dressed, site_kinds
@@ -17,6 +20,7 @@ from ..crystals.supercells import perfect_supercell, supercell_matrix
 from ..crystals.symmetry import symmetry
 from ..crystals.vacuum import padded
 from ..errors import ConfigError, PhysicsWarning
+from ..results import Quantity
 from .sites import check_vacancies, inequivalent_sites, without
 
 Array = NDArray[np.float64]
@@ -28,10 +32,10 @@ _HOP_SHELL = 1.25  # hops up to this many times the shortest are listed
 class Hop:
     """A jump of a neighboring atom into a vacancy, one of `multiplicity` equivalent ones."""
 
-    neighbor: int  # the atom that jumps, in the unit cell
-    vector: tuple[float, float, float]  # Å, from the vacancy to the atom that jumps
-    distance: float  # Å
-    multiplicity: int
+    neighbor: Annotated[int, Quantity("the atom that jumps, in the unit cell")]
+    vector: Annotated[tuple[float, float, float], Quantity("from the vacancy to the atom that jumps", "Å")]
+    distance: Annotated[float, Quantity("of the jump", "Å")]
+    multiplicity: Annotated[int, Quantity("how many jumps are equivalent")]
 
 
 def inequivalent_hops(atoms: Atoms, data: Any, site: int, symprec: float) -> list[Hop]:
@@ -78,7 +82,7 @@ def _site_rotations(atoms: Atoms, data: Any, site: int, symprec: float) -> Array
 
 
 @dataclass(frozen=True)
-class _Jump:
+class Jump:
     """Which atom jumps where."""
 
     site: int  # of the vacancy, in the unit cell
@@ -96,17 +100,18 @@ def check_jump(atoms: Atoms, supercell: Any, site: int | None, hop: int | None, 
     check_vacancies(atoms, "vacancy migration")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PhysicsWarning)  # the computation tells of other jumps
-        _jump(atoms, supercell, symprec, site, hop)
+        chosen_jump(atoms, supercell, symprec, site, hop)
 
 
-def _jump(atoms: Atoms, supercell: Any, symprec: float, site: int | None, hop: int | None) -> _Jump:
+def chosen_jump(atoms: Atoms, supercell: Any, symprec: float, site: int | None, hop: int | None) -> Jump:
+    """The jump of an atom next to the site, the shortest where `hop` is None; ConfigError where there is none."""
     data = symmetry(atoms, symprec)
     place = _site(atoms, data, site)
     hops = inequivalent_hops(atoms, data, place, symprec)
     chosen = hops[_hop(hops, hop)]
     perfect = perfect_supercell(atoms, supercell)
     first, last, jumper = _end_points(perfect, place, chosen)
-    return _Jump(place, chosen, tuple(hops), supercell_matrix(supercell), perfect, first, last, jumper)
+    return Jump(place, chosen, tuple(hops), supercell_matrix(supercell), perfect, first, last, jumper)
 
 
 def _site(atoms: Atoms, data: Any, site: int | None) -> int:
@@ -115,7 +120,11 @@ def _site(atoms: Atoms, data: Any, site: int | None) -> int:
     sites = inequivalent_sites(atoms, data, None)
     if len(sites) > 1:
         named = ", ".join(f"{one.index} ({one.symbol})" for one in sites)
-        raise ConfigError(f"the crystal has {len(sites)} inequivalent sites: choose one with site=, of {named}")
+        raise ConfigError(
+            f"the crystal has {len(sites)} inequivalent sites, {named}",
+            setting="site",
+            remedies=[Use("site", None, "for one of them")],
+        )
     return sites[0].index
 
 
@@ -123,15 +132,18 @@ def _hop(hops: list[Hop], hop: int | None) -> int:
     listed = "; ".join(f"{k}: {one.distance:.4f} Å, {one.multiplicity} equivalent" for k, one in enumerate(hops))
     if hop is None:
         if len(hops) > 1:
-            warnings.warn(
-                f"there are {len(hops)} inequivalent jumps of similar length ({listed}), and only the first is "
-                "followed: the others may have a lower barrier; choose with hop=",
-                PhysicsWarning,
-                stacklevel=4,
+            warn(
+                PhysicsWarning(
+                    f"there are {len(hops)} inequivalent jumps of similar length ({listed}), and only the first is "
+                    "followed, while the others may have a lower barrier",
+                    remedies=[Use("hop", None, "for another one")],
+                )
             )
         return 0
     if checks.whole("hop", hop, at_least=0) >= len(hops):
-        raise ConfigError(f"hop is {hop}: the inequivalent jumps are {listed}")
+        raise ConfigError(
+            f"hop is {hop}: the inequivalent jumps are {listed}", setting="hop", value=hop, limit=len(hops) - 1
+        )
     return hop
 
 
@@ -142,7 +154,9 @@ def _end_points(perfect: Atoms, site: int, jump: Hop) -> tuple[Atoms, Atoms, int
     neighbor = int(np.argmin(away))
     if neighbor == site:
         raise ConfigError(
-            f"in the supercell of {len(perfect)} atoms the neighbor of the vacancy is its own image: take a larger one"
+            f"in the supercell of {len(perfect)} atoms the neighbor of the vacancy is its own image",
+            setting="supercell",
+            remedies=["take a larger one"],
         )
     first = without(perfect, site)
     jumper = neighbor - (neighbor > site)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,49 +9,42 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..crystals.perfection import Perfection, offers_stress
 from ..crystals.supercells import image_distance
+from ..crystals.symmetry import SYMPREC
 from ..errors import NotConvergedError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator
 from ..relaxation.outcome import Relaxation
-from ..relaxation.relax import relax_many
 from .elastic_band import Band, relax_band
-from .hops import _Jump, _jump
+from .hops import Jump, chosen_jump
 from .migration_result import MigrationBarrier
+from .settings import RattledSettings
 from .sites import check_vacancies, rattled, tell_small
 
+_RATTLED = 2.0  # in units of the jump's length
+_DIP = 1e-3  # eV: a deeper minimum between the end points means several barriers
+Array = NDArray[np.float64]
+_MORE_STEPS = (Use("steps", None, "for more of them"), Use("band_fmax", None, "for a looser target"))
 
-@dataclass(frozen=True)
-class MigrationSettings:
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationSettings(RattledSettings):
     """How a barrier is computed; see `vacancy_migration`."""
 
-    images: int
-    spring: float
+    n_images: int
+    spring: float  # eV/Å^2
     climb: bool
-    fmax: float
-    relax_fmax: float
-    steps: int
-    rattle: float
-    seed: int
-    symprec: float
-    require: bool
+    band_fmax: float  # eV/Å
 
-    @classmethod
-    def checked(cls, **given: Any) -> MigrationSettings:
-        """The settings as plain values; ConfigError where one is out of its range."""
-        return cls(
-            images=checks.whole("images", given["images"], at_least=1),
-            spring=checks.number("spring", given["spring"], above=0.0, hint=" eV/Å^2"),
-            climb=bool(given["climb"]),
-            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
-            relax_fmax=checks.number("relax_fmax", given["relax_fmax"], above=0.0, hint=" eV/Å"),
-            steps=checks.whole("steps", given["steps"], at_least=0),
-            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
-            seed=checks.whole("seed", given["seed"], at_least=0),
-            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
-            require=bool(given["require"]),
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("n_images", self.n_images, at_least=1)
+        checks.number("spring", self.spring, above=0.0, hint=" eV/Å^2")
+        checks.number("band_fmax", self.band_fmax, above=0.0, hint=" eV/Å")
 
 
 def vacancy_migration(
@@ -61,15 +53,15 @@ def vacancy_migration(
     supercell: Any,
     site: int | None = None,
     hop: int | None = None,
-    images: int = 5,
+    n_images: int = 5,
     spring: float = 0.1,
     climb: bool = True,
-    fmax: float = 0.01,
-    relax_fmax: float = 1e-3,
+    band_fmax: float = 0.01,
+    fmax: float = 1e-3,
     steps: int = 500,
     rattle: float = 0.02,
     seed: int = 0,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     require: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
@@ -80,10 +72,10 @@ def vacancy_migration(
     site: of the vacancy, an index in the unit cell; None where all sites are equivalent.
     hop: which of the inequivalent jumps of an atom of the same element, as the result lists them (`hops`), shortest
     first, up to 1.25 times the shortest; None for the first, with a PhysicsWarning if there are others.
-    images: between the end points; an odd number has one in the middle.
+    n_images: between the end points; an odd number has one in the middle.
     climb: the highest image goes to the saddle; without it the barrier is the highest point of the fit.
     spring: constant of the springs between images, eV/Å^2; the path does not depend on it once converged.
-    fmax: forces of the band, eV/Å, within `steps`; relax_fmax: of the end points.
+    band_fmax: largest force of the band, eV/Å, within `steps`; fmax: of the end points.
     rattle: atoms near the jump start displaced at random (standard deviation, Å, with this `seed`), end points and
     images alike, so that no symmetry holds the path on a ridge; 0 keeps the symmetry.
 
@@ -94,41 +86,20 @@ def vacancy_migration(
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-
-    settings = MigrationSettings.checked(
-        images=images,
+    settings = MigrationSettings(
+        n_images=n_images,
         spring=spring,
         climb=climb,
+        band_fmax=band_fmax,
         fmax=fmax,
-        relax_fmax=relax_fmax,
         steps=steps,
         rattle=rattle,
         seed=seed,
         symprec=symprec,
         require=require,
     )
-    return migration_barrier(atoms, supercell, settings, site, hop, evaluate=evaluate, progress=progress)
-
-
-_RATTLED = 2.0  # in units of the jump's length
-_DIP = 1e-3  # eV: a deeper minimum between the end points means several barriers
-
-Array = NDArray[np.float64]
-
-
-def migration_barrier(
-    atoms: Atoms,
-    supercell: Any,
-    settings: MigrationSettings,
-    site: int | None,
-    hop: int | None,
-    *,
-    evaluate: Evaluate | None,
-    progress: bool | None,
-) -> MigrationBarrier:
-    """See `vacancy_migration`."""
     check_vacancies(atoms, "vacancy migration")
-    jump = _jump(atoms, supercell, settings.symprec, site, hop)
+    jump = chosen_jump(atoms, supercell, symprec, site, hop)
     tell_small(image_distance(jump.perfect))
     evaluator = Evaluator(atoms.calc, evaluate)
     stress = offers_stress(atoms, evaluate)
@@ -136,24 +107,25 @@ def migration_barrier(
         evaluator.one(jump.perfect, stress=stress, name="the perfect supercell"), atoms, evaluate
     )
     perfection.tell()
-    ends = _relaxed(_starts(atoms, jump, settings), settings, evaluate, progress)
-    _check_ends(ends, jump)
+    names = ["the vacancy before the jump", "the vacancy after the jump"]
+    first, last = settings.relaxed_all(_starts(atoms, jump, settings), names, evaluate=evaluate, progress=progress)
+    _check_ends((first, last), jump)
     band = relax_band(
-        _interpolated(ends, jump, settings),
-        (_evaluated(ends[0]), _evaluated(ends[1])),
+        _interpolated((first, last), jump, settings),
+        (_evaluated(first), _evaluated(last)),
         evaluator,
-        spring=settings.spring,
-        fmax=settings.fmax,
-        steps=settings.steps,
-        climb=settings.climb,
+        spring=spring,
+        band_fmax=band_fmax,
+        steps=steps,
+        climb=climb,
         progress=progress,
     )
-    result = _barrier(jump, ends, band, perfection, settings)
+    result = _barrier(jump, (first, last), band, perfection, settings)
     _tell(result, band, settings)
     return result
 
 
-def _starts(atoms: Atoms, jump: _Jump, settings: MigrationSettings) -> list[Atoms]:
+def _starts(atoms: Atoms, jump: Jump, settings: MigrationSettings) -> list[Atoms]:
     """The end points, displaced at random near the jump."""
     center = jump.first.positions[jump.jumper] - np.array(jump.hop.vector) / 2
     reach = _RATTLED * jump.hop.distance
@@ -163,31 +135,18 @@ def _starts(atoms: Atoms, jump: _Jump, settings: MigrationSettings) -> list[Atom
     return starts
 
 
-def _relaxed(
-    starts: list[Atoms], settings: MigrationSettings, evaluate: Evaluate | None, progress: bool | None
-) -> tuple[Relaxation, Relaxation]:
-    """Both end points, relaxed together."""
-    first, last = relax_many(
-        starts,
-        fmax=settings.relax_fmax,
-        steps=settings.steps,
-        require=settings.require,
-        evaluate=evaluate,
-        names=["the vacancy before the jump", "the vacancy after the jump"],
-        progress=progress,
-    )
-    return first, last
-
-
-def _check_ends(ends: tuple[Relaxation, Relaxation], jump: _Jump) -> None:
+def _check_ends(ends: tuple[Relaxation, Relaxation], jump: Jump) -> None:
     """NotConvergedError where the relaxed end points are not a jump apart: there is no path between them."""
     first, last = (end.atoms.positions[jump.jumper] for end in ends)
     off = float(np.linalg.norm(last - first + jump.hop.vector))
     if off > jump.hop.distance / 2:
         raise NotConvergedError(
             f"the relaxed end points are not those of a jump of {jump.hop.distance:.2f} Å: the atom is {off:.2f} Å "
-            "off, so the vacancy is not stable at one of the two places; look at the relaxed structures in `results`",
+            "off, so the vacancy is not stable at one of the two places",
             ends,
+            value=off,
+            limit=jump.hop.distance / 2,
+            remedies=["look at the relaxed structures in `results`"],
         )
 
 
@@ -195,20 +154,20 @@ def _evaluated(end: Relaxation) -> Evaluated:
     return Evaluated(end.energy, end.forces, None)
 
 
-def _interpolated(ends: tuple[Relaxation, Relaxation], jump: _Jump, settings: MigrationSettings) -> list[Atoms]:
+def _interpolated(ends: tuple[Relaxation, Relaxation], jump: Jump, settings: MigrationSettings) -> list[Atoms]:
     """Straight lines between the relaxed end points, displaced at random in between."""
     first, last = (end.atoms.copy() for end in ends)
     path = [first]
-    for k in range(1, settings.images + 1):
+    for k in range(1, settings.n_images + 1):
         image = first.copy()
-        image.positions += k / (settings.images + 1) * (last.positions - first.positions)
+        image.positions += k / (settings.n_images + 1) * (last.positions - first.positions)
         center, reach = image.positions[jump.jumper], _RATTLED * jump.hop.distance
         path.append(rattled(image, center, reach, settings.rattle, settings.seed + k))
     return [*path, last]
 
 
 def _barrier(
-    jump: _Jump,
+    jump: Jump,
     ends: tuple[Relaxation, Relaxation],
     band: Band,
     perfection: Perfection,
@@ -235,6 +194,7 @@ def _barrier(
         max_force=band.max_force,
         steps=band.steps,
         fmax=settings.fmax,
+        band_fmax=settings.band_fmax,
         spring=settings.spring,
         climb=settings.climb,
         site=jump.site,
@@ -247,7 +207,7 @@ def _barrier(
         n_atoms=len(jump.perfect),
         image_distance=image_distance(jump.perfect),
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         rattle=settings.rattle,
         seed=settings.seed,
     )
@@ -257,26 +217,29 @@ def _tell(result: MigrationBarrier, band: Band, settings: MigrationSettings) -> 
     """What the path says of itself; NotConvergedError for an unconverged band that was required to be."""
     if not band.converged:
         text = (
-            f"the elastic band ended unconverged after {band.steps} steps with a largest force of {band.max_force:.3g} "
-            f"eV/Å (fmax {settings.fmax:g}): the barrier is not that of a saddle point; allow more steps or loosen fmax"
+            f"the elastic band ended unconverged after {result.steps} steps with a largest force of "
+            f"{result.max_force:.3g} eV/Å (band_fmax {settings.band_fmax:g}), and the barrier is not that of a saddle "
+            "point"
         )
+        known: dict[str, Any] = {"value": result.max_force, "limit": settings.band_fmax, "remedies": _MORE_STEPS}
         if settings.require:
-            raise NotConvergedError(text, [result])
-        warnings.warn(text, PhysicsWarning, stacklevel=4)
+            raise NotConvergedError(text, [result], setting="band_fmax", **known)
+        warn(PhysicsWarning(text, setting="band_fmax", **known))
     energies, saddle = result.energies, result.saddle
     if saddle in (0, len(energies) - 1):
-        warnings.warn(
-            "the path has no barrier: an end point is its highest image, so that vacancy is not stable or the images "
-            "are too few",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                "the path has no barrier: an end point is its highest image, so that vacancy is not stable or the "
+                "images are too few"
+            )
         )
     inner = energies[1:-1]
     dips = [k for k in range(1, len(inner) - 1) if inner[k] < min(inner[:k].max(), inner[k + 1 :].max()) - _DIP]
     if dips:
-        warnings.warn(
-            f"the path has a minimum between its end points, at image {dips[0] + 1}: it has several barriers, of which "
-            "the highest is given; follow each of its parts by itself with relax_band",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"the path has a minimum between its end points, at image {dips[0] + 1}, and several barriers, of "
+                "which the highest is given",
+                remedies=["follow each of its parts by itself with relax_band"],
+            )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,13 @@ from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import NO_CHARGES
+from mlcalc.ground.warn import warn
+
 from .. import checks
+from ..crystals.conventional_cells import KEEP_SYMMETRY, NOISE_SYMPRECS
+from ..crystals.symmetry import spacegroup_name, symmetry_dataset
 from ..crystals.vacuum import check_crystal
 from ..errors import ConfigError, PhysicsWarning
 
@@ -38,9 +43,10 @@ def check_vacancies(atoms: Any, purpose: str) -> None:
     charged = np.flatnonzero(np.abs(atoms.get_initial_charges()) > 1e-9).tolist()
     if charged:
         raise ConfigError(
-            f"{len(charged)} atoms have initial charges ({checks.listed(charged, atoms.get_chemical_symbols())}): "
-            f"without one of them the cell would be charged, and {purpose} is that of neutral cells; remove them with "
-            "atoms.set_initial_charges()"
+            f"{len(charged)} atoms have initial charges ({checks.listed(charged, atoms.get_chemical_symbols())}), and "
+            f"without one of them the cell would be charged, but {purpose} is that of neutral cells",
+            setting="initial_charges",
+            remedies=[NO_CHARGES],
         )
 
 
@@ -64,18 +70,48 @@ def inequivalent_sites(atoms: Atoms, data: Any, chosen: Sequence[int] | None) ->
     ]
 
 
+def tell_noise(atoms: Atoms, data: Any, symprec: float) -> None:
+    """A PhysicsWarning where noise parts sites that the crystal's symmetry would make one."""
+    others = [(coarse, symmetry_dataset(atoms, coarse)) for coarse in NOISE_SYMPRECS if coarse > symprec]
+    fewer = [(coarse, other) for coarse, other in others if other is not None and _orbits(other) < _orbits(data)]
+    if not fewer:
+        return
+    coarse, other = min(fewer, key=lambda one: _orbits(one[1]))
+    warn(
+        PhysicsWarning(
+            f"noise lowers the symmetry of the crystal: within {symprec:g} Å it is {spacegroup_name(data)}, within "
+            f"{coarse:g} Å {spacegroup_name(other)}, and sites that the latter makes equivalent are told apart",
+            setting="symprec",
+            value=symprec,
+            limit=coarse,
+            remedies=[KEEP_SYMMETRY, Use("symprec", coarse)],
+        )
+    )
+
+
+def _orbits(data: Any) -> int:
+    return len(set(data.crystallographic_orbits))
+
+
 def _indices(atoms: Atoms, chosen: Any) -> list[int]:
     given = [] if isinstance(chosen, str) or not np.iterable(chosen) else list(chosen)
     if not given:
-        raise ConfigError(f"sites is {chosen!r}: give a sequence of indices such as [0], or None for all sites")
+        raise ConfigError(
+            f"sites is {chosen!r}: give a sequence of indices such as [0], or None for all sites",
+            setting="sites",
+            value=chosen,
+        )
     indices = [checks.whole("an index in sites", k, at_least=0) for k in given]
     wrong = [k for k in indices if k >= len(atoms)]
     if wrong:
         raise ConfigError(
-            f"sites holds {wrong[0]}, but the unit cell has {len(atoms)} atoms: indices run from 0 to {len(atoms) - 1}"
+            f"sites holds {wrong[0]}, but the unit cell has {len(atoms)} atoms: indices run from 0 to {len(atoms) - 1}",
+            setting="sites",
+            value=wrong[0],
+            limit=len(atoms) - 1,
         )
     if len(set(indices)) < len(indices):
-        raise ConfigError(f"sites is {indices}: each index may stand there once")
+        raise ConfigError(f"sites is {indices}: each index may stand there once", setting="sites", value=indices)
     return indices
 
 
@@ -101,12 +137,18 @@ def rattled(defective: Atoms, center: Array, reach: float, amplitude: float, see
     return moved
 
 
-def tell_small(distance: float, what: str = "vacancy") -> None:
-    """A PhysicsWarning where a defect is close to its images."""
+def tell_small(distance: float) -> None:
+    """A PhysicsWarning where a vacancy is close to its images."""
     if distance < IMAGE_DISTANCE:
-        warnings.warn(
-            f"the {what} is {distance:.3g} Å from its nearest image, less than {IMAGE_DISTANCE:g} Å: their interaction "
-            "is part of the energy; take a larger supercell, or extrapolate with vacancy_series",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"the vacancy is {distance:.3g} Å from its nearest image, less than {IMAGE_DISTANCE:g} Å, and their "
+                "interaction is part of the energy",
+                value=distance,
+                limit=IMAGE_DISTANCE,
+                remedies=[
+                    Use("supercell", None, "for a larger one"),
+                    Use("series", None, "for their limit", python="extrapolate with vacancy_series"),
+                ],
+            )
         )

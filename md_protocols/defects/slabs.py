@@ -10,9 +10,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from .. import checks
-from ..crystals.conventional_cells import ConventionalCell
-from ..crystals.kinds import dressed, site_kinds
+from ..crystals.conventional_cells import KEEP_SYMMETRY, ConventionalCell
+from ..crystals.kinds import dressed
+from ..crystals.symmetry import no_symmetry, standardized_cell, symmetry_operations
 from ..errors import ConfigError
 
 _LARGEST_DENOMINATOR = 12  # of Miller indices in the primitive cell: centered cells need 2 or 3
@@ -49,29 +52,25 @@ class Plane:
     @classmethod
     def of(cls, atoms: Atoms, miller: Any, symprec: float) -> Plane:
         """The plane with these indices; ConfigError where they are none, or where noise makes them those of another."""
-        import spglib
-
         h = reduced_miller(miller)
-        ordered: Any = (atoms.cell.array, atoms.get_scaled_positions(), site_kinds(atoms))
         conventional = ConventionalCell.of(atoms, symprec)
-        try:
-            # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
-            primitive = spglib.standardize_cell(ordered, to_primitive=True, no_idealize=True, symprec=symprec)
-        except Exception:  # spglib raises its own errors since 2.7, and returned None before
-            primitive = None
+        # Indices are those of the chemical cell, and slabs are cut from the magnetic one.
+        primitive = standardized_cell(atoms, symprec, to_primitive=True)
         if conventional is None or primitive is None:
-            raise ConfigError(f"spglib finds no symmetry within symprec={symprec:g} Å: choose another symprec")
+            raise no_symmetry(symprec)
         normal = conventional.normal(h)
         _refuse_noise(atoms, conventional, h)
-        indices = _smallest_whole(primitive[0] @ normal)
-        bare = Atoms(numbers=primitive[2], cell=primitive[0], scaled_positions=primitive[1], pbc=True)
-        cell = dressed(bare, np.asarray(primitive[2]), atoms)
-        spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive[0]) @ indices))
+        indices = _smallest_whole(primitive.cell @ normal)
+        bare = Atoms(
+            numbers=primitive.kinds, cell=primitive.cell, scaled_positions=primitive.scaled_positions, pbc=True
+        )
+        cell = dressed(bare, primitive.kinds, atoms)
+        spacing = 1 / float(np.linalg.norm(np.linalg.inv(primitive.cell) @ indices))
         found = _terminations(cell, np.array(indices), spacing, symprec)
         numbers = (int(h[0]), int(h[1]), int(h[2]))
         return cls(cell, numbers, indices, spacing, found, conventional, _other_setting(atoms, conventional, h))
 
-    def slab(self, layers: int, vacuum: float, termination: int = 0) -> Atoms:
+    def slab(self, n_layers: int, vacuum: float, termination: int = 0) -> Atoms:
         """So many primitive layers with the normal along z and vacuum (Å) above them, periodic in all directions."""
         from ase.build import surface
 
@@ -79,10 +78,10 @@ class Plane:
         normal = np.linalg.inv(crystal.cell.array) @ self.indices
         # ASE cuts where scaled coordinates wrap, so that the cut goes there.
         crystal.positions -= self.terminations[termination].height * self.spacing**2 * normal
-        cut: Atoms = surface(crystal, self.indices, layers, vacuum=vacuum / 2, periodic=True)
+        cut: Atoms = surface(crystal, self.indices, n_layers, vacuum=vacuum / 2, periodic=True)
         del cut.arrays["tags"]  # ASE's, the number of the layer
         if "tags" in crystal.arrays:
-            cut.set_tags(np.tile(crystal.get_tags(), layers))
+            cut.set_tags(np.tile(crystal.get_tags(), n_layers))
         return cut
 
 
@@ -96,8 +95,14 @@ def _refuse_noise(atoms: Atoms, conventional: ConventionalCell, miller: NDArray[
     raise ConfigError(
         f"noise lowers the crystal's symmetry: within symprec={conventional.symprec:g} Å it is {conventional}, and "
         f"({name}) has planes {spacings[0]:.3f} Å apart; within {coarse.symprec:g} Å it is {coarse}, and ({name}) has "
-        f"planes {spacings[1]:.3f} Å apart. Relax it with its symmetry kept (relax(..., keep_symmetry=True), --relax), "
-        f"or pass symprec={coarse.symprec:g}, also where the distortion is real: indices are those of that cell then"
+        f"planes {spacings[1]:.3f} Å apart",
+        setting="symprec",
+        value=conventional.symprec,
+        limit=coarse.symprec,
+        remedies=[
+            KEEP_SYMMETRY,
+            Use("symprec", coarse.symprec, "also where the distortion is real (indices are those of that cell then)"),
+        ],
     )
 
 
@@ -139,14 +144,13 @@ def _terminations(cell: Atoms, indices: NDArray[np.int64], spacing: float, sympr
 
 def _orbits(cell: Atoms, indices: NDArray[np.int64], cuts: Array, symprec: float) -> list[list[int]]:
     """Which cuts the symmetry of the crystal takes into each other."""
-    import spglib
-
-    crystal: Any = (cell.cell.array, cell.get_scaled_positions(), site_kinds(cell))
-    operations: Any = spglib.get_symmetry(crystal, symprec=symprec)
+    operations = symmetry_operations(cell, symprec)
+    if operations is None:
+        raise no_symmetry(symprec)
     left, found = list(range(len(cuts))), []
     while left:
         same = {left[0]}
-        for rotation, shift in zip(operations["rotations"], operations["translations"], strict=True):
+        for rotation, shift in zip(*operations, strict=True):
             turned = indices @ rotation
             sign = 1 if (turned == indices).all() else -1 if (turned == -indices).all() else 0
             if sign:
@@ -183,21 +187,19 @@ def _cut_distances(cell: Atoms, indices: NDArray[np.int64], cuts: Array) -> list
 
 def equivalent_faces(slab: Atoms, symprec: float) -> bool:
     """Whether a symmetry operation exchanges top and bottom, so that both surfaces are the same."""
-    import spglib
-
-    crystal: Any = (slab.cell.array, slab.get_scaled_positions(), site_kinds(slab))
-    try:
-        found = spglib.get_symmetry(crystal, symprec=symprec)
-    except Exception:  # see Plane.of
-        found = None
-    return found is not None and bool((np.asarray(found["rotations"])[:, 2, 2] == -1).any())
+    found = symmetry_operations(slab, symprec)
+    return found is not None and bool((found[0][:, 2, 2] == -1).any())
 
 
 def reduced_miller(miller: Any) -> NDArray[np.int64]:
     """(3,) the indices without a common divisor; ConfigError for what is no plane."""
     values = np.asarray(miller)
     if values.shape != (3,) or values.dtype.kind not in "iu" or not values.any():
-        raise ConfigError(f"miller is {miller!r}: give three whole numbers, not all zero, such as (1, 1, 1)")
+        raise ConfigError(
+            f"miller is {miller!r}: give three whole numbers, not all zero, such as (1, 1, 1)",
+            setting="miller",
+            value=miller,
+        )
     return np.asarray(values // gcd(*(int(abs(x)) for x in values)), dtype=np.int64)
 
 
@@ -209,17 +211,22 @@ def _smallest_whole(values: Array) -> tuple[int, int, int]:
             whole //= gcd(*(int(abs(x)) for x in whole))
             return int(whole[0]), int(whole[1]), int(whole[2])
     raise ConfigError(
-        f"the Miller indices are no lattice plane of the primitive cell ({values.tolist()}): loosen symprec, or give a "
-        "crystal that has its symmetry exactly"
+        f"the Miller indices are no lattice plane of the primitive cell ({values.tolist()})",
+        setting="miller",
+        remedies=[Use("symprec", None, "for a looser one"), "give a crystal that has its symmetry exactly"],
     )
 
 
-def layer_counts(layers: Any, spacing: float, thicknesses: tuple[float, ...]) -> list[int]:
+def layer_counts(n_layers: Any, spacing: float, thicknesses: tuple[float, ...]) -> list[int]:
     """The numbers of layers asked for, in order; None means those that reach the thicknesses (Å)."""
-    if layers is None:
+    if n_layers is None:
         return sorted({int(np.ceil(thickness / spacing)) for thickness in thicknesses})
-    counts = [layers] if not np.iterable(layers) or isinstance(layers, str) else list(layers)
-    found = sorted(checks.whole("layers", count, at_least=1) for count in counts)
+    counts = [n_layers] if not np.iterable(n_layers) or isinstance(n_layers, str) else list(n_layers)
+    found = sorted(checks.whole("n_layers", count, at_least=1) for count in counts)
     if not found or len(set(found)) < len(found):
-        raise ConfigError(f"layers is {layers!r}: give one whole number, or several that differ")
+        raise ConfigError(
+            f"n_layers is {n_layers!r}: give one whole number, or several that differ",
+            setting="n_layers",
+            value=n_layers,
+        )
     return found

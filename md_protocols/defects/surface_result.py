@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms, units
@@ -12,46 +12,78 @@ from numpy.typing import NDArray
 
 from .. import plotting
 from ..crystals.conventional_cells import cell_text
-from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
+from ..results import Arrays, Quantity, Result, renumbered
 
 Array = NDArray[np.float64]
 J_PER_M2 = units.J / units.m**2  # in eV/Å^2
-_ARRAYS = ("layers", "n_atoms", "thicknesses", "unrelaxed")
-_OPTIONAL = ("relaxed", "converged", "max_forces")
-_PLAIN = ("area", "fitted", "fitted_bulk_energy", "bulk_energy", "equivalent_faces", "vacuum", "fmax")
-_CUT = ("termination", "cut", "left_out", "spacegroup", "cellpar", "spacing")
-_PERFECT = ("perfect_max_force", "perfect_max_stress_GPa")
 
 
-@dataclass(frozen=True, eq=False)
-class SurfaceEnergy:
+@dataclass(frozen=True, eq=False, repr=False)
+class SurfaceEnergy(Result):
     """Energies of a surface from slabs of several thicknesses."""
 
-    miller: tuple[int, int, int]  # of the conventional cell
-    layers: NDArray[np.int64]  # (K,) primitive layers in the slab, ascending
-    n_atoms: NDArray[np.int64]  # (K,)
-    thicknesses: Array  # (K,) Å, layers times their spacing
-    area: float  # Å^2, of one face
-    unrelaxed: Array  # (K,) eV/Å^2
-    relaxed: Array | None  # (K,) eV/Å^2; None, as the next two, if relaxed=False
-    converged: NDArray[np.bool_] | None  # (K,)
-    max_forces: Array | None  # (K,) eV/Å, at the end
-    fitted: float | None  # eV/Å^2, from the line through slab energies; None for a single slab
-    fitted_bulk_energy: float | None  # eV per atom, the slope of that line
-    bulk_energy: float  # eV per atom, of the perfect crystal
-    equivalent_faces: bool  # else the energy is the mean of two different surfaces
-    vacuum: float  # Å
-    fmax: float  # eV/Å
-    perfect_max_force: float  # eV/Å
-    perfect_max_stress_GPa: float | None  # noqa: N815 - None where the calculator gives none
-    slabs: tuple[Atoms, ...]  # as relaxed
-    termination: int = 0  # which of the distinct cuts, the widest gap first
-    cut: str = ""  # where that is, in words
-    others: tuple[SurfaceEnergy, ...] = ()  # of the other terminations, by their energies
-    left_out: tuple[str, ...] = ()  # terminations without an energy, and why
-    spacegroup: str = ""  # of the conventional cell that the indices refer to
-    cellpar: tuple[float, ...] = ()  # of that cell: a, b, c (Å) and angles (degrees), as in ASE
-    spacing: float = 0.0  # Å, between lattice planes
+    kind = "surface_energy"
+
+    miller: Annotated[tuple[int, int, int], Quantity("indices in the conventional cell")]
+    n_layers: Annotated[NDArray[np.int64], Quantity("primitive layers in the slabs, ascending", shape="(K,)")]
+    n_atoms: Annotated[NDArray[np.int64], Quantity("in the slabs", shape="(K,)")]
+    thicknesses: Annotated[Array, Quantity("layers times their spacing", "Å", "(K,)")]
+    area: Annotated[float, Quantity("of one face", "Å^2")]
+    unrelaxed: Annotated[Array, Quantity("energies of slabs as cut", "eV/Å^2", "(K,)")]
+    relaxed: Annotated[
+        Array | None, Quantity("energies; None, as the next two, if nothing was relaxed", "eV/Å^2", "(K,)")
+    ]
+    each_converged: Annotated[NDArray[np.bool_] | None, Quantity("whether a slab's relaxation has", shape="(K,)")]
+    max_forces: Annotated[Array | None, Quantity("at the end", "eV/Å", "(K,)")]
+    fitted: Annotated[float | None, Quantity("from the line through slab energies; None for a single slab", "eV/Å^2")]
+    fitted_bulk_energy: Annotated[float | None, Quantity("the slope of that line", "eV per atom")]
+    bulk_energy: Annotated[float, Quantity("of the perfect crystal", "eV per atom")]
+    equivalent_faces: Annotated[bool, Quantity("else the energy is the mean of two different surfaces")]
+    vacuum: Annotated[float, Quantity("between slabs", "Å")]
+    fmax: Annotated[float, Quantity("target of the relaxations", "eV/Å")]
+    perfect_max_force: Annotated[float, Quantity("in the perfect crystal", "eV/Å")]
+    perfect_max_stress_GPa: Annotated[  # noqa: N815 - units as they are written
+        float | None, Quantity("largest component; None where the calculator gives none", "GPa")
+    ]
+    slabs: Annotated[tuple[Atoms, ...], Quantity("as relaxed", shape="(K,)", json=False)]
+    termination: Annotated[int, Quantity("which of the distinct cuts, the widest gap first")] = 0
+    cut: Annotated[str, Quantity("where that is, in words")] = ""
+    others: Annotated[tuple[SurfaceEnergy, ...], Quantity("the other terminations, by their energies")] = ()
+    left_out: Annotated[tuple[str, ...], Quantity("terminations without an energy, and why")] = ()
+    spacegroup: Annotated[str, Quantity("of the conventional cell that the indices refer to")] = ""
+    cellpar: Annotated[tuple[float, ...], Quantity("of that cell, as in ASE: a, b, c (Å) and angles (degrees)")] = ()
+    spacing: Annotated[float, Quantity("between lattice planes", "Å")] = 0.0
+
+    derived = MappingProxyType(
+        {
+            "energy": Quantity("of the thickest slab, relaxed where it was", "eV/Å^2"),
+            "energy_J_per_m2": Quantity("of the thickest slab", "J/m^2"),
+            "converged": Quantity("whether all relaxations have, those of other terminations included"),
+        }
+    )
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Files of versions that had `layers`, `converged` for each slab, and counted structures by their names."""
+        if "layers" not in arrays:
+            return arrays, info
+        others = []
+        for k, one in enumerate(info.get("others", ())):
+            start = f"other{k}."
+            mine = {name.removeprefix(start): arrays.pop(name) for name in list(arrays) if name.startswith(start)}
+            mine, today = cls.upgraded(mine, one)
+            arrays |= {f"others.{k}.{name}": values for name, values in mine.items()}
+            others.append(today)
+        arrays["n_layers"] = arrays.pop("layers")
+        if "converged" in arrays:
+            arrays["each_converged"] = arrays.pop("converged")
+        return arrays, info | {"others": others, "slabs": renumbered(arrays, "slab", "slabs")}
+
+    @property
+    def converged(self) -> bool:
+        """Whether all relaxations met their criteria, those of other terminations included."""
+        mine = self.each_converged is None or bool(self.each_converged.all())
+        return mine and all(other.converged for other in self.others)
 
     @property
     def energy(self) -> float:
@@ -67,13 +99,15 @@ class SurfaceEnergy:
         if self.spacegroup:
             name += f" of {cell_text(self.spacegroup, self.cellpar[:3])}, planes {self.spacing:.3f} Å apart"
         kind = "unrelaxed" if self.relaxed is None else "relaxed"
-        flag = "" if self.converged is None or self.converged.all() else " (NOT converged)"
+        flag = "" if self.each_converged is None or self.each_converged.all() else " (NOT converged)"
         fit = (
-            "" if self.fitted is None else f"; from the line through {len(self.layers)} slabs {self.fitted:.5f} eV/Å^2"
+            ""
+            if self.fitted is None
+            else f"; from the line through {len(self.n_layers)} slabs {self.fitted:.5f} eV/Å^2"
         )
         return (
             f"surface {name}: {self.energy_J_per_m2:.4f} J/m^2 = {self.energy:.5f} eV/Å^2 {kind}{flag}, "
-            f"{self.unrelaxed[-1] / J_PER_M2:.4f} J/m^2 unrelaxed, slab of {self.layers[-1]} layers "
+            f"{self.unrelaxed[-1] / J_PER_M2:.4f} J/m^2 unrelaxed, slab of {self.n_layers[-1]} layers "
             f"({self.thicknesses[-1]:.1f} Å){fit}{self._told_cuts()}"
         )
 
@@ -82,7 +116,7 @@ class SurfaceEnergy:
             return ""
         lines = [f"\n  termination {self.termination}, {self.cut}" + (": the lowest" if self.others else "")]
         for other in self.others:
-            end = "" if other.converged is None or other.converged.all() else " (NOT converged)"
+            end = "" if other.converged else " (NOT converged)"
             lines.append(f"  termination {other.termination}, {other.cut}: {other.energy_J_per_m2:.4f} J/m^2{end}")
         return "\n".join([*lines, *(f"  {text}" for text in self.left_out)])
 
@@ -98,68 +132,3 @@ class SurfaceEnergy:
         ax.set_ylabel(f"energy of the ({''.join(map(str, self.miller))}) surface (J/m²)")
         ax.legend(frameon=False)
         return ax
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "miller": list(self.miller),
-            "energy_eV_per_A2": self.energy,
-            "energy_J_per_m2": self.energy_J_per_m2,
-            "layers": self.layers.tolist(),
-            "n_atoms": self.n_atoms.tolist(),
-            "thicknesses_A": self.thicknesses.tolist(),
-            "area_A2": self.area,
-            "unrelaxed_eV_per_A2": self.unrelaxed.tolist(),
-            "relaxed_eV_per_A2": None if self.relaxed is None else self.relaxed.tolist(),
-            "converged": None if self.converged is None else self.converged.tolist(),
-            "max_forces_eV_per_A": None if self.max_forces is None else self.max_forces.tolist(),
-            "fitted_eV_per_A2": self.fitted,
-            "fitted_bulk_energy_eV_per_atom": self.fitted_bulk_energy,
-            "bulk_energy_eV_per_atom": self.bulk_energy,
-            "equivalent_faces": self.equivalent_faces,
-            "vacuum_A": self.vacuum,
-            "fmax_eV_per_A": self.fmax,
-            "perfect_max_force_eV_per_A": self.perfect_max_force,
-            "perfect_max_stress_GPa": self.perfect_max_stress_GPa,
-            "termination": self.termination,
-            "cut": self.cut,
-            "others": [other.to_json() for other in self.others],
-            "left_out": list(self.left_out),
-            "spacegroup": self.spacegroup,
-            "conventional_cellpar_A_degrees": list(self.cellpar),
-            "plane_spacing_A": self.spacing,
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        save_arrays(path, "surface_energy", *self._packed())
-
-    def _packed(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        names = [*_ARRAYS, *(name for name in _OPTIONAL if getattr(self, name) is not None)]
-        arrays = {name: getattr(self, name) for name in names}
-        for k, atoms in enumerate(self.slabs):
-            arrays |= pack_atoms(f"slab{k}", atoms)
-        info = {name: getattr(self, name) for name in ("miller", *_PLAIN, *_PERFECT, *_CUT)}
-        info["others"] = []
-        for k, other in enumerate(self.others):
-            packed, one = other._packed()
-            arrays |= {f"other{k}.{name}": values for name, values in packed.items()}
-            info["others"].append(one)
-        return arrays, info
-
-    @classmethod
-    def load(cls, path: str | Path) -> SurfaceEnergy:
-        """The energies of a file written by `save`."""
-        return cls._unpacked(*load_arrays(path, "surface_energy"))
-
-    @classmethod
-    def _unpacked(cls, arrays: dict[str, NDArray[Any]], info: dict[str, Any]) -> SurfaceEnergy:
-        found: dict[str, Any] = {name: arrays.get(name) for name in (*_ARRAYS, *_OPTIONAL)} | info
-        found |= {name: tuple(info.get(name, ())) for name in ("miller", "left_out", "cellpar")}
-        others = []
-        for k, one in enumerate(info.get("others", ())):
-            start = f"other{k}."
-            mine = {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}
-            others.append(cls._unpacked(mine, one))
-        found["others"] = tuple(others)
-        return cls(**found, slabs=tuple(unpack_atoms(f"slab{k}", arrays) for k in range(len(arrays["layers"]))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,56 +11,41 @@ from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..crystals.perfection import Perfection, offers_stress
 from ..crystals.supercells import nearest_neighbor
-from ..crystals.vacuum import check_bulk
+from ..crystals.symmetry import SYMPREC
+from ..crystals.vacuum import CLEAR_VACUUM, check_bulk
 from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator
 from ..relaxation.outcome import Relaxation
-from ..relaxation.relax import relax_many
+from .settings import DefectSettings
 from .slabs import Plane, equivalent_faces, layer_counts
 from .surface_result import J_PER_M2, SurfaceEnergy
 
 _THICKNESSES = (15.0, 20.0, 25.0)  # Å
-_VACUUM = 8.0  # Å, below which a warning is due
 _THIN = 0.01  # change of the energy between the two thickest slabs, beyond which a warning is due
 _MOST = 24  # terminations computed without being asked for
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SurfaceSettings:
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSettings(DefectSettings):
     """What all slabs of a call share."""
 
     vacuum: float  # Å
-    relaxed: bool
-    fmax: float  # eV/Å
-    steps: int
-    symprec: float  # Å
-    require: bool
+    relaxed: bool = True
+    fmax: float = 1e-3  # eV/Å
+    steps: int = 500
+    require: bool = False
 
-    @classmethod
-    def checked(
-        cls,
-        *,
-        vacuum: float,
-        symprec: float,
-        relaxed: bool = True,
-        fmax: float = 1e-3,
-        steps: int = 500,
-        require: bool = False,
-    ) -> SurfaceSettings:
-        """The settings as plain values; ConfigError where one is out of its range."""
-        return cls(
-            vacuum=checks.number("vacuum", vacuum, above=0.0, hint=" Å"),
-            relaxed=bool(relaxed),
-            fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
-            steps=checks.whole("steps", steps, at_least=0),
-            symprec=checks.number("symprec", symprec, above=0.0, hint=" Å"),
-            require=bool(require),
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("vacuum", self.vacuum, above=0.0, hint=" Å")
 
 
 @dataclass
@@ -77,55 +61,37 @@ class _Cut:
     ends: list[Relaxation] | None = None
 
 
-def surface_energies(
-    atoms: Atoms,
-    miller: Any,
-    layers: Any,
-    termination: int | None,
-    settings: SurfaceSettings,
-    *,
-    evaluate: Evaluate | None,
-    progress: bool | None,
-) -> SurfaceEnergy:
-    """See `surface_energy`."""
-    plane, counts, cuts, left_out = _planned(atoms, miller, layers, termination, settings)
-    if settings.vacuum < _VACUUM:
-        text = f"the vacuum is {settings.vacuum:g} Å, less than {_VACUUM:g} Å: slabs may see each other; take more"
-        warnings.warn(text, PhysicsWarning, stacklevel=3)
-    if plane.other_setting:
-        warnings.warn(plane.other_setting, PhysicsWarning, stacklevel=3)
-    bulk, lost = _evaluate(atoms, cuts, evaluate)
-    left_out += lost
-    cuts = [cut for cut in cuts if cut.found]
-    Perfection.of(bulk, atoms).tell()
-    if settings.relaxed:
-        left_out += _relax(cuts, atoms, settings, evaluate, progress)
-        cuts = [cut for cut in cuts if cut.ends is not None]
-    results = [_energy(cut, plane, counts, bulk, settings) for cut in cuts]
-    lowest, *others = sorted(results, key=lambda result: result.energy)
-    if not lowest.equivalent_faces:
-        text = f"the two faces of the ({_name(plane)}) slab differ: the energy is the mean of both"
-        warnings.warn(text, PhysicsWarning, stacklevel=3)
-    _tell_thin(lowest)
-    _tell_collapsed(cuts, results, atoms)
-    return replace(lowest, others=tuple(others), left_out=tuple(left_out))
-
-
 def check_surface(
-    atoms: Atoms, miller: Any, *, layers: Any, termination: int | None, vacuum: float, symprec: float
+    atoms: Atoms, miller: Any, *, n_layers: Any, termination: int | None, vacuum: float, symprec: float
 ) -> None:
     """ConfigError for a surface that `surface_energy` would refuse."""
-    _planned(atoms, miller, layers, termination, SurfaceSettings.checked(vacuum=vacuum, symprec=symprec))
+    _planned(atoms, miller, n_layers, termination, SurfaceSettings(vacuum=vacuum, symprec=symprec))
 
 
 def _planned(
-    atoms: Atoms, miller: Any, layers: Any, termination: int | None, settings: SurfaceSettings
+    atoms: Atoms, miller: Any, n_layers: Any, termination: int | None, settings: SurfaceSettings
 ) -> tuple[Plane, list[int], list[_Cut], list[str]]:
     """The plane, the numbers of layers, the terminations to be computed, and what is to be said of others."""
     check_bulk(atoms, "a surface energy")
     plane = Plane.of(atoms, miller, settings.symprec)
-    counts = layer_counts(layers, plane.spacing, _THICKNESSES)
+    counts = layer_counts(n_layers, plane.spacing, _THICKNESSES)
     return plane, counts, *_cuts(plane, counts, termination, settings)
+
+
+def _tell_plane(plane: Plane, vacuum: float) -> None:
+    """A PhysicsWarning for little vacuum, and for indices that mean another plane in the crystal's own cell."""
+    if vacuum < CLEAR_VACUUM:
+        warn(
+            PhysicsWarning(
+                f"the vacuum is {vacuum:g} Å, less than {CLEAR_VACUUM:g} Å, and slabs may see each other",
+                setting="vacuum",
+                value=vacuum,
+                limit=CLEAR_VACUUM,
+                remedies=["take more"],
+            )
+        )
+    if plane.other_setting:
+        warn(PhysicsWarning(plane.other_setting))
 
 
 def _name(plane: Plane) -> str:
@@ -142,9 +108,11 @@ def _cuts(
         told = [f"{k}: {cut}" for k, cut in enumerate(plane.terminations[:8])]
         what = f"termination is {chosen[-1]}" if termination is not None else "all terminations are many slabs"
         raise ConfigError(
-            f"{what}: the ({_name(plane)}) surface has {number} ("
-            f"{'; '.join(told)}{'; ...' if number > 8 else ''}): "
-            "choose one with termination="
+            f"{what}: the ({_name(plane)}) surface has {number} ({'; '.join(told)}{'; ...' if number > 8 else ''})",
+            setting="termination",
+            value=termination,
+            limit=number - 1,
+            remedies=[Use("termination", None, "for one of them")],
         )
     found, refused = [], []
     for k in chosen:
@@ -161,7 +129,12 @@ def _cuts(
             f"the two faces of the ({_name(plane)}) slab differ"
             + (f" at each of its {number} terminations" if len(chosen) > 1 else "")
             + ": of a compound only the sum of the energies of both is then defined, and where there are charges the "
-            "slab is polar; choose other Miller indices" + (" or another termination" if len(chosen) < number else "")
+            "slab is polar",
+            setting="miller",
+            remedies=[
+                "choose other Miller indices",
+                *([Use("termination", None, "for another one")] if len(chosen) < number else []),
+            ],
         )
     return found, refused
 
@@ -201,7 +174,7 @@ def _told(lost: Sequence[tuple[_Cut, str]]) -> list[str]:
     """Texts, each a PhysicsWarning too, for terminations that are left out."""
     texts = [f"termination {cut.number}, {cut.text}: left out, {reason}" for cut, reason in lost]
     for text in texts:
-        warnings.warn(text, PhysicsWarning, stacklevel=5)
+        warn(PhysicsWarning(text))
     return texts
 
 
@@ -212,11 +185,10 @@ def _relax(
     slabs = [slab for cut in cuts for slab in cut.slabs]
     for slab in slabs:
         slab.calc = atoms.calc
-    common: dict[str, Any] = {"fmax": settings.fmax, "steps": settings.steps, "require": settings.require}
     names = [name for cut in cuts for name in cut.names]
     reason = ""
     try:
-        found = relax_many(slabs, evaluate=evaluate, names=names, progress=progress, **common)
+        found = settings.relaxed_all(slabs, names, evaluate=evaluate, progress=progress)
     except EvaluationError as error:
         if len(cuts) == 1 or not error.results:
             raise
@@ -240,13 +212,13 @@ def _energy(
     sizes = np.array([len(slab) for slab in cut.slabs])
     energies = np.array([one.energy for one in cut.found])
     unrelaxed = (energies - sizes * reference) / (2 * area)
-    ends: dict[str, Any] = {"relaxed": None, "converged": None, "max_forces": None, "slabs": tuple(cut.slabs)}
+    ends: dict[str, Any] = {"relaxed": None, "each_converged": None, "max_forces": None, "slabs": tuple(cut.slabs)}
     if cut.ends is not None:
         energies = np.array([end.energy for end in cut.ends])
         ends = _ends(cut.ends) | {"relaxed": (energies - sizes * reference) / (2 * area)}
     return SurfaceEnergy(
         miller=plane.miller,
-        layers=np.array(counts),
+        n_layers=np.array(counts),
         n_atoms=sizes,
         thicknesses=plane.spacing * np.array(counts),
         area=area,
@@ -257,7 +229,7 @@ def _energy(
         vacuum=settings.vacuum,
         fmax=settings.fmax,
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         termination=cut.number,
         cut=cut.text,
         spacegroup=plane.conventional.spacegroup,
@@ -270,7 +242,7 @@ def _energy(
 def _ends(ends: Sequence[Relaxation]) -> dict[str, Any]:
     """What relaxations add to the result."""
     return {
-        "converged": np.array([end.converged for end in ends]),
+        "each_converged": np.array([end.converged for end in ends]),
         "max_forces": np.array([end.max_force for end in ends]),
         "slabs": tuple(end.atoms for end in ends),
     }
@@ -287,11 +259,13 @@ def _line(sizes: NDArray[np.int64], energies: Array, area: float) -> dict[str, A
 def _tell_thin(result: SurfaceEnergy) -> None:
     values = result.unrelaxed if result.relaxed is None else result.relaxed
     if len(values) > 1 and abs(values[-1] - values[-2]) > _THIN * abs(values[-1]):
-        warnings.warn(
-            f"the surface energy still changes from {values[-2] / J_PER_M2:.4f} to {values[-1] / J_PER_M2:.4f} J/m^2 "
-            f"between {result.layers[-2]} and {result.layers[-1]} layers: take thicker slabs",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"the surface energy still changes from {values[-2] / J_PER_M2:.4f} to {values[-1] / J_PER_M2:.4f} "
+                f"J/m^2 between {result.n_layers[-2]} and {result.n_layers[-1]} layers",
+                limit=_THIN,
+                remedies=[Use("n_layers", None, "for thicker slabs")],
+            )
         )
 
 
@@ -302,22 +276,27 @@ def _tell_collapsed(cuts: Sequence[_Cut], results: Sequence[SurfaceEnergy], atom
     for cut, result in zip(cuts, results, strict=True):
         name = f"termination {cut.number}" if len(cuts) > 1 else "the slab"
         if result.energy <= 0:
-            warnings.warn(
-                f"{name}: the surface energy is {result.energy_J_per_m2:.4f} J/m^2, not positive: the crystal would "
-                "gain by falling apart along it, so that it is not the stable phase of this potential, or the slab is "
-                "none of this crystal",
-                PhysicsWarning,
-                stacklevel=4,
+            warn(
+                PhysicsWarning(
+                    f"{name}: the surface energy is {result.energy_J_per_m2:.4f} J/m^2, not positive: the crystal "
+                    "would gain by falling apart along it, so that it is not the stable phase of this potential, or "
+                    "the slab is none of this crystal",
+                    value=result.energy,
+                    limit=0.0,
+                )
             )
         if cut.ends is None:
             continue
         moved = max(_moved(slab, end.atoms) for slab, end in zip(cut.slabs, cut.ends, strict=True))
         if moved > near / 2:
-            warnings.warn(
-                f"{name}: an atom moved by {moved:.2f} Å, more than half the distance between neighbors ({near:.2f} "
-                "Å): the slab has become another structure, and the energy is not that of this surface",
-                PhysicsWarning,
-                stacklevel=4,
+            warn(
+                PhysicsWarning(
+                    f"{name}: an atom moved by {moved:.2f} Å, more than half the distance between neighbors "
+                    f"({near:.2f} Å): the slab has become another structure, and the energy is not that of this "
+                    "surface",
+                    value=moved,
+                    limit=near / 2,
+                )
             )
 
 
@@ -331,13 +310,13 @@ def surface_energy(
     atoms: Atoms,
     *,
     miller: Sequence[int] = (1, 1, 1),
-    layers: int | Sequence[int] | None = None,
+    n_layers: int | Sequence[int] | None = None,
     termination: int | None = None,
     vacuum: float = 15.0,
     relaxed: bool = True,
     fmax: float = 1e-3,
     steps: int = 500,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     require: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
@@ -347,7 +326,7 @@ def surface_energy(
     atoms: the unit cell of the perfect, relaxed crystal.  miller: indices of its conventional cell, as spglib chooses
     it (`spacegroup`, `cellpar`); three of them for hexagonal crystals too.  PhysicsWarning where that is another
     setting of the cell given, and ConfigError where noise in the positions makes it another plane.
-    layers: of the primitive cell, between the lattice planes of the surface; several numbers for several slabs; None
+    n_layers: of the primitive cell, between the lattice planes of the surface; several numbers for several slabs; None
     for slabs of about 15, 20 and 25 Å.  vacuum: between slabs, Å; it must exceed the range of the potential.
     fitted: half the intercept of the line through E_slab(N) (Fiorentini and Methfessel, J. Phys. Condens. Matter 8,
     6525 (1996)), which needs no bulk energy; a slope other than that energy tells of slabs too thin.
@@ -365,8 +344,20 @@ def surface_energy(
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-
-    settings = SurfaceSettings.checked(
-        vacuum=vacuum, symprec=symprec, relaxed=relaxed, fmax=fmax, steps=steps, require=require
-    )
-    return surface_energies(atoms, miller, layers, termination, settings, evaluate=evaluate, progress=progress)
+    settings = SurfaceSettings(vacuum=vacuum, symprec=symprec, relaxed=relaxed, fmax=fmax, steps=steps, require=require)
+    plane, counts, cuts, left_out = _planned(atoms, miller, n_layers, termination, settings)
+    _tell_plane(plane, vacuum)
+    bulk, lost = _evaluate(atoms, cuts, evaluate)
+    left_out += lost
+    cuts = [cut for cut in cuts if cut.found]
+    Perfection.of(bulk, atoms).tell()
+    if settings.relaxed:
+        left_out += _relax(cuts, atoms, settings, evaluate, progress)
+        cuts = [cut for cut in cuts if cut.ends is not None]
+    results = [_energy(cut, plane, counts, bulk, settings) for cut in cuts]
+    lowest, *others = sorted(results, key=lambda result: result.energy)
+    if not lowest.equivalent_faces:
+        warn(PhysicsWarning(f"the two faces of the ({_name(plane)}) slab differ: the energy is the mean of both"))
+    _tell_thin(lowest)
+    _tell_collapsed(cuts, results, atoms)
+    return replace(lowest, others=tuple(others), left_out=tuple(left_out))

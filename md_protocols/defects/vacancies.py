@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,49 +12,36 @@ from ase.data import atomic_numbers
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Remedy, Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..crystals.perfection import Perfection, offers_stress
 from ..crystals.supercells import image_distance, nearest_neighbor, perfect_supercell, supercell_matrix
-from ..crystals.symmetry import symmetry
+from ..crystals.symmetry import SYMPREC, spacegroup_name, symmetry
 from ..crystals.vacuum import vacuum_axes
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator
 from ..relaxation.outcome import Relaxation
-from ..relaxation.relax import relax_many
-from .sites import Site, check_vacancies, inequivalent_sites, rattled, same_by_symmetry, tell_small, without
+from .settings import RattledSettings
+from .sites import Site, check_vacancies, inequivalent_sites, rattled, same_by_symmetry, tell_noise, tell_small, without
 from .vacancy_result import VacancyEnergy
 
 _CELLS = ("fixed", "isotropic", "full")
 
 
-@dataclass(frozen=True)
-class VacancySettings:
+@dataclass(frozen=True, kw_only=True)
+class VacancySettings(RattledSettings):
     """What all vacancies of a call share."""
 
     relaxed: bool
     cell: str
-    fmax: float  # eV/Å
     smax: float  # eV/Å^3
-    steps: int
-    rattle: float  # Å
-    seed: int
-    symprec: float  # Å
-    require: bool
 
-    @classmethod
-    def checked(cls, **given: Any) -> VacancySettings:
-        """The settings as plain values; ConfigError where one is out of its range."""
-        return cls(
-            relaxed=bool(given["relaxed"]),
-            cell=checks.choice("cell", given["cell"], _CELLS),
-            fmax=checks.number("fmax", given["fmax"], above=0.0, hint=" eV/Å"),
-            smax=checks.number("smax", given["smax"], above=0.0, hint=" eV/Å^3"),
-            steps=checks.whole("steps", given["steps"], at_least=0),
-            rattle=checks.number("rattle", given["rattle"], at_least=0.0, hint=" Å"),
-            seed=checks.whole("seed", given["seed"], at_least=0),
-            symprec=checks.number("symprec", given["symprec"], above=0.0, hint=" Å"),
-            require=bool(given["require"]),
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "cell", checks.choice("cell", self.cell, _CELLS))
+        checks.number("smax", self.smax, above=0.0, hint=" eV/Å^3")
 
 
 def vacancy_energy(
@@ -71,7 +57,7 @@ def vacancy_energy(
     steps: int = 500,
     rattle: float = 0.02,
     seed: int = 0,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     require: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
@@ -80,7 +66,8 @@ def vacancy_energy(
 
         E_f = E(N-1) - E(N) + mu
 
-    atoms: its unit cell.  supercell: how often it is repeated: a whole number, three, or a 3 x 3 matrix.
+    atoms: its unit cell.  supercell: how often it is repeated: a whole number, three, or a 3 x 3 matrix whose rows
+    are the new vectors in terms of the old.
     sites: indices in the unit cell; None for one of each orbit of the space group found within `symprec` (Å).
     cell: "fixed" at the volume of the perfect crystal, or "isotropic" or "full" for a vacancy at zero pressure.
     chemical_potential: mu by element, eV.  That of a crystal of one element is E(N)/N unless given; compounds, and
@@ -96,8 +83,7 @@ def vacancy_energy(
 
     Raises ConfigError (a setting or the structure), EvaluationError, NotConvergedError.
     """
-
-    settings = VacancySettings.checked(
+    settings = VacancySettings(
         relaxed=relaxed,
         cell=cell,
         fmax=fmax,
@@ -150,6 +136,8 @@ def vacancy_energies(
     data = symmetry(atoms, settings.symprec)
     chosen = inequivalent_sites(atoms, data, sites)
     given = _potentials(atoms, data, chosen, chemical_potential)
+    if sites is None:
+        tell_noise(atoms, data, settings.symprec)
     cells = [_prepared(atoms, supercell, chosen) for supercell in supercells]
     if settings.relaxed and settings.cell != "fixed":
         checks.crystal(atoms, f"a vacancy with cell={settings.cell!r}", ("energy", "forces", "stress"))
@@ -161,7 +149,7 @@ def vacancy_energies(
     _tell_same(cells[0])
     if settings.relaxed:
         _relax(cells, atoms, settings, evaluate, progress)
-    spacegroup = f"{data.international} ({data.number})"
+    spacegroup = spacegroup_name(data)
     return [_energies(cell, given, perfection, spacegroup, settings) for cell in cells]
 
 
@@ -187,13 +175,15 @@ def _tell_same(cell: _Supercell) -> None:
     for one, other in same_by_symmetry(cell.sites):
         apart = abs(energies[one.index] - energies[other.index])
         text = f"sites {one.index} and {other.index} are equivalent by symmetry: their energies are the same"
+        remedies: list[Remedy] = []
         if apart > _NOISE:
             text = (
                 f"sites {one.index} and {other.index} are equivalent by the symmetry of the structure, but their "
                 f"unrelaxed energies differ by {apart:.3g} eV: the calculator tells them apart, by what the structure "
-                "does not say (magnetic moments, charges), or does not have its symmetry; give all sites with sites="
+                "does not say (magnetic moments, charges), or does not have its symmetry"
             )
-        warnings.warn(text, PhysicsWarning, stacklevel=4)
+            remedies = [Use("sites", None, "for all of them")]
+        warn(PhysicsWarning(text, remedies=remedies))
 
 
 def _prepared(atoms: Atoms, supercell: Any, sites: list[Site]) -> _Supercell:
@@ -211,7 +201,9 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
         if symbol not in symbols:
             what = "not in the structure" if symbol in atomic_numbers else "no element"
             raise ConfigError(
-                f"chemical_potential has {symbol!r}, which is {what}: its elements are {', '.join(sorted(symbols))}"
+                f"chemical_potential has {symbol!r}, which is {what}: its elements are {', '.join(sorted(symbols))}",
+                setting="chemical_potential",
+                value=symbol,
             )
         potentials[symbol] = checks.number(f"chemical_potential[{symbol!r}]", value, hint=" eV")
     missing = sorted({site.symbol for site in sites} - set(potentials))
@@ -219,8 +211,16 @@ def _potentials(atoms: Atoms, data: Any, sites: Sequence[Site], given: Mapping[s
     if missing and (len(symbols) > 1 or layered):
         why = "of a compound" if len(symbols) > 1 else "of a structure with vacuum and several inequivalent sites"
         raise ConfigError(
-            f"the energy {why} does not give the chemical potential of {', '.join(missing)}: pass chemical_potential "
-            "with the energy per atom of the reservoir, such as the element, for each, in eV"
+            f"the energy {why} does not give the chemical potential of {', '.join(missing)}",
+            setting="chemical_potential",
+            value=tuple(missing),
+            remedies=[
+                Use(
+                    "chemical_potential",
+                    None,
+                    "with the energy per atom of the reservoir, such as the element, for each, in eV",
+                )
+            ],
         )
     return potentials
 
@@ -251,19 +251,10 @@ def _relax(
             start.calc = atoms.calc
             starts.append(start)
         names += cell.names()
-    ends = iter(
-        relax_many(
-            starts,
-            fmax=settings.fmax,
-            smax=settings.smax,
-            cell=settings.cell,
-            steps=settings.steps,
-            require=settings.require,
-            evaluate=evaluate,
-            names=names,
-            progress=progress,
-        )
+    found = settings.relaxed_all(
+        starts, names, cell=settings.cell, smax=settings.smax, evaluate=evaluate, progress=progress
     )
+    ends = iter(found)
     for cell in cells:
         cell.ends = [next(ends) for _ in cell.sites]
 
@@ -292,7 +283,7 @@ def _energies(
         cell=settings.cell,
         perfect_energy=perfect.energy,
         perfect_max_force=perfection.max_force,
-        perfect_max_stress_GPa=perfection.max_stress,
+        perfect_max_stress_GPa=perfection.max_stress_GPa,
         fmax=settings.fmax,
         rattle=settings.rattle,
         seed=settings.seed,
@@ -303,7 +294,7 @@ def _energies(
 def _relaxed(cell: _Supercell, mu: Array) -> dict[str, Any]:
     """The fields of a VacancyEnergy that come from relaxations."""
     if cell.ends is None:
-        names = ("relaxed", "converged", "max_forces", "displacements", "relaxation_volumes")
+        names = ("relaxed", "each_converged", "max_forces", "displacements", "relaxation_volumes")
         return dict.fromkeys(names)
     relaxed = np.array([end.energy for end in cell.ends]) - cell.found[0].energy + mu
     unrelaxed = np.array([found.energy for found in cell.found[1:]]) - cell.found[0].energy + mu
@@ -312,7 +303,7 @@ def _relaxed(cell: _Supercell, mu: Array) -> dict[str, Any]:
     volumes = [_volume(end.atoms) - _volume(cell.perfect) for end in cell.ends]
     return {
         "relaxed": relaxed,
-        "converged": np.array([end.converged for end in cell.ends]),
+        "each_converged": np.array([end.converged for end in cell.ends]),
         "max_forces": np.array([end.max_force for end in cell.ends]),
         "displacements": np.array(moved),
         "relaxation_volumes": np.array(volumes),
@@ -323,19 +314,29 @@ def _tell_moved(cell: _Supercell, moved: Sequence[float], gained: Array) -> None
     """PhysicsWarnings for relaxations that led to another defect, or to no lower energy."""
     for site, distance, gain, name in zip(cell.sites, moved, gained, cell.names(), strict=True):
         near = nearest_neighbor(cell.perfect, site.index)
-        text = ""
         if distance > _MOVED * near:
-            text = (
-                f"{name}: an atom moved by {distance:.2f} Å, more than half the distance to a neighbor ({near:.2f} Å): "
-                "the vacancy may have moved or become another defect; look at the structure"
+            warn(
+                PhysicsWarning(
+                    f"{name}: an atom moved by {distance:.2f} Å, more than half the distance to a neighbor ({near:.2f} "
+                    "Å), and the vacancy may have moved or become another defect",
+                    value=distance,
+                    limit=_MOVED * near,
+                    remedies=["look at the structure"],
+                )
             )
         elif gain > _NOISE:
-            text = (
-                f"{name}: its energy after the relaxation is {gain:.3g} eV above that before: the displacements that "
-                "break the symmetry are not undone yet; relax to smaller forces (fmax) or with a smaller rattle"
+            warn(
+                PhysicsWarning(
+                    f"{name}: its energy after the relaxation is {gain:.3g} eV above that before: the displacements "
+                    "that break the symmetry are not undone yet",
+                    value=float(gain),
+                    limit=_NOISE,
+                    remedies=[
+                        Use("fmax", None, "for smaller forces"),
+                        Use("rattle", None, "for smaller displacements"),
+                    ],
+                )
             )
-        if text:
-            warnings.warn(text, PhysicsWarning, stacklevel=6)
 
 
 def _displacement(end: Atoms, start: Atoms) -> float:

@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from .. import plotting
-from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
+from ..results import Arrays, Quantity, Result, renumbered
 
 Array = NDArray[np.float64]
-_ARRAYS = ("unrelaxed", "chemical_potentials")
-_RELAXED = ("relaxed", "converged", "max_forces", "displacements", "relaxation_volumes")
-_TUPLES = ("sites", "symbols", "multiplicities", "wyckoffs", "orbits", "potential_sources")
-_PLAIN = tuple(
-    "n_atoms spacegroup image_distance cell perfect_energy perfect_max_force "
-    "perfect_max_stress_GPa fmax rattle seed".split()
-)
 
 
-@dataclass(frozen=True, eq=False)
-class VacancyEnergy:
+@dataclass(frozen=True, eq=False, repr=False)
+class VacancyEnergy(Result):
     """Formation energies E(N-1) - E(N) + mu of neutral vacancies, one per site."""
 
-    sites: tuple[int, ...]  # indices in the unit cell
-    symbols: tuple[str, ...]
-    multiplicities: tuple[int, ...]  # symmetry-equivalent atoms in the unit cell
-    wyckoffs: tuple[str, ...]  # letters
-    orbits: tuple[int, ...]  # first atom that is equivalent to the site
-    unrelaxed: Array  # (S,) eV, all atoms at their perfect places
-    relaxed: Array | None  # (S,) eV; None, as the next four, if relaxed=False
-    converged: NDArray[np.bool_] | None  # (S,)
-    max_forces: Array | None  # (S,) eV/Å, at the end
-    displacements: Array | None  # (S,) Å, of the atom that moved farthest from its perfect place
-    relaxation_volumes: Array | None  # (S,) Å^3, of the relaxed cell beyond the perfect one; 0 with a fixed cell
-    chemical_potentials: Array  # (S,) eV, of the atom removed
-    potential_sources: tuple[str, ...]  # "E(N)/N" of the perfect crystal, or "given"
-    supercell: NDArray[np.int64]  # (3, 3)
-    n_atoms: int  # N, of the perfect supercell
-    spacegroup: str
-    image_distance: float  # Å, between a vacancy and its nearest image
-    cell: str  # "fixed", "isotropic" or "full"
-    perfect_energy: float  # eV, E(N)
-    perfect_max_force: float  # eV/Å
-    perfect_max_stress_GPa: float | None  # noqa: N815 - largest component; None where the calculator gives none
-    fmax: float  # eV/Å, what was asked for
-    rattle: float  # Å
-    seed: int
-    structures: tuple[Atoms, ...]  # the supercells with a vacancy, as relaxed
+    kind = "vacancy_energy"
+
+    sites: Annotated[tuple[int, ...], Quantity("indices in the unit cell")]
+    symbols: Annotated[tuple[str, ...], Quantity("elements of the sites")]
+    multiplicities: Annotated[tuple[int, ...], Quantity("symmetry-equivalent atoms in the unit cell")]
+    wyckoffs: Annotated[tuple[str, ...], Quantity("letters")]
+    orbits: Annotated[tuple[int, ...], Quantity("first atom that is equivalent to the site")]
+    unrelaxed: Annotated[Array, Quantity("energies with all atoms at their perfect places", "eV", "(S,)")]
+    relaxed: Annotated[Array | None, Quantity("energies; None, as the next four, if nothing was relaxed", "eV", "(S,)")]
+    each_converged: Annotated[NDArray[np.bool_] | None, Quantity("whether a site's relaxation has", shape="(S,)")]
+    max_forces: Annotated[Array | None, Quantity("at the end", "eV/Å", "(S,)")]
+    displacements: Annotated[
+        Array | None, Quantity("of the atom that moved farthest from its perfect place", "Å", "(S,)")
+    ]
+    relaxation_volumes: Annotated[
+        Array | None, Quantity("of the relaxed cell beyond the perfect one; 0 with a fixed cell", "Å^3", "(S,)")
+    ]
+    chemical_potentials: Annotated[Array, Quantity("of the atom removed", "eV", "(S,)")]
+    potential_sources: Annotated[tuple[str, ...], Quantity("E(N)/N of the perfect crystal, or given")]
+    supercell: Annotated[NDArray[np.int64], Quantity("new vectors as rows, in terms of the old", shape="(3, 3)")]
+    n_atoms: Annotated[int, Quantity("N, of the perfect supercell")]
+    spacegroup: Annotated[str, Quantity("of the crystal")]
+    image_distance: Annotated[float, Quantity("between a vacancy and its nearest image", "Å")]
+    cell: Annotated[str, Quantity("of the vacancies: fixed, isotropic or full")]
+    perfect_energy: Annotated[float, Quantity("E(N)", "eV")]
+    perfect_max_force: Annotated[float, Quantity("in the perfect crystal", "eV/Å")]
+    perfect_max_stress_GPa: Annotated[  # noqa: N815 - units as they are written
+        float | None, Quantity("largest component; None where the calculator gives none", "GPa")
+    ]
+    fmax: Annotated[float, Quantity("target of the relaxations", "eV/Å")]
+    rattle: Annotated[float, Quantity("standard deviation of the displacements at the start", "Å")]
+    seed: Annotated[int, Quantity("of the displacements")]
+    structures: Annotated[
+        tuple[Atoms, ...], Quantity("supercells with a vacancy, as relaxed", shape="(S,)", json=False)
+    ]
+
+    derived = MappingProxyType({"converged": Quantity("whether all relaxations have")})
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Files of versions that had `converged` for each site, and counted the structures by their names."""
+        if "structures" not in info:
+            info["structures"] = renumbered(arrays, "structure", "structures")
+            if "converged" in arrays:
+                arrays["each_converged"] = arrays.pop("converged")
+        return arrays, info
+
+    @property
+    def converged(self) -> bool:
+        """Whether all relaxations met their criteria."""
+        return self.each_converged is None or bool(self.each_converged.all())
 
     def labels(self) -> list[str]:
         """The sites as `Cu0 (4a)`: element, index, multiplicity and Wyckoff letter."""
@@ -66,8 +84,8 @@ class VacancyEnergy:
         ]
         for k, label in enumerate(self.labels()):
             line = f"  {label}: {self.unrelaxed[k]:.4f} eV unrelaxed"
-            if self.relaxed is not None and self.converged is not None and self.relaxation_volumes is not None:
-                line += f", {self.relaxed[k]:.4f} eV relaxed" + ("" if self.converged[k] else " (NOT converged)")
+            if self.relaxed is not None and self.each_converged is not None and self.relaxation_volumes is not None:
+                line += f", {self.relaxed[k]:.4f} eV relaxed" + ("" if self.each_converged[k] else " (NOT converged)")
                 if self.cell != "fixed":
                     line += f", relaxation volume {self.relaxation_volumes[k]:.2f} Å^3"
             lines.append(f"{line}; mu = {self.chemical_potentials[k]:.4f} eV ({self.potential_sources[k]})")
@@ -91,58 +109,3 @@ class VacancyEnergy:
         ax.set_ylabel("vacancy formation energy (eV)")
         ax.legend(frameon=False)
         return ax
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        found: dict[str, Any] = {name: list(getattr(self, name)) for name in _TUPLES}
-        found |= {
-            "unrelaxed_eV": self.unrelaxed.tolist(),
-            "relaxed_eV": _listed(self.relaxed),
-            "converged": _listed(self.converged),
-            "max_forces_eV_per_A": _listed(self.max_forces),
-            "displacements_A": _listed(self.displacements),
-            "relaxation_volumes_A3": _listed(self.relaxation_volumes),
-            "chemical_potentials_eV": self.chemical_potentials.tolist(),
-            "supercell": self.supercell.tolist(),
-            "n_atoms": self.n_atoms,
-            "spacegroup": self.spacegroup,
-            "image_distance_A": self.image_distance,
-            "cell": self.cell,
-            "perfect_energy_eV": self.perfect_energy,
-            "perfect_max_force_eV_per_A": self.perfect_max_force,
-            "perfect_max_stress_GPa": self.perfect_max_stress_GPa,
-            "fmax_eV_per_A": self.fmax,
-            "rattle_A": self.rattle,
-            "seed": self.seed,
-        }
-        return found
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays, info = self.packed()
-        save_arrays(path, "vacancy_energy", arrays, info)
-
-    @classmethod
-    def load(cls, path: str | Path) -> VacancyEnergy:
-        """The energies of a file written by `save`; the structures come without calculator."""
-        return cls.unpacked(*load_arrays(path, "vacancy_energy"))
-
-    def packed(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and plain values, as files hold them."""
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_RELAXED) if getattr(self, name) is not None}
-        arrays["supercell"] = self.supercell
-        for k, atoms in enumerate(self.structures):
-            arrays |= pack_atoms(f"structure{k}", atoms)
-        return arrays, {name: getattr(self, name) for name in (*_TUPLES, *_PLAIN)}
-
-    @classmethod
-    def unpacked(cls, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> VacancyEnergy:
-        """What `packed` packed."""
-        found: dict[str, Any] = {name: arrays.get(name) for name in (*_ARRAYS, *_RELAXED, "supercell")}
-        found |= {name: tuple(info[name]) for name in _TUPLES} | {name: info[name] for name in _PLAIN}
-        structures = tuple(unpack_atoms(f"structure{k}", arrays) for k in range(len(info["sites"])))
-        return cls(**found, structures=structures)
-
-
-def _listed(values: NDArray[Any] | None) -> list[Any] | None:
-    return None if values is None else list(values.tolist())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from .. import plotting
 from ..crystals.supercells import supercell_matrix
+from ..crystals.symmetry import SYMPREC
 from ..crystals.vacuum import vacuum_axes
 from ..errors import ConfigError
 from ..evaluator import Evaluate
-from ..folders.storage import load_arrays, save_arrays
+from ..results import Quantity, Result
 from .sites import IMAGE_DISTANCE, check_vacancies
 from .vacancies import VacancySettings, vacancy_energies
 from .vacancy_result import VacancyEnergy
@@ -24,27 +25,60 @@ from .vacancy_result import VacancyEnergy
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class VacancySeries:
+@dataclass(frozen=True, eq=False, repr=False)
+class VacancySeries(Result):
     """Relaxed formation energies in supercells of one shape, and the line E_f(N) = E_f + slope / N."""
 
-    results: tuple[VacancyEnergy, ...]  # (K,), in the order of their sizes
-    n_atoms: NDArray[np.int64]  # (K,) N
-    fitted: NDArray[np.bool_]  # (K,) whether the line is fitted to it: images at least 10 Å apart, or all sizes
-    unrelaxed: Array  # (K, S) eV
-    relaxed: Array  # (K, S) eV
-    extrapolated: Array  # (S,) eV, at 1/N = 0
-    slopes: Array  # (S,) eV
-    uncertainties: Array | None  # (S,) eV, see `vacancy_series`; None for two sizes
+    kind = "vacancy_series"
+
+    results: Annotated[tuple[VacancyEnergy, ...], Quantity("in the order of their sizes", shape="(K,)")]
+    n_atoms: Annotated[NDArray[np.int64], Quantity("N, of the perfect supercells", shape="(K,)")]
+    fitted: Annotated[
+        NDArray[np.bool_],
+        Quantity("whether the line is fitted to it: images at least 10 Å apart, or all sizes", shape="(K,)"),
+    ]
+    unrelaxed: Annotated[Array, Quantity("energies with all atoms at their perfect places", "eV", "(K, S)")]
+    relaxed: Annotated[Array, Quantity("energies", "eV", "(K, S)")]
+    extrapolated: Annotated[Array, Quantity("at 1/N = 0", "eV", "(S,)")]
+    slopes: Annotated[Array, Quantity("of the lines over 1/N", "eV", "(S,)")]
+    uncertainties: Annotated[Array | None, Quantity("see `vacancy_series`; None for two sizes", "eV", "(S,)")]
+
+    derived = MappingProxyType(
+        {
+            "sites": Quantity("indices in the unit cell"),
+            "symbols": Quantity("elements of the sites"),
+            "cell": Quantity("of the vacancies: fixed, isotropic or full"),
+            "converged": Quantity("whether all relaxations have"),
+        }
+    )
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> VacancySeries:
+        """What `packed` packed; earlier versions packed the results only."""
+        if "n_atoms" in arrays:
+            return super().unpacked(arrays, info)
+        results = []
+        for k, one in enumerate(info["results"]):
+            mine = {name.removeprefix(f"{k}."): a for name, a in arrays.items() if name.startswith(f"{k}.")}
+            results.append(VacancyEnergy.unpacked(mine, one))
+        return _series(results)
 
     @property
     def sites(self) -> tuple[int, ...]:
         return self.results[0].sites
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.results[0].symbols
+
+    @property
+    def cell(self) -> str:
+        return self.results[0].cell
+
+    @property
     def converged(self) -> bool:
         """Whether all relaxations met their criteria."""
-        return all(result.converged is not None and bool(result.converged.all()) for result in self.results)
+        return all(result.converged for result in self.results)
 
     def __str__(self) -> str:
         lines = []
@@ -54,7 +88,7 @@ class VacancySeries:
             sizes = ", ".join(f"{e:.4f} ({n}{'' if used else ', not fitted'})" for e, n, used in rows)
             lines.append(f"{label}: {self.extrapolated[k]:.4f}{error} eV for 1/N -> 0, from {sizes} atoms")
         flag = "" if self.converged else "\nNOT all relaxations are converged"
-        return f"vacancies in {self.results[0].spacegroup}, {self.results[0].cell} cell\n" + "\n".join(lines) + flag
+        return f"vacancies in {self.results[0].spacegroup}, {self.cell} cell\n" + "\n".join(lines) + flag
 
     def plot(self, ax: Any = None) -> Any:
         """Axes with the energies over 1/N, the fitted lines and their limits."""
@@ -84,43 +118,6 @@ class VacancySeries:
         ax.legend(frameon=False)
         return ax
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "sites": list(self.sites),
-            "symbols": list(self.results[0].symbols),
-            "cell": self.results[0].cell,
-            "n_atoms": self.n_atoms.tolist(),
-            "fitted": self.fitted.tolist(),
-            "unrelaxed_eV": self.unrelaxed.tolist(),
-            "relaxed_eV": self.relaxed.tolist(),
-            "extrapolated_eV": self.extrapolated.tolist(),
-            "slopes_eV": self.slopes.tolist(),
-            "uncertainties_eV": None if self.uncertainties is None else self.uncertainties.tolist(),
-            "converged": self.converged,
-            "results": [result.to_json() for result in self.results],
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays: dict[str, NDArray[Any]] = {}
-        infos = []
-        for k, result in enumerate(self.results):
-            packed, info = result.packed()
-            arrays |= {f"{k}.{name}": values for name, values in packed.items()}
-            infos.append(info)
-        save_arrays(path, "vacancy_series", arrays, {"results": infos})
-
-    @classmethod
-    def load(cls, path: str | Path) -> VacancySeries:
-        """The series of a file written by `save`."""
-        arrays, info = load_arrays(path, "vacancy_series")
-        results = []
-        for k, one in enumerate(info["results"]):
-            mine = {name.removeprefix(f"{k}."): a for name, a in arrays.items() if name.startswith(f"{k}.")}
-            results.append(VacancyEnergy.unpacked(mine, one))
-        return _series(results)
-
 
 def vacancy_series(
     atoms: Atoms,
@@ -134,7 +131,7 @@ def vacancy_series(
     steps: int = 500,
     rattle: float = 0.02,
     seed: int = 0,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     require: bool = False,
     evaluate: Evaluate | None = None,
     progress: bool | None = None,
@@ -156,11 +153,15 @@ def vacancy_series(
     """
     cells = [] if isinstance(supercells, str) or not np.iterable(supercells) else list(supercells)
     if len(cells) < 2:
-        raise ConfigError(f"supercells is {supercells!r}: give at least two supercells, such as (2, 3, 4)")
+        raise ConfigError(
+            f"supercells is {supercells!r}: give at least two supercells, such as (2, 3, 4)",
+            setting="supercells",
+            value=supercells,
+        )
     check_vacancies(atoms, "a vacancy energy")
     matrices = sorted((supercell_matrix(one) for one in cells), key=lambda m: float(np.linalg.det(m)))
     _check_shapes(atoms, matrices)
-    settings = VacancySettings.checked(
+    settings = VacancySettings(
         relaxed=True,
         cell=cell,
         fmax=fmax,
@@ -181,7 +182,9 @@ def _check_shapes(atoms: Atoms, matrices: Sequence[NDArray[np.int64]]) -> None:
     """ConfigError unless all supercells are of one shape, along a layer if it is one, and of different sizes."""
     volumes = [round(float(np.linalg.det(matrix))) for matrix in matrices]
     if len(set(volumes)) < len(volumes):
-        raise ConfigError(f"supercells repeat the unit cell {volumes} times: each size may stand there once")
+        raise ConfigError(
+            f"supercells repeat the unit cell {volumes} times: each size may stand there once", setting="supercells"
+        )
     flat = vacuum_axes(atoms)
     for matrix in matrices[1:]:
         scale = matrix @ np.linalg.inv(matrices[0])
@@ -189,8 +192,12 @@ def _check_shapes(atoms: Atoms, matrices: Sequence[NDArray[np.int64]]) -> None:
         if not np.allclose(scale, np.diag(np.where(flat, 1.0, factor)), atol=1e-9):
             raise ConfigError(
                 f"the supercells {matrices[0].tolist()} and {matrix.tolist()} have different shapes, so their energies "
-                "do not lie on one line in 1/N: take multiples of one supercell"
-                + (" along the layer, and 1 across its vacuum" if flat.any() else "")
+                "do not lie on one line in 1/N",
+                setting="supercells",
+                remedies=[
+                    "take multiples of one supercell"
+                    + (" along the layer, and 1 across its vacuum" if flat.any() else "")
+                ],
             )
 
 

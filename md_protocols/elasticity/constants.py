@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,22 +11,30 @@ from ase import Atoms
 from ase.units import GPa
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Remedy, Use
+from mlcalc.ground.remedies import NO_CONSTRAINTS, RELAX_FIRST
+from mlcalc.ground.warn import warn
+
 from .. import checks
-from ..crystals.symmetry import spacegroup
-from ..crystals.vacuum import check_slab, vacuum_names
+from ..crystals.perfection import FORCE_LIMIT, STRESS_LIMIT_GPA
+from ..crystals.symmetry import SYMPREC, spacegroup
+from ..crystals.vacuum import MORE, check_slab, vacuum_names
 from ..errors import ConfigError, PhysicsWarning
 from ..evaluator import Evaluate, Evaluated, Evaluator, refuse_float32
 from ..relaxation.relax import relax_many
-from .result import ElasticConstants
+from .result import SLAB, ElasticConstants
 from .tensor import VOIGT, conventional_axes, other_axes, point_group, strain_tensor, symmetrized
 
 __all__ = ["ElasticConstants", "elastic_constants"]
 
 Array = NDArray[np.float64]
 _PLANE = (0, 1, 5)  # xx, yy, xy
-_LARGEST_FORCE = 1e-3  # eV/Å
-_LARGEST_STRESS = 0.1  # GPa
-_LARGEST_DEVIATION = 0.02  # of the largest constant
+_LARGEST_STRAIN = 0.05
+_DEVIATION_LIMIT = 0.02  # of the largest constant
+
+
+_SMALLER_STRAIN = Use("strain", None, "for a smaller one")
+_SMALLER_FMAX = Use("fmax", None, "for smaller forces")
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def elastic_constants(
     fmax: float = 1e-5,
     steps: int = 500,
     symmetrize: bool = True,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     slab: bool = False,
     allow_float32: bool = False,
     evaluate: Evaluate | None = None,
@@ -113,7 +120,10 @@ def elastic_constants(
         common = {"evaluate": evaluate, "progress": progress}
         relaxed = _relaxed(structures[1:], names[1:], settings, evaluator, common)
     result = _result(atoms, settings, start, clamped, relaxed)
-    _warn(result, vacuum_names(atoms), "" if result.slab else other_axes(atoms, settings.symprec))
+    told = [*_unrelaxed(result), *_untrue(result, vacuum_names(atoms))]
+    noise = None if result.slab else other_axes(atoms, settings.symprec)
+    for one in [noise, *told] if noise else told:
+        warn(one)
     return result
 
 
@@ -121,15 +131,23 @@ def _checked(
     atoms: Atoms, settings: _Settings, slab: bool, evaluate: Evaluate | None, allow_float32: bool
 ) -> Evaluator:
     checks.crystal(atoms, "a computation of elastic constants", ("energy", "forces", "stress"))
-    if settings.strain > 0.05:
-        raise ConfigError(f"strain is {settings.strain:g}: elastic constants are derivatives at 0, choose at most 0.05")
+    if settings.strain > _LARGEST_STRAIN:
+        raise ConfigError(
+            f"strain is {settings.strain:g}, and elastic constants are derivatives at 0",
+            setting="strain",
+            value=settings.strain,
+            limit=_LARGEST_STRAIN,
+            remedies=[f"choose at most {_LARGEST_STRAIN:g}"],
+        )
     if atoms.constraints and settings.relax_ions:
         raise ConfigError(
-            f"the structure has constraints ({type(atoms.constraints[0]).__name__}): all atoms of a crystal follow the "
-            "strain; remove them with atoms.set_constraint()"
+            f"the structure has constraints ({type(atoms.constraints[0]).__name__}), and all atoms of a crystal follow "
+            "the strain",
+            setting="constraints",
+            remedies=[NO_CONSTRAINTS],
         )
     if slab:
-        check_slab(atoms, "slab=True")
+        check_slab(atoms, "slab", True)
     evaluator = Evaluator(atoms.calc, evaluate)
     refuse_float32(evaluator, "elastic constants", allow_float32)
     return evaluator
@@ -174,10 +192,10 @@ def _result(
         asymmetry=float(np.abs(raw - raw.T).max()),
         symmetry_violation=float(np.abs((raw + raw.T) / 2 - mean).max()),
         nonlinearity=float(np.abs(whole - half).max()),
-        residual_stress=np.asarray(start.stress) / GPa,
+        residual_stress=np.asarray(start.stress),
         residual_force=_largest(start.forces),
         spacegroup=spacegroup(atoms, settings.symprec),
-        operations=len(rotations),
+        n_operations=len(rotations),
         symmetrized=settings.symmetrize,
         ions_relaxed=settings.relax_ions,
         strain=settings.strain,
@@ -185,48 +203,60 @@ def _result(
     )
 
 
-def _warn(result: ElasticConstants, vacuum: Sequence[str], noise: str) -> None:
-    """A PhysicsWarning for each reason not to take the numbers for elastic constants."""
-    scale = float(np.abs(result.stiffness).max())
+def _caution(text: str, value: float | None, limit: float | None, *remedies: Remedy) -> PhysicsWarning:
+    return PhysicsWarning(f"elastic constants: {text}", value=value, limit=limit, remedies=remedies)
+
+
+def _unrelaxed(result: ElasticConstants) -> list[PhysicsWarning]:
+    """What to say of a structure that is not at its minimum."""
     counted = list(_PLANE) if result.slab else list(range(6))
-    limit = _LARGEST_DEVIATION * scale
-    stress, most = float(np.abs(result.residual_stress[counted]).max()), min(_LARGEST_STRESS, limit)
-    reasons = [noise] if noise else []
-    if result.residual_force > _LARGEST_FORCE:
-        reasons.append(
-            f"the largest force in the unstrained structure is {result.residual_force:.3g} eV/Å (limit "
-            f"{_LARGEST_FORCE:g}): relax it first"
+    stress = float(np.abs(result.residual_stress_GPa[counted]).max())
+    limit = min(STRESS_LIMIT_GPA, _DEVIATION_LIMIT * float(np.abs(result.stiffness).max()))
+    told = []
+    if result.residual_force > FORCE_LIMIT:
+        text = (
+            f"the largest force in the unstrained structure is {result.residual_force:.3g} eV/Å (limit {FORCE_LIMIT:g})"
         )
-    if stress > most:
-        reasons.append(
-            f"the unstrained structure is under a stress of {stress:.3g} GPa (limit {most:.2g}): the numbers "
-            "are stress-strain coefficients at that stress; for elastic constants relax the cell first"
+        told.append(_caution(text, result.residual_force, FORCE_LIMIT, RELAX_FIRST))
+    if stress > limit:
+        text = (
+            f"the unstrained structure is under a stress of {stress:.3g} GPa (limit {limit:.2g}), and the numbers are "
+            "stress-strain coefficients at that stress"
         )
+        told.append(_caution(text, stress, limit, RELAX_FIRST))
+    return told
+
+
+def _untrue(result: ElasticConstants, vacuum: Sequence[str]) -> list[PhysicsWarning]:
+    """What to say of numbers that are not the elastic constants of a stable crystal."""
+    told = []
+    limit = _DEVIATION_LIMIT * float(np.abs(result.stiffness).max())
     empty = (
-        f"the cell has vacuum (more than 5 Å without atoms) along {', '.join(vacuum)}: constants per volume depend on "
-        "how much; for a slab with its normal along z call elastic_constants(..., slab=True)"
+        f"the cell has vacuum ({MORE}) along {', '.join(vacuum)}, and constants per volume depend on how much"
         if vacuum and not result.slab
         else ""
     )
     if empty and result.stable:
-        reasons.append(empty)
+        told.append(_caution(empty, None, None, SLAB))
     solid = result.slab and "c" not in vacuum
     if solid:
-        reasons.append(
+        text = (
             "slab=True, but the structure has no vacuum along z: the constants in N/m are those of the cell's height "
-            "in a crystal; leave slab out"
+            "in a crystal"
         )
-    for what, value, remedy in (
-        ("the constants of the whole and the half strain differ", result.nonlinearity, "take a smaller strain"),
-        ("C differs from its transpose", result.asymmetry, "relax the cell, or take a smaller strain"),
-        ("C breaks the symmetry of the crystal", result.symmetry_violation, "relax the structure, or lower fmax"),
+        told.append(_caution(text, None, None, "for a crystal, compute those of a crystal"))
+    for what, value, remedies in (
+        ("the constants of the whole and the half strain differ", result.nonlinearity, [_SMALLER_STRAIN]),
+        ("C differs from its transpose", result.asymmetry, ["relax the cell", _SMALLER_STRAIN]),
+        ("C breaks the symmetry of the crystal", result.symmetry_violation, ["relax the structure", _SMALLER_FMAX]),
     ):
         if value > limit and not solid:  # in-plane strains alone cannot have the symmetry of a crystal
-            reasons.append(f"{what} by {value:.3g} GPa (limit {limit:.3g}, 2 % of the largest): {remedy}")
+            text = f"{what} by {value:.3g} GPa (limit {limit:.3g}, 2 % of the largest)"
+            told.append(_caution(text, value, limit, *remedies))
     if not result.stable:
-        reasons.append(
+        text = (
             f"the crystal is not stable: the lowest eigenvalue of C is {result.eigenvalues[0]:.4g} GPa; no moduli are "
             "given (Mouhat and Coudert, Phys. Rev. B 90, 224104 (2014))" + (f"; {empty}" if empty else "")
         )
-    for reason in reasons:
-        warnings.warn(f"elastic constants: {reason}", PhysicsWarning, stacklevel=3)
+        told.append(_caution(text, float(result.eigenvalues[0]), 0.0, *([SLAB] if empty else [])))
+    return told

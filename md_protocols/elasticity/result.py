@@ -3,46 +3,87 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
+from ase.units import GPa
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from ..errors import ConfigError
-from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
+from ..results import Arrays, Quantity, Result
 from .tensor import Moduli, debye_temperature, density, eigenvalues, moduli, rotated, sound_velocities, young_modulus
 
 Array = NDArray[np.float64]
 _PLANE = [0, 1, 5]
 _ZERO = 1e-4  # of the largest constant: below are rounding and the noise of relaxations
-_ARRAYS = ("stiffness", "clamped", "raw", "axes", "residual_stress")
+SLAB = Use("slab", True, "for a slab with its normal along z", python="call elastic_constants(..., slab=True)")
 _ORDER = ("xx", "yy", "zz", "yz", "xz", "xy")
-_PLAIN = ("asymmetry", "symmetry_violation", "nonlinearity", "residual_force", "spacegroup", "operations")
-_FLAGS = ("symmetrized", "ions_relaxed", "strain", "slab")
 
 
-@dataclass(frozen=True, eq=False)
-class ElasticConstants:
+@dataclass(frozen=True, eq=False, repr=False)
+class ElasticConstants(Result):
     """Elastic constants in the Cartesian axes of the structure, Voigt order xx, yy, zz, yz, xz, xy."""
 
-    atoms: Atoms  # the unstrained structure
-    stiffness: Array  # (6, 6) GPa, stress = stiffness @ strain with engineering shear; ions relaxed if they were
-    clamped: Array  # (6, 6) GPa, of ions that only follow the strain
-    raw: Array  # (6, 6) GPa, as `stiffness`, before any symmetrisation
-    axes: Array  # (3, 3) rotation x' = axes x to the axes of the conventional cell (spglib's); identity for a slab
-    asymmetry: float  # GPa, largest |raw - raw^T|
-    symmetry_violation: float  # GPa, largest change by the mean over the point group
-    nonlinearity: float  # GPa, largest difference of the constants from the whole and the half strain
-    residual_stress: Array  # (6,) GPa, of the unstrained structure, ASE's sign
-    residual_force: float  # eV/Å, largest norm in the unstrained structure
-    spacegroup: str
-    operations: int  # of the point group, averaged over
-    symmetrized: bool
-    ions_relaxed: bool
-    strain: float  # the larger amplitude
-    slab: bool  # only xx, yy and xy were strained; the other constants are 0
+    kind = "elastic_constants"
+
+    atoms: Annotated[Atoms, Quantity("the unstrained structure", json=False)]
+    stiffness: Annotated[
+        Array, Quantity("stress = stiffness @ strain, engineering shear; ions relaxed if they were", "GPa", "(6, 6)")
+    ]
+    clamped: Annotated[Array, Quantity("stiffness of ions that only follow the strain", "GPa", "(6, 6)")]
+    raw: Annotated[Array, Quantity("stiffness before any symmetrisation", "GPa", "(6, 6)")]
+    axes: Annotated[
+        Array,
+        Quantity("rotation x' = axes x to the axes of the conventional cell; identity for a slab", shape="(3, 3)"),
+    ]
+    asymmetry: Annotated[float, Quantity("largest |raw - raw^T|", "GPa")]
+    symmetry_violation: Annotated[float, Quantity("largest change by the mean over the point group", "GPa")]
+    nonlinearity: Annotated[
+        float, Quantity("largest difference of the constants from the whole and the half strain", "GPa")
+    ]
+    residual_stress: Annotated[Array, Quantity("of the unstrained structure, ASE's sign", "eV/Å^3", "(6,)")]
+    residual_force: Annotated[float, Quantity("largest norm in the unstrained structure", "eV/Å")]
+    spacegroup: Annotated[str, Quantity("of the crystal")]
+    n_operations: Annotated[int, Quantity("of the point group, averaged over")]
+    symmetrized: Annotated[bool, Quantity("whether the mean over the point group was taken")]
+    ions_relaxed: Annotated[bool, Quantity("whether atoms moved in the strained cells")]
+    strain: Annotated[float, Quantity("the larger amplitude")]
+    slab: Annotated[bool, Quantity("only xx, yy and xy were strained; the other constants are 0")]
+
+    derived = MappingProxyType(
+        {
+            "conventional": Quantity("stiffness in the axes of the conventional cell", "GPa", "(6, 6)"),
+            "constants": Quantity("C11, C12, ... of the conventional cell, without what is 0", "GPa"),
+            "voigt_order": Quantity("of strains and stresses"),
+            "eigenvalues": Quantity("ascending, in Kelvin's notation", "GPa", "(6,) or (3,)"),
+            "stable": Quantity("whether every small strain costs energy"),
+            "moduli": Quantity("of polycrystals; None where the crystal is not stable, and for a slab"),
+            "debye_temperature_K": Quantity("of sound velocities", "K"),
+            "residual_stress_GPa": Quantity("residual_stress", "GPa", "(6,)"),
+        }
+    )
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Files of versions that had GPa in `residual_stress`, and the number of operations as `operations`."""
+        if "operations" in info:
+            info["n_operations"] = info.pop("operations")
+            arrays["residual_stress"] = arrays["residual_stress"] * GPa
+        return arrays, info
+
+    @property
+    def voigt_order(self) -> tuple[str, ...]:
+        """Of strains and stresses."""
+        return _ORDER
+
+    @property
+    def residual_stress_GPa(self) -> Array:  # noqa: N802 - units as they are written
+        """(6,) GPa, of the unstrained structure, ASE's sign."""
+        return np.asarray(self.residual_stress / GPa)
 
     @property
     def conventional(self) -> Array:
@@ -94,7 +135,12 @@ class ElasticConstants:
         They do not depend on the vacuum.  ConfigError for constants that were not computed with slab=True.
         """
         if not self.slab:
-            raise ConfigError("in-plane constants in N/m are for slabs: call elastic_constants(..., slab=True)")
+            raise ConfigError(
+                "in-plane constants in N/m are for slabs, and these were computed for a crystal",
+                setting="slab",
+                value=False,
+                remedies=[SLAB],
+            )
         height = abs(self.atoms.cell.array[2, 2])  # Å
         return np.asarray(self.stiffness[np.ix_(_PLANE, _PLANE)] * height * 0.1)
 
@@ -138,8 +184,8 @@ class ElasticConstants:
         lines += [
             f"stability       {verdict} (lowest eigenvalue {self.eigenvalues[0]:.4g} GPa)",
             f"checks          nonlinearity {self.nonlinearity:.2g}, asymmetry {self.asymmetry:.2g}, symmetry "
-            f"{self.symmetry_violation:.2g} GPa; residual stress {np.abs(self.residual_stress).max():.2g} GPa, force "
-            f"{self.residual_force:.2g} eV/Å",
+            f"{self.symmetry_violation:.2g} GPa; residual stress {np.abs(self.residual_stress_GPa).max():.2g} GPa, "
+            f"force {self.residual_force:.2g} eV/Å",
         ]
         return "\n".join(lines)
 
@@ -149,37 +195,7 @@ class ElasticConstants:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with units in their names."""
-        values: dict[str, Any] = {
-            "stiffness_GPa": self.stiffness.tolist(),
-            "clamped_stiffness_GPa": self.clamped.tolist(),
-            "conventional_stiffness_GPa": self.conventional.tolist(),
-            "constants_GPa": self.constants,
-            "axes": self.axes.tolist(),
-            "voigt_order": list(_ORDER),
-            "in_plane_N_per_m": self.in_plane_N_per_m.tolist() if self.slab else None,
-            "eigenvalues_GPa": self.eigenvalues.tolist(),
-            "stable": self.stable,
-            "moduli": None if self.moduli is None else self.moduli.to_json(),
-            "debye_temperature_K": self.debye_temperature_K,
-            "asymmetry_GPa": self.asymmetry,
-            "symmetry_violation_GPa": self.symmetry_violation,
-            "nonlinearity_GPa": self.nonlinearity,
-            "residual_stress_GPa": self.residual_stress.tolist(),
-            "residual_force_eV_per_A": self.residual_force,
-        }
-        return values | {name: getattr(self, name) for name in ("spacegroup", "operations", *_FLAGS)}
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS} | pack_atoms("atoms", self.atoms)
-        save_arrays(path, "elastic_constants", arrays, {name: getattr(self, name) for name in (*_PLAIN, *_FLAGS)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> ElasticConstants:
-        """The constants of a file written by `save`."""
-        arrays, info = load_arrays(path, "elastic_constants")
-        info |= {name: arrays[name] for name in _ARRAYS}
-        return cls(atoms=unpack_atoms("atoms", arrays), **info)
+        return super().to_json() | {"in_plane_N_per_m": self.in_plane_N_per_m.tolist() if self.slab else None}
 
 
 def _rows(matrix: Array) -> list[str]:

@@ -5,16 +5,19 @@ Voigt order xx, yy, zz, yz, xz, xy; strains with engineering shear (gamma_yz = 2
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from ..crystals.conventional_cells import ConventionalCell, orthogonal
+from mlcalc.ground.errors import Use
+
+from ..crystals.conventional_cells import KEEP_SYMMETRY, ConventionalCell, orthogonal
 from ..crystals.symmetry import symmetry_dataset
-from ..errors import ConfigError
+from ..errors import ConfigError, PhysicsWarning
+from ..results import Quantity, Result
 
 Array = NDArray[np.float64]
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -24,28 +27,25 @@ _GPA = 1e9  # Pa
 _AMU_PER_A3 = 1.66053906892e3  # kg/m^3
 
 
-@dataclass(frozen=True)
-class Moduli:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moduli(Result):
     """Averages over all orientations of the grains: Voigt (upper bound), Reuss (lower bound), Hill (their mean).
 
     R. Hill, Proc. Phys. Soc. A 65, 349 (1952); the anisotropy 5 G_V / G_R + K_V / K_R - 6, 0 for isotropic crystals,
     from Ranganathan and Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504 (2008).
     """
 
-    bulk_voigt: float  # GPa
-    bulk_reuss: float  # GPa, of a single crystal: -V dp/dV
-    bulk_hill: float  # GPa
-    shear_voigt: float  # GPa
-    shear_reuss: float  # GPa
-    shear_hill: float  # GPa
-    young_hill: float  # GPa, 9 K G / (3 K + G)
-    poisson_hill: float  # (3 K - 2 G) / (2 (3 K + G))
-    universal_anisotropy: float
+    kind = "moduli"
 
-    def to_json(self) -> dict[str, float]:
-        """Plain values with units in their names."""
-        plain = ("poisson_hill", "universal_anisotropy")
-        return {name if name in plain else f"{name}_GPa": value for name, value in asdict(self).items()}
+    bulk_voigt: Annotated[float, Quantity("upper bound", "GPa")]
+    bulk_reuss: Annotated[float, Quantity("of a single crystal, -V dp/dV", "GPa")]
+    bulk_hill: Annotated[float, Quantity("mean of Voigt and Reuss", "GPa")]
+    shear_voigt: Annotated[float, Quantity("upper bound", "GPa")]
+    shear_reuss: Annotated[float, Quantity("lower bound", "GPa")]
+    shear_hill: Annotated[float, Quantity("mean of Voigt and Reuss", "GPa")]
+    young_hill: Annotated[float, Quantity("9 K G / (3 K + G)", "GPa")]
+    poisson_hill: Annotated[float, Quantity("(3 K - 2 G) / (2 (3 K + G))")]
+    universal_anisotropy: Annotated[float, Quantity("0 for isotropic crystals")]
 
 
 def strain_tensor(component: int, amplitude: float) -> Array:
@@ -89,16 +89,18 @@ def conventional_axes(atoms: Atoms, symprec: float) -> Array:
     return np.eye(3) if found is None else found.axes
 
 
-def other_axes(atoms: Atoms, symprec: float) -> str:
-    """What to say of a crystal that noise gives other axes than it would have; empty where it does not."""
+def other_axes(atoms: Atoms, symprec: float) -> PhysicsWarning | None:
+    """What to say of a crystal that noise gives other axes than it would have; None where it does not."""
     found = ConventionalCell.of(atoms, symprec)
     coarse = found and found.without_noise(atoms)
     if not found or not coarse or coarse.same_axes(found.axes):
-        return ""
-    return (
-        f"noise lowers its symmetry: within symprec={symprec:g} Å it is {found}, within {coarse.symprec:g} Å {coarse}; "
-        "its components, C11 and all others, are those in the axes of the former: relax it with its symmetry kept "
-        f"(--relax), or pass symprec={coarse.symprec:g}"
+        return None
+    return PhysicsWarning(
+        f"elastic constants: noise lowers the symmetry of the crystal: within {symprec:g} Å it is {found}, within "
+        f"{coarse.symprec:g} Å {coarse}; its components, C11 and all others, are those in the axes of the former",
+        setting="symprec",
+        value=symprec,
+        remedies=[KEEP_SYMMETRY, Use("symprec", coarse.symprec)],
     )
 
 

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from ..crystals.conventional_cells import NOISE_SYMPRECS
-from ..crystals.symmetry import _space_group
+from ..crystals.symmetry import symmetry_dataset
 from ..evaluator import Evaluator
 from .crystal import phonopy_crystal, without_calculator
 
@@ -63,9 +63,9 @@ def another_shape(phonon: Phonopy) -> str:
 
 def lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
     """What to say of a crystal that has more symmetry within a coarser tolerance."""
-    here, name = _space_group(atoms, phonon.symmetry.tolerance)
+    here, name = _group(atoms, phonon.symmetry.tolerance)
     for symprec in NOISE_SYMPRECS:
-        there, other = _space_group(atoms, symprec)
+        there, other = _group(atoms, symprec)
         if symprec > phonon.symmetry.tolerance and there > here:
             coarse = phonopy_crystal(atoms, np.array(phonon.supercell_matrix), primitive="P", symprec=symprec)
             coarse.generate_displacements(distance=distance)
@@ -76,3 +76,9 @@ def lowered_symmetry(atoms: Atoms, phonon: Phonopy, distance: float) -> str:
                 f"keep_symmetry=True, standardize the structure with spglib, or pass symprec={symprec:g}"
             )
     return ""
+
+
+def _group(atoms: Atoms, symprec: float) -> tuple[int, str]:
+    """How many operations the crystal has within this tolerance (Å), and the name of their group."""
+    found = symmetry_dataset(atoms, symprec)
+    return (0, "no group") if found is None else (len(found.rotations), str(found.international))

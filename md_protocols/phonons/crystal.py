@@ -15,11 +15,15 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..crystals.kinds import distinguished, labels
 from ..crystals.supercells import supercell_matrix
-from ..crystals.vacuum import CLEAR_VACUUM, vacuum
-from ..errors import ConfigError, EvaluationError
+from ..crystals.symmetry import no_symmetry, symmetry_operations
+from ..crystals.vacuum import CLEAR_VACUUM, MIN_VACUUM, vacuum_gaps
+from ..errors import ConfigError, EvaluationError, PhysicsWarning
 from ..evaluator import Evaluated, Evaluator
 from .paths import _length
 
@@ -111,7 +115,6 @@ def _kinds_apart(known: Any, unitcell: PhonopyAtoms) -> dict[str, Any]:
 
 def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) -> Array:
     """(3, 3) phonopy's matrix, with columns, of the primitive cell: the identity where the cell is one itself."""
-    import spglib
     from phonopy.structure.cells import guess_primitive_matrix
 
     more = _kinds_apart(guess_primitive_matrix, unitcell)
@@ -120,10 +123,12 @@ def primitive_matrix(unitcell: PhonopyAtoms, symprec: float, dimensions: int) ->
     if abs(abs(volume) - 1.0) < 1e-3:
         return np.eye(3)
     if dimensions == 2:  # the standard cell may have its vacuum along any axis
-        cell: Any = unitcell.totuple(**more)
-        operations: Any = spglib.get_symmetry(cell, symprec=symprec)
-        pure = (operations["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
-        return plane_primitive(unitcell.cell, operations["translations"][pure])
+        operations = symmetry_operations(to_ase(unitcell), symprec)
+        if operations is None:
+            raise no_symmetry(symprec)
+        rotations, translations = operations
+        pure = (rotations == np.eye(3, dtype=int)).all(axis=(1, 2))
+        return plane_primitive(unitcell.cell, translations[pure])
     return guess if volume > 0 else -guess
 
 
@@ -189,9 +194,9 @@ def without_calculator(atoms: Atoms) -> Atoms:
 
 
 def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None) -> int:
-    """2 for a slab normal to the first two cell vectors, repeated in its plane only, with clear vacuum; else 3.
+    """2 for a slab in the plane of the first two cell vectors, repeated there only, with vacuum along the third; or 3.
 
-    dimensions: 2 or 3 to choose it; ConfigError where 2 cannot be.
+    dimensions: 2 or 3 to choose it; ConfigError where 2 cannot be.  PhysicsWarning for a vacuum of less than 8 Å.
     """
     if dimensions not in (None, 2, 3):
         raise ConfigError(f"dimensions is {dimensions!r}: it must be 2, 3 or None (found from the structure)")
@@ -201,7 +206,20 @@ def plane_of(atoms: Atoms, supercell: NDArray[np.int64], dimensions: int | None)
             f"dimensions is 2, but the supercell {supercell.tolist()} repeats the third cell vector or mixes it in: "
             "use numbers such as (4, 4, 1), with the normal of the slab along the third axis"
         )
-    return dimensions or (2 if flat and vacuum(atoms) > CLEAR_VACUUM else 3)
+    if dimensions is not None:
+        return dimensions
+    gap = float(vacuum_gaps(atoms)[2])
+    if not flat or gap <= MIN_VACUUM:
+        return 3
+    if gap <= CLEAR_VACUUM:
+        warn(
+            PhysicsWarning(
+                f"the cell has {gap:.3g} Å without atoms along c and is taken for that of a layer, whose copies may "
+                f"feel each other within {CLEAR_VACUUM:g} Å",
+                remedies=["take more vacuum", Use("dimensions", 3, "for a crystal of layers")],
+            )
+        )
+    return 2
 
 
 def plane_primitive(cell: Array, translations: Array) -> Array:

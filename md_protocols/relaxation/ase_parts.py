@@ -14,6 +14,9 @@ from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import NO_CONSTRAINTS
+
 from ..errors import ConfigError
 from ..evaluator import Evaluated
 
@@ -86,8 +89,8 @@ class CellFilter(FrechetCellFilter):
         return self._known[name][1].copy()
 
 
-def keep_symmetry(atoms: Atoms, symprec: float) -> None:
-    """Bring the structure onto the space group that it has within `symprec` (Å), and add the constraint that keeps it.
+def keep_symmetry(atoms: Atoms, tolerance: float) -> None:
+    """Bring the structure onto the space group it has within the tolerance (Å), and add the constraint that keeps it.
 
     Raises ConfigError for structures that are not periodic, and for constraints that the symmetry does not respect.
     """
@@ -96,21 +99,28 @@ def keep_symmetry(atoms: Atoms, symprec: float) -> None:
     if not atoms.pbc.all():
         raise ConfigError(
             f"keep_symmetry is for structures periodic in all directions, this one has pbc={atoms.pbc.tolist()}: the "
-            "symmetry of molecules is not kept"
+            "symmetry of molecules is not kept",
+            setting="keep_symmetry",
+            value=True,
+            remedies=[Use("keep_symmetry", False)],
         )
     others = list(atoms.constraints)
     atoms.set_constraint()  # or fixed atoms would not take part in the refinement
-    symmetry = FixSymmetry(atoms, symprec=symprec)
+    symmetry = FixSymmetry(atoms, symprec=tolerance)
     for constraint in others:
         if not isinstance(constraint, FixAtoms):
             raise ConfigError(
-                f"keep_symmetry goes with FixAtoms only, and the structure has a {type(constraint).__name__}: remove "
-                "it with atoms.set_constraint(), or relax without keep_symmetry"
+                f"keep_symmetry goes with FixAtoms only, and the structure has a {type(constraint).__name__}",
+                setting="keep_symmetry",
+                value=True,
+                remedies=[NO_CONSTRAINTS, Use("keep_symmetry", False)],
             )
         fixed = np.unique(constraint.get_indices())
         if not all(np.isin(np.asarray(images)[fixed], fixed).all() for images in symmetry.symm_map):
             raise ConfigError(
-                "keep_symmetry would move fixed atoms: the symmetry takes them to atoms that are free; fix all "
-                "equivalent atoms, or relax without keep_symmetry"
+                "keep_symmetry would move fixed atoms: the symmetry takes them to atoms that are free",
+                setting="keep_symmetry",
+                value=True,
+                remedies=["fix all equivalent atoms", Use("keep_symmetry", False)],
             )
     atoms.set_constraint([*others, symmetry])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
@@ -14,36 +13,70 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.units import GPa
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Remedy, Use
+from mlcalc.ground.warn import warn
+
 from .. import plotting
 from ..errors import EvaluationError, NotConvergedError, PhysicsWarning
-from ..folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
+from ..results import Quantity, Result
 from .walk import Walk, WalkSettings
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Relaxation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Relaxation(Result):
     """Where a relaxation ended: the converged structure, or the best one met."""
 
-    atoms: Atoms  # with the calculator that relaxed it (none after `load`)
-    converged: bool
-    energy: float  # eV
-    forces: Array  # (N, 3) eV/Å, what constraints leave
-    stress: Array | None  # (6,) eV/Å^3, ASE's sign and Voigt order; None if the cell was fixed
-    max_force: float  # eV/Å, largest norm of an atom's force
-    max_stress: float | None  # eV/Å^3, largest component that is to vanish, the pressure taken off
-    steps: int
-    fmax: float  # eV/Å, what was asked for
-    smax: float  # eV/Å^3
-    cell: str  # which part of the cell was free: "fixed", "full", "isotropic", "in-plane" or "shape"
-    pressure_GPa: float  # noqa: N815 - the public keyword
-    optimizers: tuple[str, ...]  # in the order in which they were used
-    spacegroups: tuple[str, str] | None  # before and after, of structures periodic in all directions
-    energies: Array  # (steps + 1,) eV, enthalpies under pressure
-    max_forces: Array  # (steps + 1,) eV/Å
-    max_stresses: Array = field(default_factory=lambda: np.empty(0))  # (steps + 1,) eV/Å^3; empty if the cell was fixed
-    failed: bool = False  # whether the calculator gave out on the way
+    kind = "relaxation"
+
+    atoms: Annotated[Atoms, Quantity("as relaxed, with its calculator (none after `load`)", json=False)]
+    converged: Annotated[bool, Quantity("whether forces and stress are within fmax and smax")]
+    energy: Annotated[float, Quantity("of the structure", "eV")]
+    forces: Annotated[Array, Quantity("what constraints leave", "eV/Å", "(N, 3)", json=False)]
+    stress: Annotated[Array | None, Quantity("None if the cell was fixed", "eV/Å^3", "(6,)")]
+    max_force: Annotated[float, Quantity("largest norm of an atom's force", "eV/Å")]
+    max_stress: Annotated[
+        float | None, Quantity("largest component that is to vanish, the pressure taken off", "eV/Å^3")
+    ]
+    steps: Annotated[int, Quantity("taken")]
+    fmax: Annotated[float, Quantity("target of the forces", "eV/Å")]
+    smax: Annotated[float, Quantity("target of the stress", "eV/Å^3")]
+    cell: Annotated[str, Quantity("which part of it was free: fixed, full, isotropic, in-plane or shape")]
+    pressure_GPa: Annotated[float, Quantity("positive presses", "GPa")]  # noqa: N815 - the public keyword
+    optimizers: Annotated[tuple[str, ...], Quantity("in the order in which they were used")]
+    spacegroups: Annotated[
+        tuple[str, str] | None, Quantity("before and after, of structures periodic in all directions")
+    ]
+    energies: Annotated[Array, Quantity("of all steps, enthalpies under pressure", "eV", "(steps + 1,)", json=False)]
+    max_forces: Annotated[Array, Quantity("of all steps", "eV/Å", "(steps + 1,)", json=False)]
+    max_stresses: Annotated[
+        Array, Quantity("of all steps; empty if the cell was fixed", "eV/Å^3", "(steps + 1,)", json=False)
+    ] = field(default_factory=lambda: np.empty(0))
+    failed: Annotated[bool, Quantity("whether the calculator gave out on the way")] = False
+
+    derived = MappingProxyType(
+        {
+            "energy_before": Quantity("of the start, an enthalpy under pressure", "eV"),
+            "lattice": Quantity("vectors of the relaxed cell, as rows", "Å", "(3, 3)"),
+            "volume": Quantity("of the relaxed cell; None unless periodic in all directions", "Å^3"),
+        }
+    )
+
+    @property
+    def energy_before(self) -> float:
+        """Of the start, eV; an enthalpy under pressure."""
+        return float(self.energies[0])
+
+    @property
+    def lattice(self) -> Array:
+        """(3, 3) Å, vectors of the relaxed cell as rows."""
+        return np.asarray(self.atoms.cell.array)
+
+    @property
+    def volume(self) -> float | None:
+        """Å^3, of the relaxed cell; None unless it is periodic in all directions."""
+        return float(abs(np.linalg.det(self.lattice))) if self.atoms.pbc.all() else None
 
     def __str__(self) -> str:
         end = "converged" if self.converged else "NOT converged"
@@ -70,55 +103,6 @@ class Relaxation:
         ax.legend(frameon=False)
         return ax
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "converged": self.converged,
-            "energy_eV": self.energy,
-            "energy_before_eV": float(self.energies[0]),
-            "max_force_eV_per_A": self.max_force,
-            "max_stress_GPa": None if self.max_stress is None else self.max_stress / GPa,
-            "steps": self.steps,
-            "optimizers": list(self.optimizers),
-            "cell": self.cell,
-            "pressure_GPa": self.pressure_GPa,
-            "spacegroups": None if self.spacegroups is None else list(self.spacegroups),
-            "cell_A": self.atoms.cell.array.tolist(),
-            "volume_A3": float(abs(np.linalg.det(self.atoms.cell.array))) if self.atoms.pbc.all() else None,
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        names = ("forces", "energies", "max_forces", "max_stresses")
-        arrays = {name: getattr(self, name) for name in names} | pack_atoms("atoms", self.atoms)
-        if self.stress is not None:
-            arrays["stress"] = self.stress
-        plain = (
-            "converged",
-            "energy",
-            "max_force",
-            "max_stress",
-            "steps",
-            "fmax",
-            "smax",
-            "cell",
-            "pressure_GPa",
-            "failed",
-        )
-        info = {name: getattr(self, name) for name in (*plain, "optimizers", "spacegroups")}
-        save_arrays(path, "relaxation", arrays, info)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Relaxation:
-        """The relaxation of a file written by `save`."""
-        arrays, info = load_arrays(path, "relaxation")
-        names = ("forces", "energies", "max_forces", "max_stresses")
-        info["optimizers"] = tuple(info["optimizers"])
-        info.setdefault("failed", False)
-        info["spacegroups"] = None if info["spacegroups"] is None else tuple(info["spacegroups"])
-        info |= {name: arrays[name] for name in names} | {"stress": arrays.get("stress")}
-        return cls(atoms=unpack_atoms("atoms", arrays), **info)
-
 
 _CLOSEST = 0.4  # of the sum of the covalent radii: there are no bonds as short as that
 
@@ -141,11 +125,13 @@ def tell_collapsed(results: Sequence[Relaxation], names: Sequence[str]) -> None:
             continue
         k = int(np.argmin(distances))
         pair = " and ".join(f"{atoms.symbols[n]}{n}" for n in (first[k], second[k]))
-        warnings.warn(
-            f"{name}: {pair} ended only {distances[k]:.3g} Å apart, less than {_CLOSEST:g} of the sum of their "
-            "covalent radii: potentials have false minima there; begin from a structure without overlaps",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"{name}: {pair} ended only {distances[k]:.3g} Å apart, less than {_CLOSEST:g} of the sum of their "
+                "covalent radii, and potentials have false minima there",
+                value=float(distances[k]),
+                remedies=["begin from a structure without overlaps"],
+            )
         )
 
 
@@ -156,21 +142,24 @@ def tell(
     lost = [k for k, result in enumerate(results) if not result.converged]
     if not lost:
         return
-    first = results[lost[0]]
+    first, ran_away = results[lost[0]], runs[lost[0]]
     which = f"{names[lost[0]]}: " if len(results) > 1 else ""
     others = f" (so did {len(lost) - 1} others of {len(results)})" if len(lost) > 1 else ""
     text = (
         f"{which}the relaxation ended unconverged{others} after {first.steps} steps with a largest force of "
         f"{first.max_force:.3g} eV/Å (fmax {settings.fmax:g})"
         + ("" if first.max_stress is None else f" and stress of {first.max_stress:.3g} eV/Å^3 (smax {settings.smax:g})")
-        + "; the structure returned is the best one met. "
-        + (
-            f"{runs[lost[0]][0].upper()}{runs[lost[0]][1:]}: it has no minimum at this pressure, or the step was too "
-            "far; begin nearer to the minimum, or take another pressure"
-            if runs[lost[0]]
-            else "Allow more steps, loosen fmax, or look at the structure"
-        )
+        + "; the structure returned is the best one met"
     )
+    remedies: Sequence[Remedy] = (
+        Use("steps", None, "for more of them"),
+        Use("fmax", None, "for a looser target"),
+        "look at the structure",
+    )
+    if ran_away:
+        text += f"; {ran_away}, so that it has no minimum at this pressure, or the step was too far"
+        remedies = ("begin nearer to the minimum", "take another pressure")
+    known: dict[str, Any] = {"value": first.max_force, "limit": settings.fmax, "remedies": remedies}
     if require:
-        raise NotConvergedError(text, results)
-    warnings.warn(text, PhysicsWarning, stacklevel=4)
+        raise NotConvergedError(text, results, setting="fmax", **known)
+    warn(PhysicsWarning(text, setting="fmax", **known))

@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.units import GPa
 
+from mlcalc.ground.errors import Use
+
 from .. import checks
 from ..crystals.symmetry import spacegroup
 from ..errors import ConfigError, EvaluationError
@@ -18,8 +20,7 @@ from ..progress import CountBar
 from .outcome import Relaxation, raise_failed, tell, tell_collapsed
 from .walk import CELLS, OPTIMIZERS, Walk, WalkSettings
 
-__all__ = ["Relaxation", "relax", "relax_many", "spacegroup"]
-
+_SHOWN = 1e-3  # Å, of the space groups before and after: what is left of forces moves atoms by less
 _SMALLEST_FLOAT32 = 1e-3  # eV/Å: forces in single precision are right to about 1e-5, and minima lie in their noise
 
 
@@ -31,7 +32,7 @@ def relax(
     smax: float = 1e-5,
     pressure_GPa: float = 0.0,
     keep_symmetry: bool = False,
-    symprec: float = 1e-3,
+    symmetry_tolerance: float = 1e-3,
     optimizer: str = "auto",
     steps: int = 500,
     require: bool = False,
@@ -48,8 +49,8 @@ def relax(
     counts; "in-plane" for the xy-part of a slab with its normal along z, whose stress is that of the whole cell,
     vacuum included; "shape" for all of it at constant volume, where differences of normal stresses and shear count.
     pressure_GPa: positive presses.  The stress goes to -p in ASE's sign, and the enthalpy E + p V is what falls.
-    keep_symmetry: the structure is brought onto the space group found within `symprec` (Å), and forces and stress are
-    projected on it (ASE's FixSymmetry).
+    keep_symmetry: the structure is brought onto the space group that it has within `symmetry_tolerance` (Å), and forces
+    and stress are projected on it (ASE's FixSymmetry).
     optimizer: "lbfgs"; "fire"; "auto" for L-BFGS, then, should it go astray, FIRE from the best structure met, which
     is the one of the smallest forces and stress.  L-BFGS begins anew where the energy curves downwards.
     trajectory: an extended XYZ file to be written with the structures of all steps, raw forces and stress.
@@ -70,7 +71,7 @@ def relax(
         smax=smax,
         pressure_GPa=pressure_GPa,
         keep_symmetry=keep_symmetry,
-        symprec=symprec,
+        symmetry_tolerance=symmetry_tolerance,
         optimizer=optimizer,
         steps=steps,
         require=require,
@@ -89,7 +90,7 @@ def relax_many(
     smax: float = 1e-5,
     pressure_GPa: float = 0.0,
     keep_symmetry: bool = False,
-    symprec: float = 1e-3,
+    symmetry_tolerance: float = 1e-3,
     optimizer: str = "auto",
     steps: int = 500,
     require: bool = False,
@@ -108,12 +109,13 @@ def relax_many(
     A structure that can no longer be evaluated ends where it was best, and the others go on; then comes an
     EvaluationError whose `results` hold all of them.  One that cannot be evaluated at its start is an error at once.
     """
+    tolerance = checks.number("symmetry_tolerance", symmetry_tolerance, above=0.0, hint=" Å")
     settings = WalkSettings(
         fmax=checks.number("fmax", fmax, above=0.0, hint=" eV/Å"),
         smax=checks.number("smax", smax, above=0.0, hint=" eV/Å^3"),
         cell=_cell(cell),
         pressure=checks.number("pressure_GPa", pressure_GPa) * GPa,
-        symprec=checks.number("symprec", symprec, above=0.0, hint=" Å") if keep_symmetry else None,
+        symmetry_tolerance=tolerance if keep_symmetry else None,
         optimizer=checks.choice("optimizer", optimizer, ("auto", *OPTIMIZERS)),
         steps=checks.whole("steps", steps, at_least=0),
     )
@@ -124,8 +126,14 @@ def relax_many(
     evaluator = _evaluator(structures, evaluate)
     if evaluator.float32 and fmax < _SMALLEST_FLOAT32:
         raise ConfigError(
-            f"fmax is {fmax:g} eV/Å, but the calculator works in single precision, whose noise may never get there: "
-            f"take one in float64, or an fmax of at least {_SMALLEST_FLOAT32:g}"
+            f"fmax is {fmax:g} eV/Å, but the calculator works in single precision, whose noise may never get there",
+            setting="fmax",
+            value=fmax,
+            limit=_SMALLEST_FLOAT32,
+            remedies=[
+                Use("dtype", "float64", python="take one in float64"),
+                Use("fmax", _SMALLEST_FLOAT32, "at least"),
+            ],
         )
     names = [f"structure {k}" for k in range(len(structures))] if names is None else names
     walks = [Walk(atoms, settings, name) for atoms, name in zip(structures, names, strict=True)]
@@ -153,8 +161,11 @@ def _check_structures(
 ) -> None:
     if settings.pressure and settings.cell not in ("full", "isotropic"):
         raise ConfigError(
-            f"pressure_GPa is {settings.pressure / GPa:g} with cell={settings.cell!r}: a pressure acts on the volume, "
-            "so let the cell go with cell='full' or 'isotropic'"
+            f"pressure_GPa is {settings.pressure / GPa:g} with a cell that is {settings.cell!r}, and a pressure acts "
+            "on the volume",
+            setting="cell",
+            value=settings.cell,
+            remedies=[Use("cell", "full"), Use("cell", "isotropic")],
         )
     for what, given in (("names", names), ("trajectories", files)):
         if given is not None and len(given) != len(structures):
@@ -170,7 +181,8 @@ def _evaluator(structures: Sequence[Atoms], evaluate: Evaluate | None) -> Evalua
     calculators = {id(atoms.calc): atoms.calc for atoms in structures}
     if len(calculators) > 1 and evaluate is None:
         raise ConfigError(
-            f"the structures have {len(calculators)} calculators: relax those of each calculator in a call of their own"
+            f"the structures have {len(calculators)} calculators",
+            remedies=["relax those of each calculator in a call of their own"],
         )
     return Evaluator(structures[0].calc, evaluate)
 
@@ -265,7 +277,7 @@ def _result(walk: Walk, atoms: Atoms, settings: WalkSettings) -> Relaxation:
         cell=settings.cell,
         pressure_GPa=settings.pressure / GPa,
         optimizers=tuple(walk.optimizers),
-        spacegroups=(spacegroup(atoms), spacegroup(end)) if atoms.pbc.all() else None,
+        spacegroups=(spacegroup(atoms, _SHOWN), spacegroup(end, _SHOWN)) if atoms.pbc.all() else None,
         energies=np.array(walk.energies),
         max_forces=np.array(walk.max_forces),
         max_stresses=np.array(walk.max_stresses),

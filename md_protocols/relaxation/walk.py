@@ -44,7 +44,7 @@ class WalkSettings:
     smax: float  # eV/Å^3
     cell: str
     pressure: float  # eV/Å^3
-    symprec: float | None  # Å; None: the symmetry is left to itself
+    symmetry_tolerance: float | None  # Å; None: the symmetry is left to itself
     optimizer: str
     steps: int
 
@@ -70,8 +70,8 @@ class Walk:
         self.atoms.calc = self._box
         if settings.cell == "in-plane":
             check_slab(atoms)
-        if settings.symprec is not None:
-            keep_symmetry(self.atoms, settings.symprec)
+        if settings.symmetry_tolerance is not None:
+            keep_symmetry(self.atoms, settings.symmetry_tolerance)
         self.optimizers: list[str] = []
         self._last: tuple[Array, Array] | None = None  # positions and forces before the last step of L-BFGS
         self._start("lbfgs" if settings.optimizer == "auto" else settings.optimizer)

@@ -13,7 +13,9 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from mlcalc.errors import DataError
+from mlcalc.md_protocols.crystals.symmetry import standardized_cell
 
+_SYMPREC = 1e-4  # Å, of positions as files round them
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 _PRESSURE_UNITS = {"eV/Å^3": 1.0, "GPa": units.GPa, "kbar": 0.1 * units.GPa}
 
@@ -176,17 +178,14 @@ def primitive_frame(frame: Frame) -> Frame:
     Energy per atom and stress are the same, forces are zero by symmetry, and it trains in a hundredth of the time.
     Labels decide as well: forces above 1 meV/Å mean that it was no such crystal for its author.
     """
-    import spglib
-
     atoms = frame.atoms
     if not atoms.pbc.all() or len(atoms) == 1 or np.abs(frame.forces).max() > 1e-3:
         return frame
-    structure = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    primitive = spglib.standardize_cell(structure, to_primitive=True, no_idealize=True, symprec=1e-4)
-    if primitive is None or len(primitive[2]) != 1:
+    primitive = standardized_cell(atoms, _SYMPREC, to_primitive=True, kinds=atoms.numbers)
+    if primitive is None or len(primitive.kinds) != 1:
         return frame
-    multiples = atoms.cell.array @ np.linalg.inv(primitive[0])  # whole numbers unless the crystal was turned
+    multiples = atoms.cell.array @ np.linalg.inv(primitive.cell)  # whole numbers unless the crystal was turned
     if not np.allclose(multiples, np.rint(multiples), atol=1e-3):
         return frame
-    one = Atoms(primitive[2], cell=np.linalg.solve(np.rint(multiples), atoms.cell.array), pbc=True)
+    one = Atoms(atoms.numbers[:1], cell=np.linalg.solve(np.rint(multiples), atoms.cell.array), pbc=True)
     return Frame(one, frame.energy / len(atoms), np.zeros((1, 3)), frame.stress, frame.group)

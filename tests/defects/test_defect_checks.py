@@ -40,7 +40,7 @@ def sheet(a: float, height: float) -> Atoms:
 @pytest.mark.parametrize("height", [0.0, 15.0, 40.0])
 def test_strain_of_a_layer_is_told_whatever_its_vacuum(height: float) -> None:
     settings: dict[str, Any] = {"supercell": (3, 3, 1), "relaxed": False}
-    with pytest.warns(PhysicsWarning, match=r"stress of .* relax it first, relax\(atoms, cell='in-plane'\)"):
+    with pytest.warns(PhysicsWarning, match=r"stress of .* relax it first, in its plane, .*relax_crystal\(atoms\)"):
         found = vacancy_energy(sheet(2.6, height), **settings)
     # force per length of the sheet, over the 3 Å that a single plane counts with
     force = 1.7456 * 20.0
@@ -86,9 +86,9 @@ def test_sites_that_the_calculator_tells_apart_are_not_called_equivalent() -> No
 
 @small
 def test_a_barrier_without_climbing_is_the_top_of_the_fit() -> None:
-    settings: dict[str, Any] = {"supercell": 2, "fmax": 0.03}
-    climbed = vacancy_migration(copper(), images=1, **settings).barrier
-    blunt = vacancy_migration(copper(), images=2, climb=False, **settings)
+    settings: dict[str, Any] = {"supercell": 2, "band_fmax": 0.03}
+    climbed = vacancy_migration(copper(), n_images=1, **settings).barrier
+    blunt = vacancy_migration(copper(), n_images=2, climb=False, **settings)
     assert abs(blunt.barrier / climbed - 1) < 0.06
     assert max(blunt.energies) - blunt.energies[0] < 0.9 * climbed  # two images, none at the saddle
 
@@ -96,7 +96,10 @@ def test_a_barrier_without_climbing_is_the_top_of_the_fit() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda atoms: atoms.set_initial_charges([1, -1]), r"2 atoms have initial charges \(Cu0, Au1\): without one"),
+        (
+            lambda atoms: atoms.set_initial_charges([1, -1]),
+            r"2 atoms have initial charges \(Cu0, Au1\), and without",
+        ),
         (lambda atoms: atoms.info.update(charge="neutral"), r"info\['charge'\] is 'neutral': it must be a number"),
         (lambda atoms: atoms.info.update(charge=[1, 2]), r"info\['charge'\] is \[1, 2\]"),
     ],
@@ -113,7 +116,7 @@ def test_charges_are_refused(change: Any, text: str) -> None:
 def test_supercells_are_named_as_they_were_given() -> None:
     atoms = bulk("Cu")
     atoms.calc = EMT()
-    with pytest.raises(ConfigError, match=r"supercell is \[\[1, 0, 0\], \[0, 1, 0\], \[0, 0, 1\]\]: without one"):
+    with pytest.raises(ConfigError, match=r"supercell is \[\[1, 0, 0\], \[0, 1, 0\], \[0, 0, 1\]\], and without one"):
         vacancy_series(atoms, supercells=(1, 2, 3))
 
 
@@ -148,16 +151,16 @@ def test_energies_are_written_before_a_band_that_fails(tmp_path: Path, monkeypat
 
     words = ("--supercell", "2", "2", "2", "--migration", "--unrelaxed", "--output", str(output), "--json")
     with monkeypatch.context() as patch:
-        patch.setattr("mlcalc.md_protocols.defects.migration.vacancy_migration", fails)
+        patch.setattr("mlcalc.md_protocols.defects.migration.relax_band", fails)
         shown = run(vacancy_command, path, *words)
     assert isinstance(shown.exception, EvaluationError)
     found = json.loads((output / "vacancy.json").read_text())
     assert json.loads(shown.stdout) == found
     assert len(read(output / "vacancies.extxyz")) == 31
-    words = ("--stacking-fault", "--unrelaxed", "--layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
+    words = ("--stacking-fault", "--unrelaxed", "--n-layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
     twice = ("--miller", "1", "0", "0", "--miller", "2", "0", "0")
     with monkeypatch.context() as patch:
-        patch.setattr("mlcalc.md_protocols.defects.stacking_faults.stacking_fault_energy", fails)
+        patch.setattr("mlcalc.md_protocols.defects.stacking_faults._stack", fails)
         shown = run(surface_command, path, *twice, *words)
     assert isinstance(shown.exception, EvaluationError)
     assert list(json.loads(shown.stdout)) == ["surface_1_0_0"]

@@ -37,7 +37,7 @@ def fcc(cubic: bool = False) -> Atoms:
 def test_each_broken_bond_costs_half_of_it_on_either_side(miller: Any, broken: int, area: float) -> None:
     expected = broken * EPSILON / 2 / (area * R0**2)
     for cubic in (False, True):
-        found = surface_energy(fcc(cubic), miller=miller, layers=(4, 6, 7))
+        found = surface_energy(fcc(cubic), miller=miller, n_layers=(4, 6, 7))
         np.testing.assert_allclose(found.unrelaxed, expected, rtol=1e-9)
         np.testing.assert_allclose(found.relaxed, expected, rtol=1e-9)  # bonds are at their minimum
         assert abs(found.fitted / expected - 1) < 1e-9
@@ -59,7 +59,7 @@ def test_equals_slabs_built_and_relaxed_by_ase(build: Any, miller: Any) -> None:
 
     unrelaxed = energy()
     BFGS(slab, logfile=None).run(fmax=1e-3)
-    found = surface_energy(atoms, miller=miller, layers=8)
+    found = surface_energy(atoms, miller=miller, n_layers=8)
     assert found.fitted is None
     np.testing.assert_allclose([found.unrelaxed[0], found.relaxed[0]], [unrelaxed, energy()], atol=1e-7)
     assert found.relaxed[0] < found.unrelaxed[0]
@@ -74,7 +74,7 @@ def test_hexagonal_crystals_and_default_layers() -> None:
     energy = slab.get_potential_energy() - 5 * atoms.get_potential_energy()
     with pytest.warns(PhysicsWarning, match=r"perfect crystal is not relaxed"):
         found = surface_energy(atoms, miller=(0, 0, 1), relaxed=False)
-    assert found.layers.tolist() == [3, 4, 5]  # of two planes each: 15, 20 and 25 Å
+    assert found.n_layers.tolist() == [3, 4, 5]  # of two planes each: 15, 20 and 25 Å
     np.testing.assert_allclose(found.thicknesses, [15.6, 20.8, 26.0])
     np.testing.assert_allclose(found.energy, energy / (np.sqrt(3) * a**2), rtol=1e-6)
 
@@ -91,21 +91,21 @@ def test_slabs_of_compounds_need_equal_faces() -> None:
 
 def test_what_is_wrong_with_a_slab_is_said() -> None:
     with pytest.warns(PhysicsWarning, match=r"vacuum is 3 Å, less than 8 Å"):
-        surface_energy(fcc(), vacuum=3.0, layers=4)
-    with pytest.warns(PhysicsWarning, match=r"still changes from .* between 1 and 2 layers: take thicker slabs"):
-        surface_energy(copper(), layers=(1, 2), relaxed=False)
+        surface_energy(fcc(), vacuum=3.0, n_layers=4)
+    with pytest.warns(PhysicsWarning, match=r"still changes .* between 1 and 2 layers: .*for thicker slabs"):
+        surface_energy(copper(), n_layers=(1, 2), relaxed=False)
     with pytest.warns(PhysicsWarning, match=r"unconverged after 1 steps"):
-        found = surface_energy(copper(), layers=8, fmax=1e-6, steps=1)
+        found = surface_energy(copper(), n_layers=8, fmax=1e-6, steps=1)
     assert "NOT converged" in str(found)
     with pytest.raises(NotConvergedError):
-        surface_energy(copper(), layers=8, fmax=1e-6, steps=1, require=True)
+        surface_energy(copper(), n_layers=8, fmax=1e-6, steps=1, require=True)
 
 
 def test_results_are_saved_loaded_and_drawn(tmp_path: Path) -> None:
     atoms = copper()
     for name, found, kind in (
-        ("relaxed", surface_energy(atoms, layers=(6, 8)), SurfaceEnergy),
-        ("unrelaxed", surface_energy(atoms, layers=6, relaxed=False), SurfaceEnergy),
+        ("relaxed", surface_energy(atoms, n_layers=(6, 8)), SurfaceEnergy),
+        ("unrelaxed", surface_energy(atoms, n_layers=6, relaxed=False), SurfaceEnergy),
         ("fault", stacking_fault_energy(fcc(), relaxed=False), StackingFault),
     ):
         found.save(tmp_path / f"{name}.npz")
@@ -118,7 +118,7 @@ def test_results_are_saved_loaded_and_drawn(tmp_path: Path) -> None:
 
 def test_a_stacking_fault_breaks_no_bond_of_nearest_neighbors_but_others() -> None:
     """The first pairs that tell fcc from hcp have a length of sqrt(8/3) r0."""
-    found = stacking_fault_energy(fcc(), relaxed=False, layers=7)
+    found = stacking_fault_energy(fcc(), relaxed=False, n_layers=7)
     assert abs(found.intrinsic) < 1e-12
     assert found.unstable > 0.01  # the atoms ride over each other
     shell = {"epsilon": 0.1, "r0": R0, "rho0": 3.0, "rcut1": 1.68, "rcut2": 1.70}
@@ -126,7 +126,7 @@ def test_a_stacking_fault_breaks_no_bond_of_nearest_neighbors_but_others() -> No
     atoms.calc = MorsePotential(**shell)  # up to 1.70 r0: beyond 1.633, short of 1.732
     pair = 0.1 * np.exp(3.0 * (1 - np.sqrt(8 / 3))) * (np.exp(3.0 * (1 - np.sqrt(8 / 3))) - 2)
     with pytest.warns(PhysicsWarning) as said:
-        longer = stacking_fault_energy(atoms, relaxed=False, layers=7)
+        longer = stacking_fault_energy(atoms, relaxed=False, n_layers=7)
     # Two planes at the fault have hexagonal surroundings: each of their atoms gains one pair along the normal.
     assert abs(longer.intrinsic * longer.area - 2 * pair) < 1e-9
     assert any("below zero" in str(one.message) for one in said)
@@ -145,7 +145,7 @@ def test_the_fault_equals_the_stacking_spelled_out() -> None:
         return float(crystal.get_potential_energy())
 
     with pytest.warns(PhysicsWarning, match=r"below zero: fcc is not the stable stacking"):
-        found = stacking_fault_energy(atoms, relaxed=False, layers=12)
+        found = stacking_fault_energy(atoms, relaxed=False, n_layers=12)
     fault = energy("ABCBCABC") - 8 / 3 * energy("ABC")  # C is followed by B once
     assert abs(found.intrinsic * found.area - fault) < 1e-9
     on_top = energy("ABCA") - 4 / 3 * energy("ABC")  # the slip in the other direction would put A on A
@@ -158,10 +158,10 @@ def test_the_fault_equals_the_stacking_spelled_out() -> None:
         (fcc(), {"miller": (0, 0, 0)}, r"miller is \(0, 0, 0\): give three whole numbers, not all zero"),
         (fcc(), {"miller": (1, 1)}, r"miller is \(1, 1\)"),
         (fcc(), {"miller": (1, 0.5, 0)}, r"miller is"),
-        (fcc(), {"layers": 0}, r"layers is 0"),
-        (fcc(), {"layers": []}, r"layers is \[\]: give one whole number"),
-        (fcc(), {"layers": (4, 4)}, r"several that differ"),
-        (fcc(), {"layers": "4"}, r"layers is '4'"),
+        (fcc(), {"n_layers": 0}, r"layers is 0"),
+        (fcc(), {"n_layers": []}, r"layers is \[\]: give one whole number"),
+        (fcc(), {"n_layers": (4, 4)}, r"several that differ"),
+        (fcc(), {"n_layers": "4"}, r"layers is '4'"),
         (fcc(), {"vacuum": 0}, r"vacuum is 0"),
         (fcc(), {"fmax": 0}, r"fmax is 0"),
         (fcc(), {"symprec": -1.0}, r"symprec is -1"),
@@ -183,7 +183,11 @@ def test_bad_crystals_are_refused() -> None:
             function(fixed)
     with pytest.raises(ConfigError, match=r"is Im-3m \(229\) with 1 atoms .*fcc elements only"):
         stacking_fault_energy(tungsten)
-    for settings, text in (({"layers": 3}, "layers is 3"), ({"points": 2}, "points is 2"), ({"fmax": 0}, "fmax is 0")):
+    for settings, text in (
+        ({"n_layers": 3}, "n_layers is 3"),
+        ({"n_slips": 2}, "n_slips is 2"),
+        ({"fmax": 0}, "fmax is 0"),
+    ):
         with pytest.raises(ConfigError, match=text):
             stacking_fault_energy(fcc(), **settings)
 
@@ -191,8 +195,8 @@ def test_bad_crystals_are_refused() -> None:
 def test_batches() -> None:
     atoms = copper()
     atoms.calc = InBatches(EMT())
-    found = surface_energy(atoms, layers=(6, 8, 10), miller=(1, 0, 0))
+    found = surface_energy(atoms, n_layers=(6, 8, 10), miller=(1, 0, 0))
     assert atoms.calc.sizes[:2] == [4, 3]
-    looped = surface_energy(copper(), layers=(6, 8, 10), miller=(1, 0, 0))
+    looped = surface_energy(copper(), n_layers=(6, 8, 10), miller=(1, 0, 0))
     np.testing.assert_array_equal(found.relaxed, looped.relaxed)
     assert abs(J_PER_M2 * 16.02176634 - 1) < 1e-7

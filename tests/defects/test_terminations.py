@@ -55,13 +55,13 @@ def shifted(atoms: Atoms, shift: float, calculator: Any) -> Atoms:
 def test_diamond_111_breaks_one_bond_or_three_whatever_the_origin(shift: float) -> None:
     atoms = shifted(bulk("Si", a=A_SI), shift, Bonds())
     per_bond = 1 / (2 * np.sqrt(3) / 4 * A_SI**2)  # eV/Å^2, of both faces
-    found = surface_energy(atoms, layers=(3, 4), relaxed=False)
+    found = surface_energy(atoms, n_layers=(3, 4), relaxed=False)
     np.testing.assert_allclose(found.unrelaxed, per_bond, rtol=1e-9)
     assert (found.termination, [other.termination for other in found.others]) == (0, [1])
     np.testing.assert_allclose(found.others[0].unrelaxed, 3 * per_bond, rtol=1e-9)
     assert "termination 0, cut between planes of Si and Si, 2.352 Å apart: the lowest" in str(found)
     assert "termination 1, cut between planes of Si and Si, 0.784 Å apart: 1.8" in str(found)
-    chosen = surface_energy(atoms, layers=(3, 4), relaxed=False, termination=1)
+    chosen = surface_energy(atoms, n_layers=(3, 4), relaxed=False, termination=1)
     np.testing.assert_array_equal(chosen.unrelaxed, found.others[0].unrelaxed)
     assert chosen.others == ()
 
@@ -81,7 +81,7 @@ def test_prism_planes_of_hcp_equal_slabs_built_by_ase(shift: float) -> None:
         energy = slab.get_potential_energy() - len(slab) / 2 * metal.get_potential_energy()
         expected.append(energy / (2 * np.linalg.norm(np.cross(slab.cell[0], slab.cell[1]))))
     with pytest.warns(PhysicsWarning, match="perfect crystal is not relaxed"):
-        found = surface_energy(shifted(metal, shift, EMT()), miller=(1, 0, 0), layers=(7, 8), relaxed=False)
+        found = surface_energy(shifted(metal, shift, EMT()), miller=(1, 0, 0), n_layers=(7, 8), relaxed=False)
     both = [found.energy, found.others[0].energy]
     np.testing.assert_allclose(both, sorted(expected), rtol=5e-4)  # of slabs of other thicknesses
     assert both[1] > 1.2 * both[0]
@@ -91,27 +91,27 @@ def test_prism_planes_of_hcp_equal_slabs_built_by_ase(shift: float) -> None:
 def test_a_compound_is_cut_where_its_faces_are_the_same(shift: float) -> None:
     fluorite = crystal(["Ca", "F"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[5.46] * 3 + [90] * 3)
     atoms = shifted(fluorite, shift, Bonds(2.4))  # Ca-F are 2.364 Å
-    found = surface_energy(atoms, layers=3, relaxed=False)
+    found = surface_energy(atoms, n_layers=3, relaxed=False)
     assert found.equivalent_faces
     # Of the eight bonds of Ca the two along the normal are cut, one in each direction.
     assert abs(found.energy - 2 / (2 * np.sqrt(3) / 4 * 5.46**2)) < 1e-9
     assert found.left_out == (
         "termination 1, cut between planes of Ca and F, 0.788 Å apart: left out, its two faces differ",
     )
-    with pytest.raises(ConfigError, match=r"faces of the \(111\) slab differ: .* another termination"):
-        surface_energy(atoms, layers=3, relaxed=False, termination=1)
+    with pytest.raises(ConfigError, match=r"faces of the \(111\) slab differ: .* termination=\.\.\. for another"):
+        surface_energy(atoms, n_layers=3, relaxed=False, termination=1)
     with pytest.raises(ConfigError, match=r"\(100\) slab differ: of a compound"):
-        surface_energy(atoms, miller=(1, 0, 0), layers=3, relaxed=False)
+        surface_energy(atoms, miller=(1, 0, 0), n_layers=3, relaxed=False)
 
 
 def test_a_termination_that_cannot_be_evaluated_is_left_out_and_named() -> None:
     atoms = bulk("Si", a=A_SI)
     atoms.calc = Bonds(refuse_ends=True)
     with pytest.warns(PhysicsWarning, match=r"termination 1, .*0\.784 Å apart: left out, it cannot be evaluated"):
-        found = surface_energy(atoms, layers=(3, 4), relaxed=False)
+        found = surface_energy(atoms, n_layers=(3, 4), relaxed=False)
     assert (found.termination, found.others, len(found.left_out)) == (0, (), 1)
     with pytest.raises(Exception, match="division by zero"):
-        surface_energy(atoms, layers=(3, 4), relaxed=False, termination=1)
+        surface_energy(atoms, n_layers=(3, 4), relaxed=False, termination=1)
 
 
 class Weakening(Bonds):
@@ -134,25 +134,25 @@ def test_a_termination_that_fails_on_its_way_is_left_out() -> None:
     atoms = bulk("Si", a=A_SI)
     atoms.calc = Weakening()
     with pytest.warns(PhysicsWarning, match=r"termination 1, .* left out, it cannot be relaxed .*no neighbors left"):
-        found = surface_energy(atoms, layers=(3, 4))
+        found = surface_energy(atoms, n_layers=(3, 4))
     assert (found.termination, found.others, len(found.left_out)) == (0, (), 1)
     with pytest.raises(EvaluationError, match="no neighbors left"):
-        surface_energy(atoms, layers=(3, 4), termination=1)
+        surface_energy(atoms, n_layers=(3, 4), termination=1)
 
 
 def test_terminations_are_relaxed_saved_and_loaded(tmp_path: Path) -> None:
     atoms = bulk("Si", a=A_SI)
     atoms.calc = Bonds()
-    found = surface_energy(atoms, layers=(3, 4))
+    found = surface_energy(atoms, n_layers=(3, 4))
     found.save(tmp_path / "s.npz")
     again = SurfaceEnergy.load(tmp_path / "s.npz")
     assert again.to_json() == found.to_json()
     assert str(again) == str(found)
     assert [len(slab) for slab in again.others[0].slabs] == [6, 8]
     with pytest.raises(ConfigError, match=r"termination is 2: the \(111\) surface has 2 \(0: cut between"):
-        surface_energy(atoms, layers=3, termination=2)
+        surface_energy(atoms, n_layers=3, termination=2)
     with pytest.raises(ConfigError, match=r"termination is -1"):
-        surface_energy(atoms, layers=3, termination=-1)
+        surface_energy(atoms, n_layers=3, termination=-1)
 
 
 def test_crystals_with_one_atom_have_one_termination() -> None:
@@ -180,12 +180,12 @@ def test_slabs_and_stacks_keep_moments_tags_and_info() -> None:
     atoms.set_tags([2] * 4)
     atoms.info["shift"] = 0.3
     atoms.calc = Moments()
-    expected = surface_energy(plain, layers=(4, 6), relaxed=False)
-    found = surface_energy(atoms, layers=(4, 6), relaxed=False)
+    expected = surface_energy(plain, n_layers=(4, 6), relaxed=False)
+    found = surface_energy(atoms, n_layers=(4, 6), relaxed=False)
     np.testing.assert_allclose(found.unrelaxed, expected.unrelaxed, rtol=1e-9)
     assert found.slabs[0].get_tags().tolist() == [2] * 4
     with pytest.warns(PhysicsWarning, match="below zero"):
-        faults = [stacking_fault_energy(one, layers=7, points=3, relaxed=False) for one in (plain, atoms)]
+        faults = [stacking_fault_energy(one, n_layers=7, n_slips=3, relaxed=False) for one in (plain, atoms)]
     np.testing.assert_allclose(faults[1].unrelaxed, faults[0].unrelaxed, atol=1e-12)
     assert faults[1].fault.get_initial_magnetic_moments().tolist() == [1.0] * 7
 

@@ -79,7 +79,7 @@ def test_equals_ase_by_hand() -> None:
     found = vacancy_energy(atoms, supercell=(3, 3, 3), fmax=1e-4)
     assert abs(found.unrelaxed[0] - (before - 107 / 108 * energy)) < 1e-10
     assert abs(found.relaxed[0] - (vacancy.get_potential_energy() - 107 / 108 * energy)) < 1e-6
-    assert found.converged.all()
+    assert found.converged is True
     assert found.max_forces[0] < 1e-4
     assert 0.005 < found.unrelaxed[0] - found.relaxed[0] < 0.05  # the rest of the comparison would miss no relaxation
     assert found.relaxation_volumes.tolist() == [0.0]
@@ -130,7 +130,7 @@ def test_displacements_break_the_symmetry_that_holds_a_saddle() -> None:
     atoms = bulk("Cu", a=3.6, cubic=True)
     atoms.calc = Wells(atoms.repeat(2), wells=3)
     held = vacancy_energy(atoms, supercell=2, rattle=0.0)
-    assert held.converged.all()
+    assert held.each_converged.all()
     assert (
         max(abs(held.relaxed[0]), abs(held.unrelaxed[0])) < 1e-20
     )  # a saddle, with forces of zero: it looks converged
@@ -180,7 +180,7 @@ def test_layers() -> None:
 def test_a_single_layer_without_a_third_vector() -> None:
     layer = Atoms("Cu", cell=[[2.4, 0, 0], [1.2, 1.2 * np.sqrt(3), 0], [0, 0, 0]], pbc=[True, True, False])
     layer.calc = EMT()
-    with pytest.warns(PhysicsWarning, match=r"not relaxed: it has a stress of 16 GPa .*cell='in-plane'"):
+    with pytest.warns(PhysicsWarning, match=r"not relaxed: it has a stress of 16 GPa .*relax_crystal\(atoms\)"):
         found = vacancy_energy(layer, supercell=(4, 4, 1))
     perfect = with_calculator(layer.repeat((4, 4, 1)), EMT())
     vacancy = with_calculator(perfect[1:], EMT())
@@ -202,7 +202,7 @@ def test_what_is_wrong_with_the_physics_is_said(recwarn: pytest.WarningsRecorder
     assert abs(np.diff(same.unrelaxed)[0]) < 1e-10
     with pytest.warns(PhysicsWarning, match=r"unconverged after 2 steps with a largest force"):
         lost = vacancy_energy(copper(), supercell=3, steps=2, fmax=1e-5)
-    assert not lost.converged.any()
+    assert lost.converged is False
     assert "NOT converged" in str(lost)
     with pytest.raises(NotConvergedError):
         vacancy_energy(copper(), supercell=3, steps=2, fmax=1e-5, require=True)
@@ -290,13 +290,13 @@ def changed(**changes: Any) -> Atoms:
         (
             with_calculator(a15("Cu2Ag6"), EMT()),
             {},
-            r"compound .* chemical potential of Ag, Cu: pass chemical_potential with",
+            r"compound .* chemical potential of Ag, Cu: pass chemical_potential=\.\.\. with",
         ),
         (with_calculator(a15("Cu2Ag6"), EMT()), {"chemical_potential": {"Cu": 1.0}}, r"chemical potential of Ag"),
         (with_calculator(bulk("Cu"), EMT()), {"supercell": 1}, r"without one atom nothing is left"),
-        (changed(pbc=False), {}, r"pbc=\[False, False, False\]: a vacancy energy needs a crystal"),
+        (changed(pbc=False), {}, r"pbc=\[False, False, False\], and a vacancy energy needs a crystal"),
         (changed(constraints=FixAtoms([0])), {}, r"the constraint FixAtoms, which has no meaning"),
-        (changed(info={"charge": 1}), {}, r"a charge of 1 e: .*neutral cells"),
+        (changed(info={"charge": 1}), {}, r"a charge of 1 e, .*neutral cells"),
         (changed(cell=[3.6, 3.6, 0]), {}, r"its cell has no volume"),
         (changed(calc=None), {}, r"no calculator"),
         (changed(positions=np.full((4, 3), np.nan)), {}, r"positions of 4 atoms are not finite"),

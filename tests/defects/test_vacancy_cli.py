@@ -65,7 +65,7 @@ def test_energy_equals_the_library(structure: Path, tmp_path: Path) -> None:
 def test_migration_series_and_relaxed_crystals(structure: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     loose = ("--fmax", "0.05", "--relax", "--output", output, "--json")
-    words = ("--supercell", "2", "2", "2", "--migration", "--images", "1", "--band-fmax", "0.2", "--unrelaxed")
+    words = ("--supercell", "2", "2", "2", "--migration", "--n-images", "1", "--band-fmax", "0.2", "--unrelaxed")
     shown = run(vacancy_command, structure, *words, *loose)
     assert shown.exit_code == 0, shown.output
     values = json.loads(shown.stdout)
@@ -90,15 +90,15 @@ def test_migration_series_and_relaxed_crystals(structure: Path, tmp_path: Path) 
 
 @pytest.mark.filterwarnings("ignore:the surface energy still changes:UserWarning")
 def test_surfaces_equal_the_library(structure: Path, tmp_path: Path) -> None:
-    words = ("--miller", "1", "0", "0", "--layers", "4,6", "--unrelaxed", "--output", str(tmp_path / "out"))
+    words = ("--miller", "1", "0", "0", "--n-layers", "4,6", "--unrelaxed", "--output", str(tmp_path / "out"))
     shown = run(surface_command, structure, *words, "--stacking-fault", "--json")
     assert shown.exit_code == 0, shown.output
     values = json.loads(shown.stdout)
-    expected = surface_energy(crystal(), miller=(1, 0, 0), layers=(4, 6), relaxed=False)
+    expected = surface_energy(crystal(), miller=(1, 0, 0), n_layers=(4, 6), relaxed=False)
     shown = run(surface_command, structure, *words)
     assert (shown.exit_code, "results of an earlier run (stacking_fault.extxyz" in shown.output) == (2, True)
     np.testing.assert_allclose(values["surface_1_0_0"]["unrelaxed_eV_per_A2"], expected.unrelaxed, atol=1e-9)
-    assert values["stacking_fault"]["layers"] == 12
+    assert values["stacking_fault"]["n_layers"] == 12
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"{kind}.{end}" for kind in values for end in ("npz", "json", "png", "extxyz")}
     assert "surface (100)" in run(surface_command, structure, *words[:-2]).stdout
@@ -128,7 +128,7 @@ def test_mistakes_are_told_before_any_work(structure: Path, words: tuple[str, ..
 
 
 def test_mistakes_about_surfaces_are_told(structure: Path) -> None:
-    shown = run(surface_command, structure, "--layers", "4-6")
+    shown = run(surface_command, structure, "--n-layers", "4-6")
     assert (shown.exit_code, "use whole numbers and commas" in shown.output) == (2, True)
     shown = run(surface_command, structure, "--output", str(structure.parent))
     assert (shown.exit_code, "holds the input" in " ".join(shown.output.split())) == (2, True)

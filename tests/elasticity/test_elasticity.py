@@ -291,7 +291,7 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
     ("change", "settings", "text"),
     [
         ({}, {"strain": 0.0}, r"strain is 0\.0"),
-        ({}, {"strain": 0.2}, r"strain is 0\.2: .*at most 0\.05"),
+        ({}, {"strain": 0.2}, r"strain is 0\.2, .*at most 0\.05"),
         ({}, {"symprec": 0.0}, r"symprec is 0\.0"),
         ({"pbc": [True, True, False]}, {}, r"pbc=\[True, True, False\]: a computation of elastic constants needs"),
         ({"constraints": [FixAtoms([0])]}, {}, r"the structure has constraints \(FixAtoms\)"),

@@ -48,9 +48,12 @@ def curved(kind: str = "birchmurnaghan", **changes: float) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("kind", ["birchmurnaghan", "murnaghan", "vinet", "birch", "pouriertarantola"])
-def test_a_curve_made_up_is_found_again(kind: str) -> None:
-    found = equation_of_state(curved(kind), kind=kind)
+ASE_NAMES = {"birch_murnaghan": "birchmurnaghan", "poirier_tarantola": "pouriertarantola"}
+
+
+@pytest.mark.parametrize("eos", ["birch_murnaghan", "murnaghan", "vinet", "birch", "poirier_tarantola"])
+def test_a_curve_made_up_is_found_again(eos: str) -> None:
+    found = equation_of_state(curved(ASE_NAMES.get(eos, eos)), eos=eos)
     assert pytest.approx(48.0, rel=1e-6) == found.V0
     assert pytest.approx(-1234.5, abs=1e-8) == found.E0
     assert found.B0_GPa == pytest.approx(140, rel=1e-5)
@@ -64,15 +67,15 @@ def test_a_curve_made_up_is_found_again(kind: str) -> None:
 def test_volumes_are_those_asked_for_and_pressures_follow_the_curve() -> None:
     atoms = curved()
     before = atoms.copy()
-    found = equation_of_state(atoms, volume_range=0.1, points=7)
+    found = equation_of_state(atoms, volume_range=0.1, n_volumes=7)
     assert atoms == before
     np.testing.assert_allclose(found.volumes / atoms.get_volume(), np.linspace(0.9, 1.1, 7))
-    assert np.all(np.diff(found.pressures) < 0)
-    assert found.pressure(48.0) == pytest.approx(0, abs=1e-4)
+    assert np.all(np.diff(found.pressures_GPa) < 0)
+    assert found.pressure_GPa(48.0) == pytest.approx(0, abs=1e-4)
     step = 1e-4
     slope = (found.energy(46.0 + step) - found.energy(46.0 - step)) / (2 * step)
-    assert found.pressure(46.0) * GPa == pytest.approx(-slope, rel=1e-5)
-    assert found.pressure(46.0) > 1
+    assert found.pressure_GPa(46.0) * GPa == pytest.approx(-slope, rel=1e-5)
+    assert found.pressure_GPa(46.0) > 1
 
 
 def test_lattice_sums_give_the_same_bulk_modulus() -> None:
@@ -100,12 +103,12 @@ def build_with(a: float, like: Atoms) -> Atoms:
 def test_fit_is_ases_and_independent_of_the_cell() -> None:
     atoms = bulk("Cu", "fcc", a=3.6)
     atoms.calc = EMT()
-    found = equation_of_state(atoms, kind="vinet")
+    found = equation_of_state(atoms, eos="vinet")
     v0, e0, b0 = ase.eos.EquationOfState(found.volumes, found.energies, eos="vinet").fit()
     assert (found.V0, found.E0, found.B0_GPa) == pytest.approx((v0, e0, b0 / GPa), rel=1e-4)
     four = bulk("Cu", "fcc", a=3.6, cubic=True)
     four.calc = EMT()
-    large = equation_of_state(four, kind="vinet")
+    large = equation_of_state(four, eos="vinet")
     assert (large.V0 / 4, large.E0 / 4, large.B0_GPa) == pytest.approx((found.V0, found.E0, found.B0_GPa), rel=1e-6)
     assert large.residual == pytest.approx(found.residual, rel=1e-3, abs=1e-12)
 
@@ -116,15 +119,15 @@ def test_atoms_move_at_each_volume() -> None:
     loose.calc = EMT()
     perfect = bulk("Cu", "fcc", a=3.6)
     perfect.calc = EMT()
-    reference = equation_of_state(perfect, points=5)
-    found = equation_of_state(loose, points=5, fmax=1e-5)
+    reference = equation_of_state(perfect, n_volumes=5)
+    found = equation_of_state(loose, n_volumes=5, fmax=1e-5)
     assert pytest.approx(4 * reference.E0, abs=1e-7) == found.E0
     assert (found.relaxed, reference.relaxed) == ("ions", "ions")
-    still = equation_of_state(loose, points=5, relax_ions=False)
+    still = equation_of_state(loose, n_volumes=5, relax_ions=False)
     assert still.E0 > found.E0 + 1e-3
     assert still.relaxed == "nothing"
     with pytest.raises(NotConvergedError, match=r"volume 0\.9400 V"):
-        equation_of_state(loose, points=5, steps=1)
+        equation_of_state(loose, n_volumes=5, steps=1)
 
 
 def test_shape_follows_the_volume_where_the_crystal_is_not_cubic() -> None:
@@ -135,7 +138,7 @@ def test_shape_follows_the_volume_where_the_crystal_is_not_cubic() -> None:
     assert moduli is not None
     assert moduli.bulk_voigt - moduli.bulk_reuss > 4
     kept, followed = (
-        equation_of_state(atoms, volume_range=0.007, points=7, relax_shape=shape) for shape in (False, True)
+        equation_of_state(atoms, volume_range=0.007, n_volumes=7, relax_shape=shape) for shape in (False, True)
     )
     assert kept.B0_GPa == pytest.approx(moduli.bulk_voigt, rel=1e-3)
     assert followed.B0_GPa == pytest.approx(moduli.bulk_reuss, rel=1e-3)
@@ -176,10 +179,10 @@ def test_a_dent_is_no_minimum() -> None:
         (curved(V0=40.0), {}, r"lowest at the smallest volume"),
         (curved(V0=49.85), {}, r"no minimum within the volumes"),
         (curved(B0=-0.5), {}, r"no minimum within"),
-        (curved(), {"points": 4}, r"points is 4: .*at least 5"),
-        (curved(), {"volume_range": 0.7}, r"volume_range is 0\.7: .*at most 0\.5"),
+        (curved(), {"n_volumes": 4}, r"n_volumes is 4: .*at least 5"),
+        (curved(), {"volume_range": 0.7}, r"volume_range is 0\.7: .*within 0\.5"),
         (curved(), {"volume_range": -1}, r"volume_range is -1"),
-        (curved(), {"kind": "birch-murnaghan"}, r"unknown kind 'birch-murnaghan'.*Did you mean 'birchmurnaghan'"),
+        (curved(), {"eos": "birchmurnaghan"}, r"unknown eos 'birchmurnaghan'.*Did you mean 'birch_murnaghan'"),
         (bulk("Cu"), {}, r"no calculator"),
         (Atoms("Cu", calculator=EMT()), {}, r"periodic in all directions"),
     ],
@@ -206,8 +209,19 @@ def test_result_is_saved_loaded_and_drawn(tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(value, getattr(again, name))
     assert again.to_json() == found.to_json()
-    assert found.to_json()["V0_A3_per_atom"] == found.V0 / 4
+    assert found.to_json()["V0_per_atom_A3"] == found.V0 / 4
     ax = found.plot()
     assert ax.get_xlabel() == "volume (Å$^3$/atom)"
     ax.figure.savefig(tmp_path / "eos.png")
-    assert str(found).startswith("equation of state (birchmurnaghan, 11 volumes, ions relaxed)")
+    assert str(found).startswith("equation of state (birch_murnaghan, 11 volumes, ions relaxed)")
+
+
+def test_volumes_lie_where_the_range_says() -> None:
+    found = equation_of_state(curved(), volume_range=(-0.03, 0.09), n_volumes=7)
+    given = abs(np.linalg.det(curved().cell.array))
+    np.testing.assert_allclose(found.volumes / given - 1, np.linspace(-0.03, 0.09, 7), atol=1e-12)
+    alone, pair = (equation_of_state(curved(), volume_range=width) for width in (0.05, (-0.05, 0.05)))
+    np.testing.assert_array_equal(alone.volumes, pair.volumes)
+    for wrong in ((0.05, -0.05), (-0.6, 0.1), (0.1,), "ab", (-0.1, np.nan), True):
+        with pytest.raises(ConfigError, match="volume_range is .*give the lowest and the highest relative change"):
+            equation_of_state(curved(), volume_range=wrong)

@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from ase.neighborlist import neighbor_list
 from spring_crystals import EMT_COPPER
 
-from mlcalc.md_protocols.crystals.vacuum import vacuum
+from mlcalc.md_protocols.crystals.vacuum import vacuum_gaps
 from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.md_protocols.phonons import PhononDispersion, dispersion_of, phonon_dispersion
 from mlcalc.md_protocols.phonons.crystal import plane_of
@@ -175,7 +175,7 @@ def test_bulk_copper_barely_changes() -> None:
 
 def test_which_cells_are_sheets() -> None:
     atoms = sheet()
-    assert vacuum(atoms) == pytest.approx(16.0)
+    assert vacuum_gaps(atoms)[2] == pytest.approx(16.0)
     flat = np.diag([4, 4, 1])
     assert plane_of(atoms, flat, None) == 2
     assert plane_of(atoms, flat, 3) == 3
@@ -184,10 +184,15 @@ def test_which_cells_are_sheets() -> None:
     thin.pbc = True
     assert plane_of(thin, flat, None) == 3
     assert plane_of(thin, flat, 2) == 2
+    near = graphene(a=2.46, vacuum=3.0)  # between what is vacuum and what potentials reach
+    near.pbc = True
+    with pytest.warns(PhysicsWarning, match=r"6 Å without atoms.*feel each other within 8 Å: .*dimensions=3"):
+        assert plane_of(near, flat, None) == 2
+    assert plane_of(near, flat, 3) == 3
     across = atoms.copy()
     across.positions[:, 2] += 8.0  # the sheet lies on the face of its cell
     across.positions[1, 2] -= 1e-3
-    assert vacuum(across) == pytest.approx(16.0, abs=0.01)
+    assert vacuum_gaps(across)[2] == pytest.approx(16.0, abs=0.01)
 
 
 def test_a_centered_cell_of_a_sheet_is_reduced_in_its_plane(clean: PhononDispersion) -> None:

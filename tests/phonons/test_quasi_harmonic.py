@@ -107,7 +107,7 @@ def test_slabs_are_refused() -> None:
     slab = fcc111("Cu", (1, 1, 3), a=3.59, vacuum=8.0, periodic=True)
     slab.calc = EMT()
     for protocol in (grueneisen, quasi_harmonic):
-        with pytest.raises(ConfigError, match=r"vacuum along its axes \[2\]"):
+        with pytest.raises(ConfigError, match=r"vacuum .* along c: .* goes by the volume"):
             protocol(slab, supercell=(2, 2, 1))
 
 

@@ -113,10 +113,10 @@ def test_elastic_constants_of_a_structure_relaxed_first(folder: Path) -> None:
 
 
 def test_equation_of_state(folder: Path) -> None:
-    done = run(folder, "eos", "primitive.extxyz", "--kind", "vinet", "--points", "7", "--output", str(folder / "eos"))
+    done = run(folder, "eos", "primitive.extxyz", "--eos", "vinet", "--n-volumes", "7", "--output", str(folder / "eos"))
     assert done.exit_code == 0, done.output
     found = EquationOfState.load(folder / "eos" / "eos.npz")
-    assert (found.kind, len(found.volumes)) == ("vinet", 7)
+    assert (found.eos, len(found.volumes)) == ("vinet", 7)
     assert copper().get_volume() == pytest.approx(found.V0, rel=2e-3)
     assert f"B0   {found.B0_GPa:.3f} GPa" in done.stdout
     assert sorted(path.name for path in (folder / "eos").iterdir()) == ["eos.json", "eos.npz", "eos.png"]
@@ -141,7 +141,7 @@ def test_equation_of_state(folder: Path) -> None:
         ("relax", ["--output", "frames.extxyz/out"], "parent folder does not exist|Not a directory|is a file"),
         ("relax", ["--output", "x.extxyz", "--cell", "free"], "Invalid value for '--cell'"),
         ("elastic", ["--output", "frames.extxyz"], "is a file: choose a folder"),
-        ("eos", ["--kind", "cubic"], "Invalid value for '--kind'"),
+        ("eos", ["--eos", "cubic"], "Invalid value for '--eos'"),
     ],
 )
 def test_wrong_words_are_refused_before_any_work(

@@ -14,8 +14,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ... import checks
-from ...crystals.kinds import plain_crystal, refuse_masses
+from ...crystals.kinds import plain_crystal
 from ...crystals.supercells import supercell_matrix
+from ...crystals.symmetry import refuse_masses
 from ...crystals.vacuum import refuse_vacuum
 from ...errors import ConfigError, EvaluationError, PhysicsWarning
 from ...evaluator import Evaluate, Evaluator

@@ -14,7 +14,7 @@ from ase.units import GPa
 from numpy.typing import NDArray
 
 from ... import checks, plotting
-from ...crystals.kinds import spglib_cell
+from ...crystals.symmetry import symmetry_dataset
 from ...errors import ConfigError, PhysicsWarning
 from ...evaluator import Evaluate
 from ...folders.storage import load_arrays, save_arrays
@@ -234,8 +234,6 @@ def _temperatures(values: Sequence[float] | Array | None) -> Array:
 
 
 def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, mesh: Any) -> QuasiHarmonic:
-    import spglib
-
     thermal = [phonons.thermal_properties(kelvin, mesh=mesh) for phonons in found.phonons]
     energies = found.energies + pressure * GPa * found.volumes + np.array([t.free_energy for t in thermal]).T
     curves, residual = _curves(found.volumes, energies, kelvin, eos)
@@ -246,8 +244,7 @@ def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, m
     expansion = slope / bulk  # Maxwell: (dV/dT)_p = (dS/dV)_T V / B
     warm = capacity > 0
     rest = found.phonons[0].unitcell
-    cell: Any = spglib_cell(rest)
-    data: Any = spglib.get_symmetry_dataset(cell, symprec=found.phonons[0].symprec)
+    data = symmetry_dataset(rest, found.phonons[0].symprec)
     result = QuasiHarmonic(
         temperatures=kelvin,
         volumes=volumes,

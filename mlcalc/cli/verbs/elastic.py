@@ -24,7 +24,7 @@ from mlcalc.cli.potential import check_folder, potential_options, show, with_cal
 @click.option("--relax", "relax_first", is_flag=True, help="Relax atoms and cell first (a slab in its plane).")
 @click.option("--slab", is_flag=True, help="Strain in the plane only: a slab with its normal along z; adds N/m.")
 @click.option("--no-symmetrize", is_flag=True, help="Leave the constants as they came out.")
-@click.option("--symprec", type=float, default=1e-3, show_default=True, help="How exactly symmetry is looked for, Å.")
+@click.option("--symprec", type=float, default=1e-5, show_default=True, help="How exactly symmetry is looked for, Å.")
 @click.option("--allow-float32", is_flag=True, help="Accept --dtype float32.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Folder for elastic.npz, .json and .png.")
 @json_option

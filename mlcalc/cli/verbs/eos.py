@@ -18,11 +18,11 @@ from mlcalc.cli.potential import check_folder, potential_options, show, with_cal
 @click.option(
     "--volume-range", type=float, default=0.06, show_default=True, help="To each side, as a share of the volume."
 )
-@click.option("--points", type=int, default=11, show_default=True, help="Number of volumes.")
+@click.option("--n-volumes", type=int, default=11, show_default=True, help="Number of volumes.")
 @click.option(
-    "--kind",
-    type=click.Choice(["birchmurnaghan", "murnaghan", "vinet", "birch", "pouriertarantola"]),
-    default="birchmurnaghan",
+    "--eos",
+    type=click.Choice(["birch_murnaghan", "murnaghan", "vinet", "birch", "poirier_tarantola"]),
+    default="birch_murnaghan",
     show_default=True,
     help="The curve fitted.",
 )
@@ -45,7 +45,7 @@ def eos_command(
     \b
     Examples:
       mlcalc eos Cu.cif --model cu-hvnet --relax
-      mlcalc eos Cu.cif --model cu-hvnet --volume-range 0.1 --points 15 --kind vinet --output eos
+      mlcalc eos Cu.cif --model cu-hvnet --volume-range 0.1 --n-volumes 15 --eos vinet --output eos
     """
     folder = check_folder(output)
     refuse_used(folder, ("eos.*",))

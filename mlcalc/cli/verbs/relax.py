@@ -43,7 +43,9 @@ _SHOWN = 10  # structures told one by one
     "--pressure-GPa", "pressure_GPa", type=float, default=0.0, show_default=True, help="Positive presses. GPa"
 )
 @click.option("--keep-symmetry", is_flag=True, help="Keep the space group.")
-@click.option("--symprec", type=float, default=1e-3, show_default=True, help="How exactly it is looked for, Å.")
+@click.option(
+    "--symmetry-tolerance", type=float, default=1e-3, show_default=True, help="How far atoms may be from it, Å."
+)
 @click.option(
     "--optimizer",
     type=click.Choice(["auto", "lbfgs", "fire"]),

@@ -33,14 +33,14 @@ _FILES = ("surface_*", "stacking_fault.*", "crystal.extxyz")
     metavar="H K L",
     help="Of the conventional cell; may be repeated.  [default: 1 1 1]",
 )
-@click.option("--layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 15, 20 and 25 Å]")
+@click.option("--n-layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 15, 20 and 25 Å]")
 @click.option("--termination", type=int, help="One of the distinct cuts, the widest gap is 0.  [default: all of them]")
 @click.option("--vacuum", type=float, default=15.0, show_default=True, help="Between slabs, Å.")
 @click.option("--unrelaxed", is_flag=True, help="Do not relax the slabs.")
 @click.option("--stacking-fault", is_flag=True, help="Also the intrinsic fault of an fcc crystal.")
 @click.option("--fmax", type=float, default=1e-3, show_default=True, help="Largest force of relaxed slabs, eV/Å.")
 @click.option("--steps", type=int, default=500, show_default=True, help="At most, of a relaxation.")
-@click.option("--symprec", type=float, default=1e-3, show_default=True, help="Tolerance of the symmetry search, Å.")
+@click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
 @click.option("--relax", "relax_first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Folder for results, pictures and structures.")
 @json_option
@@ -57,7 +57,7 @@ def surface_command(*, structure: str, output: str | None, as_json: bool, **sett
       mlcalc surface Cu.cif --model cu-hvnet --miller 1 1 1 --miller 1 0 0 --miller 1 1 0 --output surfaces
       mlcalc surface Cu.cif --model cu-hvnet --stacking-fault --json
     """
-    layers, planes = _layers(settings.pop("layers")), settings.pop("miller")
+    layers, planes = _layers(settings.pop("n_layers")), settings.pop("miller")
     folder = check_folder(output)
     if folder is not None and Path(structure).resolve().parent == folder.resolve():
         raise click.BadParameter(
@@ -66,7 +66,7 @@ def surface_command(*, structure: str, output: str | None, as_json: bool, **sett
         )
     refuse_used(folder, _FILES)
     fault, relax_first = settings.pop("stacking_fault"), settings.pop("relax_first")
-    cuts = {"layers": layers} | {name: settings.pop(name) for name in ("termination", "vacuum")}
+    cuts = {"n_layers": layers} | {name: settings.pop(name) for name in ("termination", "vacuum")}
     common = {name: settings.pop(name) for name in ("fmax", "steps", "symprec")}
     common["relaxed"] = not settings.pop("unrelaxed")
     results: dict[str, Any] = {}
@@ -136,7 +136,7 @@ def _layers(words: str | None) -> list[int] | None:
         return [int(word) for word in words.split(",")]
     except ValueError:
         raise click.BadParameter(
-            f"{words!r}: use whole numbers and commas, as in 8,12", param_hint="--layers"
+            f"{words!r}: use whole numbers and commas, as in 8,12", param_hint="--n-layers"
         ) from None
 
 

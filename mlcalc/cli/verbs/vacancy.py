@@ -17,7 +17,7 @@ from mlcalc.cli.potential import check_folder, potential_options, with_calculato
 if TYPE_CHECKING:
     from ase import Atoms
 
-_MIGRATION = ("images", "hop", "band_fmax", "site")
+_MIGRATION = ("n_images", "hop", "band_fmax", "site")
 _STRUCTURES = ("vacancies.extxyz", "crystal.extxyz", "migration.extxyz")
 _FILES = ("vacancy.*", "vacancy_series.*", "migration.*", *_STRUCTURES)
 
@@ -41,12 +41,12 @@ _FILES = ("vacancy.*", "vacancy_series.*", "migration.*", *_STRUCTURES)
 @click.option("--steps", type=int, default=500, show_default=True, help="At most, of relaxations and of the band.")
 @click.option("--rattle", type=float, default=0.02, show_default=True, help="Random displacements at the start, Å.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random displacements.")
-@click.option("--symprec", type=float, default=1e-3, show_default=True, help="Tolerance of the symmetry search, Å.")
+@click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
 @click.option("--relax", "relax_first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
 @click.option("--migration", is_flag=True, help="Also the barrier of a neighbor's jump into the vacancy.")
 @click.option("--site", type=int, help="Vacancy of --migration, from 0.  [default: the only kind of site]")
 @click.option("--hop", type=int, help="Which of the inequivalent jumps, the shortest is 0.")
-@click.option("--images", type=int, default=5, show_default=True, help="Of --migration, between the end points.")
+@click.option("--n-images", type=int, default=5, show_default=True, help="Of --migration, between the end points.")
 @click.option("--band-fmax", type=float, default=0.01, show_default=True, help="Largest force of --migration, eV/Å.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Folder for results, pictures and structures.")
 @json_option
@@ -171,21 +171,9 @@ def _potentials(words: tuple[str, ...]) -> dict[str, float]:
 
 def _relaxed(atoms: Atoms, steps: int) -> Atoms:
     """The perfect crystal at its minimum, with the part of the cell that has a meaning free."""
-    from mlcalc.md_protocols.crystals.vacuum import vacuum_axes, with_vacuum
-    from mlcalc.md_protocols.relaxation.relax import relax
+    from mlcalc.md_protocols.relaxation.crystal import relax_crystal
 
-    flat = vacuum_axes(atoms).tolist()
-    common: dict[str, Any] = {"steps": steps, "require": True}
-    if not any(flat):
-        return relax(atoms, cell="full", keep_symmetry=True, **common).atoms
-    if flat != [False, False, True]:
-        # The calculation itself tells of a strain that is left.
-        return relax(atoms, keep_symmetry=bool(atoms.pbc.all()), **common).atoms
-    layer = relax(with_vacuum(atoms), cell="in-plane", keep_symmetry=True, **common).atoms
-    if not atoms.pbc.all():
-        layer.pbc = atoms.pbc
-        layer.cell[2] = atoms.cell[2]
-    return layer
+    return relax_crystal(atoms, steps=steps, require=True).atoms
 
 
 def _supercells(atoms: Atoms, sizes: list[int] | None) -> list[tuple[int, ...]]:
@@ -215,10 +203,9 @@ def _barrier(atoms: Atoms, supercell: tuple[int, int, int], migration: dict[str,
         supercell=supercell,
         site=migration["site"],
         hop=migration["hop"],
-        images=migration["images"],
-        fmax=migration["band_fmax"],
-        relax_fmax=settings["fmax"],
-        **{name: settings[name] for name in ("steps", "rattle", "seed", "symprec")},
+        n_images=migration["n_images"],
+        band_fmax=migration["band_fmax"],
+        **{name: settings[name] for name in ("fmax", "steps", "rattle", "seed", "symprec")},
     )
 
 
