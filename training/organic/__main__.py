@@ -62,6 +62,7 @@ def _add_selection(verb: Callable[..., argparse.ArgumentParser]) -> None:
     select.add_argument("--lowest", type=float, default=0.1, help="disagreement in eV/Å [%(default)s]")
     select.add_argument("--highest", type=float, default=5.0, help="disagreement in eV/Å [%(default)s]")
     select.add_argument("--explore-K", type=float, nargs="*", default=[], help="run the first model at these first")
+    select.add_argument("--kernels", choices=("auto", "torch"), default="auto", help="of mlcalc [%(default)s]")
     select.add_argument("--samples", type=int, default=5, help="frames of each run [%(default)s]")
     select.add_argument("candidates", type=Path, help=".npz file")
     select.add_argument("output", type=Path, help=".npz file")
@@ -123,10 +124,10 @@ def _select(options: argparse.Namespace) -> None:
     from training.organic.candidates import read_candidates, write_candidates
     from training.organic.selection import committee, explored, most_disputed, student
 
-    members = [student(path) for path in options.models]
+    members = [student(path, kernels=options.kernels) for path in options.models]
     candidates = read_candidates(options.candidates)
     if options.explore_K:
-        candidates = explored(members[0], candidates, options.explore_K, options.samples, options.seed)
+        candidates = explored(members[0], candidates, options.explore_K, samples=options.samples, seed=options.seed)
     scores = committee(members, candidates.frames)
     chosen = most_disputed(
         scores,

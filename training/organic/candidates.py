@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.organic.errors import OrganicError
-from training.organic.files import archive, write_atomically
+from training.organic.files import archive, load_arrays, write_atomically
 from training.organic.frames import Frames
 
 
@@ -50,8 +50,7 @@ def read_candidates(path: Path) -> Candidates:
     """The candidates of a file; a shard is read too, without its labels."""
     try:
         molecules = json.loads(path.with_suffix(".json").read_text())["molecules"]
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in ("numbers", "positions", "first_atom", "molecule")}
+        arrays = load_arrays(path, ("numbers", "positions", "first_atom", "molecule"))
     except Exception as error:  # a damaged zip file can raise almost anything
         raise OrganicError(f"{path}: not a whole file of candidates ({error}): make it again") from error
     frames = Frames(

@@ -35,17 +35,22 @@ def sample(
     decay = np.exp(-_FRICTION * _TIMESTEP)
     positions = frames.positions.copy()
     velocities = np.sqrt(2) * thermal * rng.standard_normal(positions.shape)
-    _, forces = evaluate(frames)
+    forces, _ = _finite(frames, evaluate(frames)[1])
     taken = []
     for step in range(1, equilibration + spacing * (samples - 1) + 1):
         velocities += 0.5 * _TIMESTEP * forces / _MASS
         positions += 0.5 * _TIMESTEP * velocities
         velocities = decay * velocities + np.sqrt(1 - decay**2) * thermal * rng.standard_normal(positions.shape)
         positions += 0.5 * _TIMESTEP * velocities
-        _, forces = evaluate(frames.at(positions))
-        exploded = ~(max_by_frame(frames, np.abs(forces).max(1)) < _HOPELESS)[owners]
-        forces[exploded], velocities[exploded] = 0.0, 0.0
+        forces, exploded = _finite(frames, evaluate(frames.at(positions))[1])
+        velocities[exploded] = 0.0
         velocities += 0.5 * _TIMESTEP * forces / _MASS
         if step >= equilibration and (step - equilibration) % spacing == 0:
             taken.append(positions.copy())
     return taken
+
+
+def _finite(frames: Frames, forces: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The forces, none on structures that have exploded, and which atoms are theirs (A,)."""
+    exploded = ~(max_by_frame(frames, np.abs(forces).max(1)) < _HOPELESS)[frames.owners]  # a NaN compares false
+    return np.where(exploded[:, None], 0.0, forces), exploded

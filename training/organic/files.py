@@ -1,10 +1,10 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and arrays without pickles."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +27,10 @@ def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """These arrays of an .npz file."""
+    # Opened here, because np.load leaves a broken archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        return {name: data[name] for name in names}

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from training.organic.files import load_arrays
 from training.organic.shards import Shard, schedule, shard_path, write_shard
 
 Make = Callable[[str, int], tuple[Shard, dict[str, Any]]]  # of split and number: a shard, and settings to be written
@@ -42,8 +41,7 @@ def fill(folder: Path, frames_wanted: int, make: Make) -> int:
 
 def frames_in(path: Path) -> int:
     """How many frames a shard holds."""
-    with np.load(path, allow_pickle=False) as data:
-        return len(data["energy"])
+    return len(load_arrays(path, ["energy"])["energy"])
 
 
 def report(line: str) -> None:

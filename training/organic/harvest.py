@@ -16,7 +16,7 @@ from training.organic.modes import displaced, hessians
 from training.organic.recipes import System
 from training.organic.relaxation import relax
 
-_RELAXATION = (0, 6, 45)  # steps after which frames are taken
+_RELAXATION = (0, 6, 40)  # steps after which frames are taken
 _TEMPERATURES = (300.0, 300.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)  # K, of single molecules
 _COMPLEX_TEMPERATURES = (200.0, 300.0, 300.0, 400.0, 500.0)  # K
 _SAMPLES = 4

@@ -18,8 +18,8 @@ from training.organic.frames import Evaluate, Geometry, join
 from training.organic.molecules import Molecule
 from training.organic.relaxation import relax
 
-PER_SHARD = {"assembled": 42, "peptide": 4, "small": 5}
-COMPLEXES = {"water": 4, "hydrogen bond": 6, "solvated": 3, "stack": 2, "encounter": 3}
+PER_SHARD = {"assembled": 21, "peptide": 2, "small": 3}
+COMPLEXES = {"water": 2, "hydrogen bond": 3, "solvated": 2, "stack": 1, "encounter": 1}
 _CONFORMERS = 3
 _STARTS, _APPROACHES = 2, 4  # contact geometries of a complex; rigid ones further apart or nearer, for each
 _MONOMER_STEPS = 40  # of relaxation

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.organic.frames import Evaluate, Frames, sum_by_frame
 
-_STEP_FIRST, _STEP_LARGEST = 0.1, 0.25  # of time, with atoms of unit mass
+_STEP_FIRST, _STEP_LARGEST = 0.1, 0.12  # of time, with atoms of unit mass: stiff bonds allow no more
 _LONGEST = 0.12  # Å that an atom moves in one step
 
 

@@ -18,11 +18,11 @@ from training.organic.errors import OrganicError
 from training.organic.frames import Evaluate, Frames, join, max_by_frame
 
 
-def student(path: Path, dtype: str = "float32") -> Evaluate:
+def student(path: Path, dtype: str = "float32", kernels: str = "auto") -> Evaluate:
     """Energies and forces of a model file, as a function of frames."""
     from mlcalc import MLCalculator
 
-    calculator = MLCalculator(str(path), dtype=dtype, min_distance=0.0)
+    calculator = MLCalculator(str(path), dtype=dtype, kernels=kernels, min_distance=0.0)
 
     def evaluate(frames: Frames) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         results = calculator.evaluate([Atoms(numbers, positions) for numbers, positions in frames])
@@ -74,14 +74,22 @@ def most_disputed(
 
 
 def explored(
-    member: Evaluate, starts: Candidates, temperatures_K: Sequence[float], samples: int, seed: int
+    member: Evaluate,
+    starts: Candidates,
+    temperatures_K: Sequence[float],
+    *,
+    samples: int,
+    seed: int,
+    spacing: int = 50,
 ) -> Candidates:
     """Where dynamics of a student leads from the starts: the frames in which its own mistakes show.
 
-    Each start runs at one of the temperatures; frames are 50 steps of 2 fs (masses of 12 amu) apart.
+    Each start runs at one of the temperatures; frames are `spacing` steps of 2 fs (masses of 12 amu) apart.
     """
     rng = np.random.default_rng(seed)
     temperatures = rng.choice(np.asarray(temperatures_K, dtype=float), len(starts.frames))
-    taken = sample(member, starts.frames, temperatures, equilibration=50, spacing=50, samples=samples, rng=rng)
-    frames = [starts.frames.at(positions) for positions in taken]
-    return Candidates(join(g for f in frames for g in f), np.tile(starts.molecule, samples), starts.molecules)
+    taken = sample(
+        member, starts.frames, temperatures, equilibration=spacing, spacing=spacing, samples=samples, rng=rng
+    )
+    frames = join(geometry for positions in taken for geometry in starts.frames.at(positions))
+    return Candidates(frames, np.tile(starts.molecule, samples), starts.molecules)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.organic.errors import OrganicError
-from training.organic.files import archive, write_atomically
+from training.organic.files import archive, load_arrays, write_atomically
 from training.organic.frames import Frames
 
 KINDS = (
@@ -32,7 +32,7 @@ KINDS = (
 )  # fmt: skip
 SPLITS = ("train", "validation", "test")
 FORMAT = 1
-_TRAINING_SHARDS = 15  # for one of validation and one of test
+_TRAINING_SHARDS = 10  # for one of validation and one of test
 _DTYPES = {
     "numbers": np.uint8, "positions": np.float32, "forces": np.float32, "forces_std": np.float32,
     "energy": np.float64, "first_atom": np.int64, "molecule": np.int32, "kind": np.uint8,
@@ -86,8 +86,7 @@ def read_shard(path: Path) -> tuple[Shard, dict[str, Any]]:
     """A shard and its manifest; OrganicError where the two files are not one whole shard of this format."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in _DTYPES}
+        arrays = load_arrays(path, _DTYPES)
     except Exception as error:  # a damaged zip file can raise almost anything
         raise OrganicError(f"{path}: not a whole shard ({error}): delete it, and it is labeled again") from error
     if manifest.get("format") != FORMAT or tuple(manifest["kinds"]) != KINDS:
@@ -164,7 +163,7 @@ def open_store(store: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def schedule() -> Iterator[tuple[str, int]]:
-    """(split, number) of shards in the order they are labeled: every 15 of training bring one of each other split."""
+    """(split, number) of shards in the order they are labeled: every 10 of training bring one of each other split."""
     for number in count():
         yield "train", number
         if number % _TRAINING_SHARDS == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,10 @@ def load(path: Path) -> torch.jit.ScriptModule:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise OrganicError(f"{path}: its sha256 is {found}, that of Auto3D 2.3.1 is {expected}: not loaded")
-    # The bytes that were checked, not the file once more.
-    module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, the format that these weights come in
+        # The bytes that were checked, not the file once more.
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module
