@@ -15,7 +15,7 @@ Monomer = tuple[Chem.Mol, NDArray[np.float64]]  # with hydrogens; positions (N, 
 _DONORS = Chem.MolFromSmarts("[#1][#7,#8,#16,#9,#17]")
 _WEAK_DONORS = Chem.MolFromSmarts("[#1]C~[#7,#8,#9,#16,#17]")
 _ACCEPTORS = Chem.MolFromSmarts("[$([#7;!+;!$([#7]~C=[O,S])]),#8,#16X2,F,Cl]")
-_NEAR = (-0.5, 0.7)  # Å that pairs are moved from contact, most of them
+_NEAR = (-0.8, 0.7)  # Å that pairs are moved from contact, most of them
 _FAR = 4.0  # Å, the others: hydrogen bonds of 6 Å, beyond the cutoff of any student
 
 
@@ -27,7 +27,7 @@ def vdw_gap(first: Chem.Mol, a: NDArray[np.float64], second: Chem.Mol, b: NDArra
 def poses(
     family: str, fixed: Monomer, coming: Monomer, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Positions of a pair near contact, and `count` of the same orientation, 0.5 Å nearer to 4 Å further apart."""
+    """Positions of a pair near contact, and `count` of the same orientation, 0.8 Å nearer to 4 Å further apart."""
     placed = hydrogen_bond(fixed, coming, rng.uniform(1.7, 2.1), rng) if family == "hydrogen bond" else None
     if placed is None:
         arrange = stack if family == "stack" else encounter

@@ -19,7 +19,7 @@ from training.organic.relaxation import relax
 _RELAXATION = (0, 6, 40)  # steps after which frames are taken
 _TEMPERATURES = (300.0, 300.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)  # K, of single molecules
 _COMPLEX_TEMPERATURES = (200.0, 300.0, 300.0, 400.0, 500.0)  # K
-_SAMPLES = 4
+_SAMPLES = 5
 _MODES = 3  # displacements by heat, and as many with zero-point motion
 _TORSIONS, _STRETCHES, _RATTLES = 3, 3, 2
 _SAME = 0.05  # Å; minima whose sorted interatomic distances differ by less are one
@@ -97,7 +97,7 @@ def _add_dynamics(
     temperatures = np.array(
         [rng.choice(_COMPLEX_TEMPERATURES if found.systems[k].approaches else _TEMPERATURES) for k, _ in replicas]
     )
-    taken = sample(evaluate, frames, temperatures, equilibration=30, spacing=20, samples=_SAMPLES, rng=rng)
+    taken = sample(evaluate, frames, temperatures, equilibration=26, spacing=16, samples=_SAMPLES, rng=rng)
     for positions in taken:
         for place, (k, _) in enumerate(replicas):
             found.add(k, "dynamics", positions[frames.atoms_of(place)])

@@ -18,6 +18,9 @@ from training.organic.shards import KINDS, Shard
 from training.organic.teacher import SHA256, SINGLE, Teacher
 
 
+GENERATOR = 2  # raised whenever the shard of a number would come out otherwise; 1 had fewer close contacts
+
+
 @dataclass(frozen=True)
 class Filter:
     """Frames beyond these limits are left out: they are far from anything that the teacher can know."""
@@ -62,6 +65,7 @@ class Labeller:
     def _settings(self, **left_out: int) -> dict[str, Any]:
         shifts = {symbol: float(self.teacher.shifts[number]) for number, symbol in SYMBOLS.items()}
         return {
+            "generator": GENERATOR,
             "teacher": SINGLE,
             "sha256": SHA256[SINGLE],
             "shifts": shifts,
