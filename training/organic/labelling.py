@@ -17,7 +17,6 @@ from training.organic.recipes import Recipe, System
 from training.organic.shards import KINDS, Shard
 from training.organic.teacher import SHA256, SINGLE, Teacher
 
-
 GENERATOR = 2  # raised whenever the shard of a number would come out otherwise; 1 had fewer close contacts
 
 
