@@ -135,4 +135,4 @@ class HTNet(RelationalNetwork):
     @property
     def receptive_layers(self) -> int:
         """A layer sends radial and angular messages."""
-        return 2 * self.config.num_layers
+        return 2 * int(self.config.num_layers)

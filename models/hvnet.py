@@ -105,7 +105,7 @@ class HVNet(Network):
             return (
                 f"in the variant {self.config.variant!r} of HVNet atoms depend on which elements are in the structure"
             )
-        return self.config.num_layers * (1 if self.config.sub_network == "painn" else 2)
+        return int(self.config.num_layers) * (1 if self.config.sub_network == "painn" else 2)
 
     def node_features(self, graph: Graph) -> NodeFeatures:
         """Scalars (N, F) and vectors (N, 3, F) after the last layer."""

@@ -104,7 +104,7 @@ class ViSNet(Network):
     @property
     def receptive_layers(self) -> int:
         """One message in each block, and one in the embedding."""
-        return self.config.num_layers + 1
+        return int(self.config.num_layers) + 1
 
     def neighbor_rule(self) -> str:
         """Which of the edges of the full list it uses; empty for all of them."""

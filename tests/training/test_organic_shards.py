@@ -30,7 +30,7 @@ from training.organic.shards import (
 )
 from training.organic.statistics import summary
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from training.organic.molecules import Molecule, build_list, read_list, write_li
 from training.organic.recipes import Recipe
 from training.organic.splits import scaffold, split_of
 
-SHARED = Path(__file__).parents[2] / "shared" / "held_out_molecules.txt"
+SHARED = Path(__file__).parents[3] / "shared" / "held_out_molecules.txt"
 # First blocks of the InChIKeys as PubChem lists them.
 KEYS = {"c1ccccc1": "UHOVQNZJYSORNB", "CCO": "LFQSCWFLJHTTHZ", "CC(=O)Oc1ccccc1C(=O)O": "BSYNRYMUTXBXSQ"}
 
