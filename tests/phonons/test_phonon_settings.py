@@ -35,12 +35,12 @@ def salt() -> Atoms:
 
 @pytest.fixture(scope="module")
 def plain() -> PhononDispersion:
-    return phonon_dispersion(salt(), supercell=2, points=3)
+    return phonon_dispersion(salt(), supercell=2, npoints=3)
 
 
 @pytest.fixture(scope="module")
 def polar() -> PhononDispersion:
-    return phonon_dispersion(salt(), supercell=2, points=3, born=BORN)
+    return phonon_dispersion(salt(), supercell=2, npoints=3, born=BORN)
 
 
 def copper() -> Atoms:
@@ -54,15 +54,16 @@ def test_charges_act_in_each_way_to_phonons(plain: PhononDispersion, polar: Phon
         return plain.force_constants[rows].transpose(0, 2, 1, 3)
 
     plain.write_phonopy(tmp_path / "plain")
-    exact = phonon_dispersion_from_hessian(salt(), supercell=2, hessian=hessian, points=3, born=BORN)
-    read = phonons_of_file(tmp_path / "plain/phonopy_params.yaml", points=3, born=BORN)
+    exact = phonon_dispersion_from_hessian(salt(), supercell=2, hessian=hessian, npoints=3, born=BORN)
+    read = phonons_of_file(tmp_path / "plain/phonopy_params.yaml", npoints=3, born=BORN)
     for found in (exact, read):
         assert found.born is not None
         np.testing.assert_allclose(found.frequencies, polar.frequencies, atol=1e-4)
     assert read.displacement == pytest.approx(0.01)
     assert np.abs(plain.frequencies - polar.frequencies).max() > 0.5  # what would be lost
-    with pytest.raises(ConfigError, match="unknown settings born"):
-        dispersion_of(plain.phonopy(), points=3, born=BORN)
+    settings: dict[str, Any] = {"born": BORN}
+    with pytest.raises(TypeError, match="born"):  # charges are those of the Phonopy object
+        dispersion_of(plain.phonopy(), npoints=3, **settings)
 
 
 @pytest.mark.parametrize("name", ["symmetrize", "rotational", "displacement", "pionts"])
@@ -88,7 +89,7 @@ def test_misspelt_settings_cost_no_forces(plain: PhononDispersion, name: str, tm
 def test_rotational_rules_are_enforced_for_files_too(plain: PhononDispersion, tmp_path: Path) -> None:
     plain.write_phonopy(tmp_path / "plain")
     file = tmp_path / "plain/phonopy_params.yaml"
-    found = phonons_of_file(file, points=3, rotational=True)
+    found = phonons_of_file(file, npoints=3, rotational=True)
     assert found.rotational
     assert found.rotational_violation is not None
     assert max(found.rotational_violation.values()) < 1e-8
