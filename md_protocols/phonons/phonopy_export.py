@@ -22,9 +22,9 @@ _FILES = ("FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN")
 def write_phonopy(phonon: Phonopy, dataset: Any, folder: str | Path, *, overwrite: bool = False) -> list[str]:
     """Write FORCE_SETS, FORCE_CONSTANTS, phonopy_params.yaml and, with charges, BORN, and return their names.
 
-    phonon: with force constants; it is given the dataset of `force_sets`.  FORCE_SETS holds the forces as they were used: those of the
-    undisplaced supercell are taken off.  FORCE_CONSTANTS holds the constants after symmetrisation, which phonopy would
-    repeat from FORCE_SETS.
+    phonon: with force constants; it is given the dataset of `force_sets`.  FORCE_SETS holds the forces as they were
+    used: those of the undisplaced supercell are taken off.  FORCE_CONSTANTS holds the constants after symmetrisation,
+    which phonopy would repeat from FORCE_SETS.
     """
     from phonopy.file_IO import get_BORN_lines, write_FORCE_CONSTANTS, write_FORCE_SETS
 
