@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from mlcalc.md_protocols.phonons import (
     BornCharges,
     PhononDispersion,
     dispersion_of,
+    effective_phonons,
     phonon_dispersion,
     phonon_dispersion_from_hessian,
     phonons_of_displacements,
@@ -107,3 +111,39 @@ def test_rotational_rules_are_enforced_for_files_too(plain: PhononDispersion, tm
 def test_cells_that_phonopy_cannot_make(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         phonon_dispersion(copper(), supercell=2, **wrong)
+
+
+LOOKS = ("plane_of", "band_path", "sample", "mesh_numbers", "phonopy_crystal")
+
+
+def calls(action: Callable[[], Any]) -> Counter[str]:
+    """How often the functions of `LOOKS` are called by the action."""
+    found: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name in LOOKS and "phonons" in code.co_filename:
+            found[code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_a_calculation_looks_once() -> None:
+    """plane_of was asked three times, path and mesh were worked out twice; six and four times at a temperature."""
+    atoms = copper()
+    once = dict.fromkeys(LOOKS, 1)
+    assert calls(lambda: phonon_dispersion(atoms, supercell=2, npoints=3)) == once
+    assert calls(lambda: phonon_dispersion_from_hessian(atoms, supercell=2, npoints=3, hessian=nothing)) == once
+    settings: dict[str, Any] = {"tolerance_THz": 50.0, "error_THz": 50.0, "n_structures": 6, "npoints": 3}
+    assert calls(lambda: effective_phonons(atoms, supercell=2, temperature_K=300, **settings)) == once
+    twice = calls(lambda: [phonon_dispersion(atoms, supercell=2, npoints=3) for _ in range(2)])  # the control
+    assert twice == dict.fromkeys(LOOKS, 2)
+
+
+def nothing(cell: Atoms, rows: list[int]) -> Any:
+    return np.zeros((len(rows), 3, len(cell), 3))
