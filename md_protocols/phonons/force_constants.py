@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 SOLVERS = ("traditional", "symfc")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Provenance:
     """Where force constants come from and what was done with them; the fields are those of `PhononDispersion`."""
 
@@ -40,6 +40,11 @@ class Provenance:
     displacements: Array = field(default_factory=lambda: np.empty((0, 3)))  # Å
     forces: Array = field(default_factory=lambda: np.empty((0, 0, 3)))  # eV/Å
     cautions: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        step = "" if self.displacement is None else f" of {self.displacement:g} Å"
+        kept = "symmetrized" if self.symmetrized else "not symmetrized"
+        return f"<Provenance: {self.n_displacements} displacements{step}, {kept}, {len(self.cautions)} cautions>"
 
 
 def full_force_constants(phonon: Phonopy) -> Array:

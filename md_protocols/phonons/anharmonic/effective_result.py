@@ -23,7 +23,7 @@ _MEAN_FORCE = 0.05  # eV/Å: moves an atom bound by 5 eV/Å^2 by 0.01 Å
 _CORNER = ("label", "q", "frequencies_THz", "standard_errors_THz", "start_frequencies_THz")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Iterations:
     """One value per iteration."""
 
@@ -34,6 +34,10 @@ class Iterations:
         Array, Quantity("rms of the forces that no force constants explain over that of all forces", shape="(I,)")
     ]
     largest_displacements: Annotated[Array, Quantity("of any atom", "Å", "(I,)")]
+
+    def __repr__(self) -> str:
+        changes = ", ".join(f"{change:.3g}" for change in self.changes)
+        return f"<Iterations: {len(self.changes)}, largest changes {changes} THz>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

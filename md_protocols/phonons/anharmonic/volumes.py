@@ -116,10 +116,7 @@ def phonons_of_volumes(
     names = [f"volume {factor:.4f}: " for factor in factors]
     start = evaluator(crystals, names=names)
     if relax_ions and max(float(np.abs(result.forces).max()) for result in start) > fmax:
-        for crystal in crystals:
-            crystal.calc = atoms.calc
-        settings: Any = {"fmax": fmax, "require": True, "evaluate": evaluate, "progress": progress}
-        crystals = [without_calculator(found.atoms) for found in relax_many(crystals, names=names, **settings)]
+        crystals = _at_rest(crystals, names, atoms.calc, fmax=fmax, evaluate=evaluate, progress=progress)
     primitive = primitive_matrix(to_phonopy(crystals[0]), symprec, 3)  # of atoms that are at rest
     made = [phonopy_crystal(c, matrix, primitive=primitive, symprec=symprec, dimensions=3) for c in crystals]
     samplings = [sampling_of(phonon, dimensions=3, path=path, npoints=npoints) for phonon in made]
@@ -143,6 +140,22 @@ def phonons_of_volumes(
         phonons=tuple(results),
         phonopy_objects=tuple(made),
     )
+
+
+def _at_rest(
+    crystals: list[Atoms],
+    names: list[str],
+    calc: Any,
+    *,
+    fmax: float,
+    evaluate: Evaluate | None,
+    progress: bool | None,
+) -> list[Atoms]:
+    """The crystals with their atoms relaxed, all in step, in cells that stay."""
+    for crystal in crystals:
+        crystal.calc = calc
+    found = relax_many(crystals, names=names, fmax=fmax, require=True, evaluate=evaluate, progress=progress)
+    return [without_calculator(relaxed.atoms) for relaxed in found]
 
 
 def _tell_residual(residual: float, force_limit: float) -> None:
