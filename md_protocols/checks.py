@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from ase.data import chemical_symbols
+
+from mlcalc.ground.remedies import SET_PBC
 
 from .errors import ConfigError
 
@@ -74,13 +77,24 @@ def finite_rows(what: str, values: Any) -> None:
 
 def structure(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
     """ConfigError for anything but a sound structure whose calculator gives what is needed for this purpose."""
+    geometry(atoms, purpose)
+    if atoms.calc is None:
+        raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
+    _gives(atoms.calc, purpose, needs)
+
+
+def geometry(atoms: Any, purpose: str) -> None:
+    """ConfigError for anything but a structure of known elements and finite numbers; it needs no calculator."""
     if not isinstance(atoms, Atoms):
         raise ConfigError(f"atoms is a {type(atoms).__name__}: give one ase.Atoms object")
     if len(atoms) == 0:
         raise ConfigError(f"the structure has no atoms: there is nothing to do for {purpose}")
-    if atoms.calc is None:
-        raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
-    _gives(atoms.calc, purpose, needs)
+    strange = np.flatnonzero((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))).tolist()
+    if strange:
+        raise ConfigError(
+            f"atoms {listed(strange)} are of no element (atomic number {atoms.numbers[strange[0]]}, the highest is "
+            f"{len(chemical_symbols) - 1}): repair the structure"
+        )
     finite_rows("positions", atoms.positions)
     if not np.isfinite(atoms.cell.array).all():
         raise ConfigError(f"the cell is not finite: {atoms.cell.array.tolist()}; repair the structure")
@@ -89,10 +103,18 @@ def structure(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "force
 def crystal(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
     """ConfigError for anything but a sound structure, periodic in all directions, with such a calculator."""
     structure(atoms, purpose, needs)
+    lattice(atoms, purpose)
+
+
+def lattice(atoms: Atoms, purpose: str) -> None:
+    """ConfigError for a structure that is not periodic in all directions, or whose cell has no volume."""
     if not atoms.pbc.all():
         raise ConfigError(
-            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs one that is periodic in all directions; set "
-            "atoms.pbc = True, for a slab with enough vacuum in the cell"
+            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs one that is periodic in all directions, a "
+            "slab with enough vacuum in the cell",
+            setting="pbc",
+            value=atoms.pbc.tolist(),
+            remedies=[SET_PBC],
         )
     lengths = np.linalg.norm(atoms.cell.array, axis=1)
     if abs(np.linalg.det(atoms.cell.array)) <= 1e-6 * lengths.prod() or not lengths.all():

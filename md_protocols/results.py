@@ -31,7 +31,7 @@ from .folders.storage import load_arrays, pack_atoms, save_arrays, unpack_atoms
 Arrays = dict[str, NDArray[Any]]
 _LONGEST = 8  # numbers shown in a summary
 _SHOWN = (str, bool, int, float, np.generic)
-_UNITS = {"Å": "A", "^": "", "1/": "per_", "/": "_per_", " ": "_"}
+_UNITS = {"Å": "A", "^": "", "(": "", ")": "", "1/": "per_", "/": "_per_", " ": "_"}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .convergence import PhononConvergence, displacement_convergence, supercell_
 from .density import PhononDOS
 from .dispersion import PhononDispersion
 from .finite_displacements import phonon_dispersion
+from .force_constants import Provenance
 from .hessian_check import HessianComparison, hessian_check, phonon_dispersion_from_hessian
 from .phonopy_import import phonons_of_displacements, phonons_of_file, read_born
 from .thermal import ThermalProperties
@@ -26,6 +27,7 @@ __all__ = [
     "PhononConvergence",
     "PhononDOS",
     "PhononDispersion",
+    "Provenance",
     "QuasiHarmonic",
     "ThermalConductivity",
     "ThermalProperties",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from .. import checks
 from ..errors import ConfigError, EvaluationError
 from .born import BornCharges, primitive_charges, seen_along
-from .crystal import plane_of, to_ase
+from .crystal import plane_of, primitive_of, supercell_of, to_ase
 from .dispersion import IMAGINARY_LIMIT, PhononDispersion
-from .force_constants import full_force_constants, translational_residual
+from .force_constants import Provenance, full_force_constants, translational_residual
 from .meshes import mesh_numbers, run_mesh
 from .paths import SampledPath, band_path, sample
 
@@ -22,74 +23,100 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _STABILITY_LENGTH = 40.0  # Å: longest wave resolved by the mesh on which stability is judged
-_FACTS = (
-    "asr_residual asr_residual_after symmetrized rotational rotational_violation residual_force residual_stress "
-    "displacement n_displacements displaced_atoms displacements forces cautions"
-).split()
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Where a calculation looks at frequencies."""
+
+    path: SampledPath
+    mesh: tuple[int, int, int]
+    dimensions: int
+    imaginary_limit: float  # THz
+
+
+def sampling_of(
+    phonon: Phonopy,
+    *,
+    dimensions: int,
+    path: Any = None,
+    npoints: int = 101,
+    mesh: Any = None,
+    imaginary_limit: float = IMAGINARY_LIMIT,
+) -> Sampling:
+    """The q-points of the path and the numbers of those of the mesh; ConfigError for what cannot be.
+
+    Worked out before any forces: a misspelt path must not cost them.
+    """
+    limit = checks.number("imaginary_limit", imaginary_limit)
+    sampled = sample(band_path(phonon, path, dimensions=dimensions), npoints, phonon.primitive.cell)
+    numbers = mesh_numbers(phonon, mesh, dimensions=dimensions, length=_STABILITY_LENGTH)
+    return Sampling(sampled, numbers, dimensions, limit)
 
 
 def dispersion_of(
     phonon: Phonopy,
     *,
     path: Any = None,
-    points: int = 101,
+    npoints: int = 101,
     dimensions: int | None = None,
     mesh: Any = None,
     imaginary_limit: float = IMAGINARY_LIMIT,
     pbc: Any = True,
-    **facts: Any,
+    provenance: Provenance | None = None,
 ) -> PhononDispersion:
     """The dispersion of a Phonopy object with force constants (and, if it has them, Born charges), which is copied.
 
-    path, points, dimensions, mesh, imaginary_limit: as in `phonon_dispersion`.  facts: further fields of the result, on
-    what was done before (`_FACTS`); ConfigError for other names, which would be recorded and not done.
+    path, npoints, dimensions, mesh, imaginary_limit: as in `phonon_dispersion`.  provenance: what was done before,
+    to be recorded.
     """
-    if strange := sorted(set(facts) - set(_FACTS)):
-        raise ConfigError(
-            f"unknown settings {', '.join(strange)}: what can be recorded is {', '.join(_FACTS)}; charges are those of "
-            "the Phonopy object, and what is done with forces is a setting of what makes its force constants"
-        )
+    flat = plane_of(to_ase(phonon.unitcell), supercell_of(phonon), dimensions)
+    sampling = sampling_of(
+        phonon, dimensions=flat, path=path, npoints=npoints, mesh=mesh, imaginary_limit=imaginary_limit
+    )
+    return dispersion_on(phonon, sampling, pbc=pbc, provenance=provenance)
+
+
+def dispersion_on(
+    phonon: Phonopy, sampling: Sampling, *, pbc: Any = True, provenance: Provenance | None = None, kept: bool = False
+) -> PhononDispersion:
+    """`dispersion_of` where the places to look at are known.
+
+    kept: the result works with the Phonopy object itself, which nobody else may change then; making it anew takes
+    seconds.
+    """
     if phonon.force_constants is None:
         raise ConfigError("the Phonopy object has no force constants: produce or set them first")
     constants = full_force_constants(phonon)
     if not np.isfinite(constants).all():
         raise EvaluationError("the force constants are not finite: check the forces they come from")
-    unitcell = to_ase(phonon.unitcell, pbc)
-    supercell = np.array(phonon.supercell_matrix, dtype=np.int64)
-    flat = plane_of(unitcell, supercell, dimensions)
-    sampled, numbers = where_to_look(phonon, path=path, points=points, mesh=mesh, dimensions=flat)
-    born = (
-        None if phonon.nac_params is None else BornCharges(phonon.nac_params["born"], phonon.nac_params["dielectric"])
+    violation = translational_residual(constants)
+    done = provenance or Provenance()
+    if done.asr_residual is None:
+        done = replace(done, asr_residual=violation, asr_residual_after=violation)
+    frequencies = path_frequencies(phonon, sampling.path)
+    lowest, where = lowest_mode(phonon, sampling.path.qpoints, frequencies, sampling.mesh)
+    nac = phonon.nac_params
+    return PhononDispersion(
+        unitcell=to_ase(phonon.unitcell, pbc),
+        supercell=supercell_of(phonon),
+        primitive_matrix=primitive_of(phonon),
+        symprec=float(phonon.symmetry.tolerance),
+        dimensions=sampling.dimensions,
+        force_constants=constants,
+        qpoints=sampling.path.qpoints,
+        frequencies=frequencies,
+        distances=sampling.path.distances,
+        segments=sampling.path.segments,
+        labels=sampling.path.labels,
+        mesh=np.array(sampling.mesh, dtype=np.int64),
+        lowest=lowest,
+        lowest_qpoint=where,
+        imaginary_limit=sampling.imaginary_limit,
+        born=None if nac is None else BornCharges(nac["born"], nac["dielectric"]),
+        phonopy_object=phonon if kept else None,
+        **vars(done),
     )
-    result: dict[str, Any] = {
-        "unitcell": unitcell,
-        "supercell_matrix": supercell,
-        "primitive_matrix": np.array(phonon.primitive_matrix, dtype=float),
-        "symprec": float(phonon.symmetry.tolerance),
-        "dimensions": flat,
-        "force_constants": constants,
-        "qpoints": sampled.qpoints,
-        "frequencies": path_frequencies(phonon, sampled),
-        "distances": sampled.distances,
-        "segments": sampled.segments,
-        "labels": sampled.labels,
-        "mesh": np.array(numbers, dtype=np.int64),
-        "imaginary_limit": checks.number("imaginary_limit", imaginary_limit),
-        "asr_residual": translational_residual(constants),
-        "asr_residual_after": translational_residual(constants),
-        "symmetrized": False,
-        "born": born,
-    }
-    result["lowest"], result["lowest_qpoint"] = lowest_mode(phonon, sampled.qpoints, result["frequencies"], numbers)
-    return PhononDispersion(**(result | facts))
-
-
-def where_to_look(
-    phonon: Phonopy, *, path: Any = None, points: int = 101, mesh: Any = None, dimensions: int = 3
-) -> tuple[SampledPath, tuple[int, int, int]]:
-    """The q-points of the path, and the numbers of those of the mesh; ConfigError for what cannot be."""
-    sampled = sample(band_path(phonon, path, dimensions=dimensions), points, phonon.primitive.cell)
-    return sampled, mesh_numbers(phonon, mesh, dimensions=dimensions, length=_STABILITY_LENGTH)
 
 
 def path_frequencies(phonon: Phonopy, sampled: SampledPath) -> Array:

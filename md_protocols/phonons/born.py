@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcalc.ground.warn import warn
+
 from ..errors import ConfigError, PhysicsWarning
+from ..results import Quantity
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -19,15 +22,15 @@ _AT_GAMMA = 1e-10  # fractional
 _UNBALANCED = 0.1  # e: charges of a cell that add up to more are of another cell, or badly converged
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BornCharges:
     """Born effective charge tensors, of the atoms of the cell they are given for, and the static electronic response.
 
     charges[a, i, j] = Omega dP_i / du_aj / e: polarisation along i for a displacement along j (phonopy's order).
     """
 
-    charges: Array  # (N, 3, 3) e
-    dielectric: Array  # (3, 3) high-frequency, relative to vacuum
+    charges: Annotated[Array, Quantity("of the atoms", "e", "(N, 3, 3)")]
+    dielectric: Annotated[Array, Quantity("high-frequency, relative to vacuum", shape="(3, 3)")]
 
     def __post_init__(self) -> None:
         charges, dielectric = np.array(self.charges, dtype=float), np.array(self.dielectric, dtype=float)
@@ -48,6 +51,14 @@ class BornCharges:
             )
         object.__setattr__(self, "charges", charges)
         object.__setattr__(self, "dielectric", dielectric)
+
+    def __repr__(self) -> str:
+        effective = ", ".join(f"{np.trace(tensor) / 3:.3g}" for tensor in self.charges[:8])
+        more = ", ..." if len(self.charges) > 8 else ""
+        return (
+            f"<BornCharges: {len(self.charges)} atoms, a third of the traces {effective}{more} e; dielectric constant "
+            f"{np.trace(self.dielectric) / 3:.3g}>"
+        )
 
     def nac(self) -> dict[str, Any]:
         """phonopy's parameters of the non-analytical correction by Gonze and Lee, Phys. Rev. B 55, 10355 (1997)."""
@@ -74,7 +85,9 @@ def seen_along(phonon: Phonopy, qpoints: Array, direction: Any = None) -> Array:
     if along.shape != (3,) or not np.isfinite(length) or length < 1e-8:
         raise ConfigError(
             f"direction is {direction!r}: give three finite numbers that are not all zero, in fractional coordinates "
-            "of the reciprocal vectors"
+            "of the reciprocal vectors",
+            setting="direction",
+            value=direction,
         )
     points[np.abs(points - np.rint(points)).max(axis=1) < _AT_GAMMA] = 0.0  # phonopy splits at zero only
     chosen = along / length if phonon.nac_params is not None else None
@@ -104,16 +117,20 @@ def primitive_charges(born: BornCharges, phonon: Phonopy) -> BornCharges:
             return BornCharges(*found[1])
     raise ConfigError(
         f"there are Born charges of {len(born.charges)} atoms: give them for the {len(unitcell)} atoms of the "
-        f"structure or for the {len(primitive)} of its primitive cell"
+        f"structure or for the {len(primitive)} of its primitive cell",
+        setting="born",
+        value=len(born.charges),
     )
 
 
 def _tell_changes(born: BornCharges, charges: Array, dielectric: Array) -> None:
     changes = float(np.abs(charges - born.charges).max()), float(np.abs(dielectric - born.dielectric).max())
     if max(changes) > _UNBALANCED:
-        warnings.warn(
-            f"Born charges change by up to {changes[0]:.3g} e and the dielectric constant by {changes[1]:.3g} when "
-            "made to follow the space group and the sum rule: check the order of the atoms and the axes",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"Born charges change by up to {changes[0]:.3g} e and the dielectric constant by {changes[1]:.3g} when "
+                "made to follow the space group and the sum rule",
+                setting="born",
+                remedies=["check the order of the atoms and the axes"],
+            )
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, permutations, product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from .. import checks, plotting
 from ..crystals.kinds import element
 from ..errors import ConfigError
-from ..folders.storage import load_arrays, save_arrays
+from ..results import Arrays, Quantity, Result
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
-    from .dispersion import PhononDispersion
+    from phonopy import Phonopy
 
 Array = NDArray[np.float64]
 Tetrahedra = Iterator[NDArray[np.int64]]
@@ -28,14 +27,19 @@ _AT_ONCE = 200_000  # tetrahedra and edges that cut them; memory
 _NARROW = 0.02  # of the largest frequency: a narrower spectrum is drawn as one of this width
 
 
-@dataclass(frozen=True, eq=False)
-class PhononDOS:
+@dataclass(frozen=True, eq=False, repr=False)
+class PhononDOS(Result):
     """Density of states of the primitive cell, means over bins; their sum times the pitch is the number of bands."""
 
-    frequencies: Array  # (F,) THz, centers of the bins
-    total: Array  # (F,) 1/THz
-    by_element: dict[str, Array]  # (F,) 1/THz each: modes weighted by |e|^2 of the element's atoms; they add up
-    mesh: tuple[int, int, int]
+    kind = "phonon_dos"
+
+    frequencies: Annotated[Array, Quantity("centers of the bins", "THz", "(F,)")]
+    total: Annotated[Array, Quantity("of all modes", "1/THz", "(F,)")]
+    by_element: Annotated[
+        dict[str, Array],
+        Quantity("modes weighted by |e|^2 of the element's atoms; they add up to the total", "1/THz", "(F,) each"),
+    ]
+    mesh: Annotated[tuple[int, int, int], Quantity("numbers of q-points")]
 
     def plot(self, ax: Any = None, *, vertical: bool = False) -> Any:
         """Axes with the total and, of compounds, the elements' shares; vertical has frequencies upwards."""
@@ -58,31 +62,17 @@ class PhononDOS:
         (ax.set_ylim if vertical else ax.set_xlim)(min(0.0, occupied.min()), 1.03 * occupied.max())
         return ax
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "frequencies_THz": self.frequencies.tolist(),
-            "total_per_THz": self.total.tolist(),
-            "by_element_per_THz": {name: values.tolist() for name, values in self.by_element.items()},
-            "mesh": list(self.mesh),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {"frequencies": self.frequencies, "total": self.total}
-        arrays |= {f"element.{name}": values for name, values in self.by_element.items()}
-        save_arrays(path, "phonon_dos", arrays, {"mesh": self.mesh, "elements": list(self.by_element)})
-
     @classmethod
-    def load(cls, path: str | Path) -> PhononDOS:
-        """The density of states of a file written by `save`."""
-        arrays, info = load_arrays(path, "phonon_dos")
-        by_element = {name: arrays[f"element.{name}"] for name in info["elements"]}
-        return cls(arrays["frequencies"], arrays["total"], by_element, tuple(info["mesh"]))
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Of files whose elements had names of their own."""
+        if "elements" in info:
+            info["by_element"] = info.pop("elements")
+            arrays |= {f"by_element.{name}": arrays.pop(f"element.{name}") for name in info["by_element"]}
+        return arrays, info
 
 
 def density_of_states(
-    phonons: PhononDispersion, *, mesh: Any = None, sigma: float | None = None, pitch: float | None = None
+    phonon: Phonopy, *, dimensions: int, mesh: Any = None, sigma: float | None = None, pitch: float | None = None
 ) -> PhononDOS:
     """Density of states by the linear tetrahedron method, or Gaussians of width `sigma` (THz), total and by element.
 
@@ -93,11 +83,10 @@ def density_of_states(
     Raises ConfigError for settings.
     """
     width = None if sigma is None else checks.number("sigma", sigma, above=0.0, hint=" THz")
-    phonon = phonons._phonon
     symbols = [element(label) for label in phonon.primitive.symbols]
     names = list(dict.fromkeys(symbols))
     length = _LENGTHS["element" if len(names) == 1 else "compound"]
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=length)
+    numbers = mesh_numbers(phonon, mesh, dimensions=dimensions, length=length)
     found = run_mesh(phonon, numbers, symmetry=False, eigenvectors=len(names) > 1)
     frequencies = np.array(found.frequencies)
     shares = np.ones((*frequencies.shape, 1))
@@ -126,7 +115,9 @@ def _bins(frequencies: Array, pitch: float | None, margin: float) -> tuple[Array
     if not _BINS[0] <= whole / step <= _BINS[1]:
         raise ConfigError(
             f"pitch is {step:g} THz, which makes {whole / step:.3g} bins of the {whole:.3g} THz of this density of "
-            f"states: choose it from {whole / _BINS[1]:.2g} to {whole / _BINS[0]:.2g} THz"
+            f"states: choose it from {whole / _BINS[1]:.2g} to {whole / _BINS[0]:.2g} THz",
+            setting="pitch",
+            value=step,
         )
     count = int(np.ceil(whole / step)) + 3
     start = low - margin - step

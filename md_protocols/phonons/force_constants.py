@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
 
 Array = NDArray[np.float64]
+SOLVERS = ("traditional", "symfc")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Provenance:
+    """Where force constants come from and what was done with them; the fields are those of `PhononDispersion`."""
+
+    asr_residual: float | None = None  # eV/Å^2; None: that of the force constants given
+    asr_residual_after: float | None = None  # eV/Å^2
+    symmetrized: bool = False
+    rotational: bool = False
+    rotational_violation: dict[str, float] | None = None
+    residual_force: float | None = None  # eV/Å
+    residual_stress: float | None = None  # eV/Å^3
+    displacement: float | None = None  # Å
+    n_displacements: int = 0
+    displaced_atoms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    displacements: Array = field(default_factory=lambda: np.empty((0, 3)))  # Å
+    forces: Array = field(default_factory=lambda: np.empty((0, 0, 3)))  # eV/Å
+    cautions: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        step = "" if self.displacement is None else f" of {self.displacement:g} Å"
+        kept = "symmetrized" if self.symmetrized else "not symmetrized"
+        return f"<Provenance: {self.n_displacements} displacements{step}, {kept}, {len(self.cautions)} cautions>"
 
 
 def full_force_constants(phonon: Phonopy) -> Array:
@@ -36,9 +62,6 @@ def translational_residual(constants: Array) -> float:
     return float(max(np.abs(constants.sum(axis=1)).max(), np.abs(constants.sum(axis=0)).max()))
 
 
-_SOLVERS = ("traditional", "symfc")
-
-
 def force_constants_from(
     phonon: Phonopy,
     forces: Array,
@@ -47,8 +70,8 @@ def force_constants_from(
     fc_calculator: str | None = None,
     rotational: bool = False,
     dimensions: int = 3,
-) -> dict[str, Any]:
-    """Give the Phonopy object the force constants of its displacements' forces (D, N, 3); the facts of the result.
+) -> Provenance:
+    """Give the Phonopy object the force constants of its displacements' forces (D, N, 3), and tell what was done.
 
     ConfigError where there are not as many sets of forces as displacements.
     """
@@ -58,7 +81,7 @@ def force_constants_from(
             f"the forces have the shape {forces.shape}: there are {count} displacements of {atoms} atoms, so it must "
             f"be {(count, atoms, 3)}; a set of forces is missing or belongs to another supercell"
         )
-    solver: Any = None if fc_calculator is None else checks.choice("fc_calculator", fc_calculator, _SOLVERS)
+    solver: Any = None if fc_calculator is None else checks.choice("fc_calculator", fc_calculator, SOLVERS)
     phonon.forces = forces
     with symfc_recursion():
         phonon.produce_force_constants(fc_calculator=solver, show_drift=False)
@@ -71,19 +94,19 @@ def force_constants_from(
     constants = full_force_constants(phonon)
     dataset: Any = phonon.dataset
     first = dataset.get("first_atoms")
-    return {
-        "asr_residual": before,
-        "asr_residual_after": translational_residual(constants),
-        "symmetrized": bool(symmetrize),
-        "rotational": bool(rotational),
-        "rotational_violation": violation,
-        "n_displacements": count,
-        "displaced_atoms": np.array([] if first is None else [entry["number"] for entry in first], dtype=np.int64),
-        "displacements": np.array(
+    return Provenance(
+        asr_residual=before,
+        asr_residual_after=translational_residual(constants),
+        symmetrized=bool(symmetrize),
+        rotational=bool(rotational),
+        rotational_violation=violation,
+        n_displacements=count,
+        displaced_atoms=np.array([] if first is None else [entry["number"] for entry in first], dtype=np.int64),
+        displacements=np.array(
             dataset["displacements"] if first is None else [entry["displacement"] for entry in first], dtype=float
         ),
-        "forces": np.array(forces, dtype=float),
-    }
+        forces=np.array(forces, dtype=float),
+    )
 
 
 _SYMFC = 100_000  # what its import sets, for its walks through trees of blocks

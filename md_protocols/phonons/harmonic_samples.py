@@ -9,6 +9,8 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from ..errors import ConfigError
 from .force_constants import symfc_recursion
 from .meshes import run_mesh
@@ -33,17 +35,14 @@ def drawn_displacements(
     of the seed and smooth in the force constants.
     """
     phonon.force_constants = constants
-    phonon.init_random_displacements(dist_func=_of(statistics), cutoff_frequency=RIGID)
+    distribution: Any = statistics
+    phonon.init_random_displacements(dist_func=distribution, cutoff_frequency=RIGID)
     half = np.array(phonon.get_random_displacements_at_temperature(temperature_K, pairs, random_seed=seed))
     masses = phonon.supercell.masses
     half -= np.einsum("a,nax->nx", masses, half)[:, None] / masses.sum()
     generator: Any = phonon.random_displacements
     soft = int((~np.asarray(generator.integrated_modes)).sum()) - 3
     return np.concatenate([half, -half]), max(soft, 0)
-
-
-def _of(statistics: str) -> Any:
-    return statistics
 
 
 def require_vibrations(displacements: Array, cell: Atoms) -> float:
@@ -53,13 +52,26 @@ def require_vibrations(displacements: Array, cell: Atoms) -> float:
     if largest < _SMALLEST:
         raise ConfigError(
             f"atoms would be displaced by {largest:.3g} Å at most (limit {_SMALLEST:g}), which leaves nothing to fit "
-            "force constants to: raise temperature_K, or take statistics='quantum', which has zero-point motion"
+            "force constants to",
+            setting="temperature_K",
+            value=largest,
+            limit=_SMALLEST,
+            remedies=[
+                Use("temperature_K", None, python="raise temperature_K"),
+                Use("statistics", "quantum", "which has zero-point motion"),
+            ],
         )
     if largest > _LARGEST * nearest:
         raise ConfigError(
             f"atoms would be displaced by up to {largest:.3g} Å, the shortest distance is {nearest:.3g} Å: the force "
-            "constants have modes too soft for this temperature; lower temperature_K, or start from stabler phonons, "
-            "start=..., such as those of a lower temperature"
+            "constants have modes too soft for this temperature",
+            setting="temperature_K",
+            value=largest,
+            limit=_LARGEST * nearest,
+            remedies=[
+                Use("temperature_K", None, python="lower temperature_K"),
+                Use("start", None, "stabler phonons, such as those of a lower temperature"),
+            ],
         )
     return largest
 

@@ -27,13 +27,19 @@ def mesh_numbers(phonon: Phonopy, mesh: Any, *, dimensions: int, length: float) 
         numbers = np.maximum(1, np.rint(length * reciprocal)).astype(int)
         numbers = _equalized(phonon, numbers)
     else:
-        given = np.atleast_1d(np.asarray(mesh))
-        if given.dtype.kind not in "iu" or given.shape not in ((1,), (3,)):
-            raise ConfigError(f"mesh is {mesh!r}: give a whole number or three of them")
-        numbers = np.array([checks.whole("mesh", int(n), at_least=1) for n in np.broadcast_to(given, 3)])
+        numbers = np.array(given_mesh(mesh))
     if dimensions == 2:
         numbers[2] = 1
     return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+
+def given_mesh(mesh: Any) -> tuple[int, int, int]:
+    """Three numbers of q-points from one or three; ConfigError for anything else."""
+    given = np.atleast_1d(np.asarray(mesh))
+    if given.dtype.kind not in "iu" or given.shape not in ((1,), (3,)):
+        raise ConfigError(f"mesh is {mesh!r}: give a whole number or three of them", setting="mesh", value=mesh)
+    a, b, c = (checks.whole("mesh", int(n), at_least=1) for n in np.broadcast_to(given, 3))
+    return a, b, c
 
 
 def _equalized(phonon: Phonopy, numbers: NDArray[Any]) -> NDArray[Any]:

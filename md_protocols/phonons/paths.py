@@ -122,18 +122,18 @@ def band_path(phonon: Phonopy, path: Any = None, *, dimensions: int = 3) -> Band
     return _own_path(path, named)
 
 
-def sample(path: BandPath, points: int, cell: Array) -> SampledPath:
+def sample(path: BandPath, npoints: int, cell: Array) -> SampledPath:
     """So many q-points along each segment, its ends included."""
-    points = checks.whole("points", points, at_least=2)
-    fractions = np.linspace(0.0, 1.0, points)[None, :, None]
+    npoints = checks.whole("npoints", npoints, at_least=2)
+    fractions = np.linspace(0.0, 1.0, npoints)[None, :, None]
     qpoints = path.corners[:, :1] * (1.0 - fractions) + path.corners[:, 1:] * fractions
     reciprocal = np.linalg.inv(cell).T
     lengths = np.linalg.norm((path.corners[:, 1] - path.corners[:, 0]) @ reciprocal, axis=1)
     starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     distances = starts[:, None] + lengths[:, None] * fractions[:, :, 0]
-    first = points * np.arange(len(lengths))
+    first = npoints * np.arange(len(lengths))
     return SampledPath(
-        qpoints.reshape(-1, 3), distances.ravel(), np.stack([first, first + points], axis=1), path.labels
+        qpoints.reshape(-1, 3), distances.ravel(), np.stack([first, first + npoints], axis=1), path.labels
     )
 
 
@@ -174,9 +174,15 @@ def _own_path(path: Any, named: Mapping[str, Array]) -> BandPath:
             labels.append((last[0], point[0]))
         last = point
     if not corners:
-        raise ConfigError(f"path is {path!r}: it has no segment; give two points or more, as in 'Γ X | Γ L'")
+        raise ConfigError(
+            f"path is {path!r}: it has no segment; give two points or more, as in 'Γ X | Γ L'",
+            setting="path",
+            value=path,
+        )
     if any(np.allclose(start, end) for start, end in corners):
-        raise ConfigError(f"path is {path!r}: one of its segments starts and ends at the same point")
+        raise ConfigError(
+            f"path is {path!r}: one of its segments starts and ends at the same point", setting="path", value=path
+        )
     return BandPath(np.array(corners), tuple(labels))
 
 
@@ -186,7 +192,9 @@ def _point(word: Any, named: Mapping[str, Array]) -> tuple[str, Array]:
         if label not in named:
             raise ConfigError(
                 f"path names the point {word!r}: this Brillouin zone has {', '.join(sorted(named))}; give others by "
-                "coordinates, as in 0.5,0.5,0"
+                "coordinates, as in 0.5,0.5,0",
+                setting="path",
+                value=word,
             )
         return label, named[label]
     if isinstance(word, str):
@@ -207,5 +215,9 @@ def _number(text: str) -> Any:
 
 def _coordinates(values: Any, word: Any) -> Array:
     if len(values) != 3 or not all(isinstance(x, Real) and np.isfinite(float(x)) for x in values):
-        raise ConfigError(f"path has the point {word!r}: coordinates are three finite numbers, as in 0.5,0.5,0")
+        raise ConfigError(
+            f"path has the point {word!r}: coordinates are three finite numbers, as in 0.5,0.5,0",
+            setting="path",
+            value=word,
+        )
     return np.array(values, dtype=float)

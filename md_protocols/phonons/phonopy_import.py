@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,14 @@ from ase import Atoms
 
 from ..errors import ResultFileError
 from ..evaluator import Evaluate, Evaluator, refuse_float32
-from .bands import dispersion_of, with_charges
+from .bands import dispersion_on, sampling_of, with_charges
 from .born import BornCharges
-from .crystal import phonopy_crystal, plane_of
+from .crystal import phonopy_crystal, plane_of, refuse_one_atom
 from .dispersion import IMAGINARY_LIMIT
 from .finite_displacements import Settings, measured
 from .force_constants import force_constants_from
 from .harmonic_samples import Fit
-from .phonopy_yaml import read_phonopy
+from .phonopy_yaml import PhonopyFile, read_phonopy
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def phonons_of_displacements(
     file: str | Path,
-    calculator: Any,
+    calc: Any,
     *,
     symprec: float = 1e-5,
     dimensions: int | None = None,
@@ -39,10 +40,10 @@ def phonons_of_displacements(
     fc_calculator: str | None = None,
     rotational: bool = False,
     subtract_residual: bool = True,
-    fmax: float = 1e-3,
-    smax: float | None = 1e-3,
+    force_limit: float = 1e-3,
+    stress_limit: float | None = 1e-3,
     path: Any = None,
-    points: int = 101,
+    npoints: int = 101,
     mesh: Any = None,
     imaginary_limit: float = IMAGINARY_LIMIT,
 ) -> PhononDispersion:
@@ -53,30 +54,25 @@ def phonons_of_displacements(
 
     Raises ResultFileError for a file that is not sound; see `read_phonopy`.
     """
+    settings = Settings(symmetrize, fc_calculator, rotational, subtract_residual, force_limit, stress_limit)
     found = read_phonopy(file)
     if found.dataset is None:
         raise ResultFileError(f"{file} holds no displacements: make it with phonopy-init -d")
-    evaluator = Evaluator(calculator, evaluate)
+    evaluator = Evaluator(calc, evaluate)
     refuse_float32(evaluator, "force constants", allow_float32)
-    phonon = found.phonopy(symprec=symprec)
-    _require_enough(phonon, found.dataset, file)
-    with_charges(phonon, born)
-    atoms: Atoms = found.unitcell.copy()
-    atoms.calc = calculator
-    solver = _solver(found.dataset) if fc_calculator is None else fc_calculator
+    phonon, flat = _ready(found, symprec, dimensions, born, file)
+    sampling = sampling_of(
+        phonon, dimensions=flat, path=path, npoints=npoints, mesh=mesh, imaginary_limit=imaginary_limit
+    )
     return measured(
         phonon,
-        atoms,
+        found.unitcell,
         evaluator,
-        dimensions=plane_of(atoms, found.supercell_matrix, dimensions),
-        settings=Settings(symmetrize, solver, rotational, subtract_residual, fmax, smax),
+        sampling,
+        replace(settings, fc_calculator=settings.fc_calculator or _solver(found.dataset)),
         with_stress=evaluate is None,
         progress=progress,
         displacement=_length(found.dataset),
-        path=path,
-        points=points,
-        mesh=mesh,
-        imaginary_limit=imaginary_limit,
     )
 
 
@@ -89,7 +85,7 @@ def phonons_of_file(
     symmetrize: bool = True,
     rotational: bool = False,
     path: Any = None,
-    points: int = 101,
+    npoints: int = 101,
     mesh: Any = None,
     imaginary_limit: float = IMAGINARY_LIMIT,
 ) -> PhononDispersion:
@@ -101,11 +97,11 @@ def phonons_of_file(
     forces = _forces_of(found.dataset)
     if forces is None:
         raise ResultFileError(f"{file} holds no forces for its displacements: expected a phonopy_params.yaml")
-    phonon = found.phonopy(symprec=symprec)
-    _require_enough(phonon, found.dataset, file)
-    with_charges(phonon, born)
-    flat = plane_of(found.unitcell, found.supercell_matrix, dimensions)
-    facts = force_constants_from(
+    phonon, flat = _ready(found, symprec, dimensions, born, file)
+    sampling = sampling_of(
+        phonon, dimensions=flat, path=path, npoints=npoints, mesh=mesh, imaginary_limit=imaginary_limit
+    )
+    done = force_constants_from(
         phonon,
         forces,
         symmetrize=symmetrize,
@@ -113,8 +109,19 @@ def phonons_of_file(
         rotational=rotational,
         dimensions=flat,
     )
-    looked = {"path": path, "points": points, "mesh": mesh, "imaginary_limit": imaginary_limit}
-    return dispersion_of(phonon, dimensions=flat, displacement=_length(found.dataset), **looked, **facts)
+    return dispersion_on(phonon, sampling, provenance=replace(done, displacement=_length(found.dataset)), kept=True)
+
+
+def _ready(
+    found: PhonopyFile, symprec: float, dimensions: int | None, born: BornCharges | None, file: str | Path
+) -> tuple[Phonopy, int]:
+    """The Phonopy object of a file, its displacements checked, and how many dimensions it has."""
+    refuse_one_atom(len(found.unitcell), found.supercell)
+    flat = plane_of(found.unitcell, found.supercell, dimensions)
+    phonon = found.phonopy(symprec=symprec, dimensions=flat)
+    _require_enough(phonon, found.dataset, file)
+    with_charges(phonon, born)
+    return phonon, flat
 
 
 def _require_enough(phonon: Phonopy, dataset: Any, file: str | Path) -> None:

@@ -30,15 +30,17 @@ class PhonopyFile:
     """What a phonopy_disp.yaml, phonopy_params.yaml or phonopy.yaml says."""
 
     unitcell: Atoms
-    supercell_matrix: NDArray[np.int64]  # (3, 3)
-    primitive_matrix: Array | None  # (3, 3); None where the file leaves it open
+    supercell: NDArray[np.int64]  # (3, 3) rows; the file has columns
+    primitive_matrix: Array | None  # (3, 3) rows; None where the file leaves it open
     dataset: dict[str, Any] | None  # phonopy's displacements, with forces where the file has them
     born: BornCharges | None  # of the primitive cell's atoms
 
-    def phonopy(self, *, symprec: float = 1e-5) -> Phonopy:
-        """A Phonopy object with these displacements (and charges)."""
+    def phonopy(self, *, symprec: float = 1e-5, dimensions: int | None = None) -> Phonopy:
+        """A Phonopy object with these displacements (and charges); dimensions: 2 or 3 where that is known."""
         primitive: Any = "auto" if self.primitive_matrix is None else self.primitive_matrix
-        phonon = phonopy_crystal(self.unitcell, self.supercell_matrix, primitive=primitive, symprec=symprec)
+        phonon = phonopy_crystal(
+            self.unitcell, self.supercell, primitive=primitive, symprec=symprec, dimensions=dimensions
+        )
         if self.dataset is not None:
             dataset: Any = self.dataset
             phonon.dataset = dataset
@@ -59,14 +61,14 @@ def read_phonopy(path: str | Path) -> PhonopyFile:
     reader = _Reader(path)
     reader.require_units(data)
     unitcell = reader.cell(data, "unit_cell")
-    matrix = np.rint(reader.numbers(data, "supercell_matrix", (3, 3))).astype(np.int64)
+    matrix = np.rint(reader.numbers(data, "supercell_matrix", (3, 3))).astype(np.int64).T
     primitive = data.get("primitive_matrix")
     if isinstance(primitive, str):
         reader.fail(f"primitive_matrix is {primitive!r}: only matrices are read")
     found = PhonopyFile(
         unitcell=unitcell,
-        supercell_matrix=matrix,
-        primitive_matrix=None if primitive is None else reader.numbers(data, "primitive_matrix", (3, 3)),
+        supercell=matrix,
+        primitive_matrix=None if primitive is None else reader.numbers(data, "primitive_matrix", (3, 3)).T,
         dataset=reader.dataset(data, len(unitcell) * round(abs(float(np.linalg.det(matrix))))),
         born=reader.born(data),
     )
@@ -204,7 +206,7 @@ class _Reader:
 def _require_order(reader: _Reader, given: Atoms, found: PhonopyFile) -> None:
     from phonopy.structure.cells import get_supercell
 
-    expected = get_supercell(to_phonopy(found.unitcell), found.supercell_matrix)
+    expected = get_supercell(to_phonopy(found.unitcell), found.supercell.T)
     if len(expected) != len(given):
         reader.fail(f"its supercell has {len(given)} atoms, but the unit cell and the matrix make {len(expected)}")
     away = given.get_scaled_positions(wrap=False) - expected.scaled_positions

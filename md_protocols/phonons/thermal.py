@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from ase.units import _amu, _e, _hbar, _hplanck, kB
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks, plotting
 from ..errors import ConfigError, PhysicsWarning
-from ..folders.storage import load_arrays, save_arrays
+from ..results import Quantity, Result
 from .long_waves import balanced, long_waves, unbalanced
 from .meshes import mesh_numbers, run_mesh
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
 
-    from .dispersion import PhononDispersion
-
 Array = NDArray[np.float64]
 THZ = _hplanck * 1e12 / _e  # eV: h times 1 THz
 _LENGTHS = {"thermal": 100.0, "displacements": 60.0}  # Å: longest waves resolved by the meshes
 _COLD = 3.0  # kT in quanta of the lowest mode of a mesh, below which a warning is due
+FINER_MESH = Use("mesh", None, python="take a finer mesh")
 _LEFT_OUT = 0.01  # share of the modes: more of them at Γ, which do not count, is told
 
 
-@dataclass(frozen=True, eq=False)
-class ThermalProperties:
+@dataclass(frozen=True, eq=False, repr=False)
+class ThermalProperties(Result):
     """Thermodynamics of the harmonic crystal at constant volume, per primitive cell."""
 
-    temperatures: Array  # (T,) K
-    free_energy: Array  # (T,) eV, vibrational, zero-point energy included
-    entropy: Array  # (T,) eV/K
-    heat_capacity: Array  # (T,) eV/K, C_V
-    zero_point_energy: float  # eV
-    n_atoms: int  # of the primitive cell
-    mesh: tuple[int, int, int]
-    left_out: int  # modes of the whole mesh that were imaginary and do not count
+    kind = "phonon_thermal_properties"
+
+    temperatures: Annotated[Array, Quantity("at which", "K", "(T,)")]
+    free_energy: Annotated[Array, Quantity("vibrational, zero-point energy included", "eV/primitive cell", "(T,)")]
+    entropy: Annotated[Array, Quantity("vibrational", "eV/K/primitive cell", "(T,)")]
+    heat_capacity: Annotated[Array, Quantity("C_V, at constant volume", "eV/K/primitive cell", "(T,)")]
+    zero_point_energy: Annotated[float, Quantity("of all vibrations", "eV/primitive cell")]
+    n_atoms: Annotated[int, Quantity("of the primitive cell")]
+    mesh: Annotated[tuple[int, int, int], Quantity("numbers of q-points")]
+    left_out: Annotated[int, Quantity("modes of the whole mesh that were imaginary and do not count")]
 
     def plot(self, ax: Any = None) -> Any:
         """Axes with free energy (eV), entropy and heat capacity (kB per atom) over temperature."""
@@ -59,39 +61,13 @@ class ThermalProperties:
         ax.legend(lines, names, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return ax
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "temperatures_K": self.temperatures.tolist(),
-            "free_energy_eV_per_primitive_cell": self.free_energy.tolist(),
-            "entropy_eV_per_K_per_primitive_cell": self.entropy.tolist(),
-            "heat_capacity_eV_per_K_per_primitive_cell": self.heat_capacity.tolist(),
-            "zero_point_energy_eV_per_primitive_cell": self.zero_point_energy,
-            "atoms_per_primitive_cell": self.n_atoms,
-            "mesh": list(self.mesh),
-            "imaginary_modes_left_out": self.left_out,
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        names = ("temperatures", "free_energy", "entropy", "heat_capacity")
-        info = {name: getattr(self, name) for name in ("zero_point_energy", "n_atoms", "mesh", "left_out")}
-        save_arrays(path, "phonon_thermal_properties", {name: getattr(self, name) for name in names}, info)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ThermalProperties:
-        """The properties of a file written by `save`."""
-        arrays, info = load_arrays(path, "phonon_thermal_properties")
-        info["mesh"] = tuple(info["mesh"])
-        return cls(**(info | arrays))
-
 
 def thermal_properties(
-    phonons: PhononDispersion,
+    phonon: Phonopy,
     temperatures: Sequence[float] | Array,
     *,
+    dimensions: int,
     mesh: Any = None,
-    allow_imaginary: bool = False,
     extrapolate: bool = True,
 ) -> ThermalProperties:
     """Free energy, entropy and heat capacity per primitive cell, from the frequencies on a mesh around Γ.
@@ -103,16 +79,14 @@ def thermal_properties(
     Longer waves, which cold crystals need, come from finer points around Γ (see long_waves).  extrapolate: False for
     the sum on the mesh as it is, whose entropy and heat capacity vanish exponentially in the cold.
 
-    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for a mesh that
-    holds nothing but acoustic modes at Γ; PhysicsWarning where these are more than 1 % of all modes and nothing takes
-    their place, where a temperature is too low for a mesh as it is, or for one that is too coarse along a stiff axis.
+    Imaginary modes are left out, and counted.  Raises ConfigError for a mesh that holds nothing but acoustic modes at
+    Γ; PhysicsWarning where these are more than 1 % of all modes and nothing takes their place, where a temperature is
+    too low for a mesh as it is, or for one that is too coarse along a stiff axis.
     """
     kelvin = _temperatures(temperatures)
-    refuse_imaginary(phonons, "thermodynamics", allow_imaginary)
-    phonon = phonons._phonon
-    numbers = mesh_numbers(phonon, mesh, dimensions=phonons.dimensions, length=_LENGTHS["thermal"])
+    numbers = mesh_numbers(phonon, mesh, dimensions=dimensions, length=_LENGTHS["thermal"])
     if mesh is None:
-        numbers = balanced(phonon, numbers, phonons.dimensions)
+        numbers = balanced(phonon, numbers, dimensions)
     found = run_mesh(phonon, numbers)
     frequencies, weights = np.array(found.frequencies), np.array(found.weights, dtype=float)
     moving = vibrating(found.qpoints, frequencies)
@@ -120,7 +94,7 @@ def thermal_properties(
     refuse_nothing(kept, numbers)
     levels = []
     if extrapolate:
-        levels = long_waves(phonon, numbers, phonons.dimensions, kelvin)
+        levels = long_waves(phonon, numbers, dimensions, kelvin)
     else:
         _tell_coarse(kelvin, found, moving, frequencies[kept].min() * THZ / kB, numbers)
     total = weights.sum()
@@ -130,7 +104,7 @@ def thermal_properties(
         share = np.broadcast_to(level.weights[:, None] / total, counts.shape)[counts]
         parts.append((level.frequencies[counts] * THZ, share))
     if mesh is not None:
-        _tell_unbalanced(phonon, numbers, phonons.dimensions, kelvin)
+        _tell_unbalanced(phonon, numbers, dimensions, kelvin)
     quanta, shares = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     sums = np.array([_thermal_sums(quanta, shares, t) for t in kelvin]).reshape(-1, 3)
     return ThermalProperties(
@@ -151,21 +125,31 @@ def _tell_coarse(
     """PhysicsWarning for what the sum on a mesh lacks; lowest: the quantum of its longest waves, K."""
     weights = np.array(found.weights, dtype=float)
     share_left_out = 1.0 - float(weights @ moving.mean(axis=1)) / float(weights.sum())
-    text, cold = "", kelvin[(kelvin > 0) & (kelvin < _COLD * lowest)]
+    cold = kelvin[(kelvin > 0) & (kelvin < _COLD * lowest)]
     if share_left_out > _LEFT_OUT:
-        text = (
-            f"the acoustic modes at Γ, which do not count, are {100 * share_left_out:.2g} % of the modes on the mesh "
-            f"{numbers} (limit {100 * _LEFT_OUT:g} %), and energies, entropy and heat capacity are too small by about "
-            "as much: take a finer mesh"
+        warn(
+            PhysicsWarning(
+                f"the acoustic modes at Γ, which do not count, are {100 * share_left_out:.2g} % of the modes on the "
+                f"mesh {numbers} (limit {100 * _LEFT_OUT:g} %), and energies, entropy and heat capacity are too small "
+                "by about as much",
+                setting="mesh",
+                value=numbers,
+                remedies=[FINER_MESH],
+            )
         )
     elif cold.size:
-        text = (
-            f"at {cold.min():g} K, below {_COLD * lowest:.3g} K, entropy and heat capacity are wrong by more than "
-            f"1 %: the longest waves on the mesh {numbers} have quanta of {lowest:.3g} K; leave extrapolate at True, "
-            "which adds longer ones, or take a finer mesh"
+        warn(
+            PhysicsWarning(
+                f"at {cold.min():g} K, below {_COLD * lowest:.3g} K, entropy and heat capacity are wrong by more than "
+                f"1 %: the longest waves on the mesh {numbers} have quanta of {lowest:.3g} K",
+                setting="extrapolate",
+                value=False,
+                remedies=[
+                    Use("extrapolate", True, "which adds longer ones", python="leave extrapolate at True,"),
+                    FINER_MESH,
+                ],
+            )
         )
-    if text:
-        warnings.warn(text, PhysicsWarning, stacklevel=4)
 
 
 def _tell_unbalanced(phonon: Phonopy, numbers: tuple[int, int, int], dimensions: int, kelvin: Array) -> None:
@@ -174,22 +158,27 @@ def _tell_unbalanced(phonon: Phonopy, numbers: tuple[int, int, int], dimensions:
     cold = kelvin[kelvin > 0]
     if lowest is None or not cold.size or cold.min() > lowest.max() * THZ / kB:
         return
-    warnings.warn(
-        f"at {cold.min():g} K, below {lowest.max() * THZ / kB:.3g} K, entropy and heat capacity may be tens of percent "
-        f"too large: the first quanta along the axes of the mesh {numbers} are "
-        f"{', '.join(f'{value * THZ / kB:.3g}' for value in lowest)} K; take finer steps along the stiff axes, or "
-        "leave the mesh to the program (None)",
-        PhysicsWarning,
-        stacklevel=4,
+    quanta = ", ".join(f"{value * THZ / kB:.3g}" for value in lowest)
+    warn(
+        PhysicsWarning(
+            f"at {cold.min():g} K, below {lowest.max() * THZ / kB:.3g} K, entropy and heat capacity may be tens of "
+            f"percent too large: the first quanta along the axes of the mesh {numbers} are {quanta} K",
+            setting="mesh",
+            value=numbers,
+            remedies=[
+                Use("mesh", None, python="take finer steps along the stiff axes"),
+                "leave the mesh to the program",
+            ],
+        )
     )
 
 
 def mean_square_displacements(
-    phonons: PhononDispersion,
+    phonon: Phonopy,
     temperatures: Sequence[float] | Array,
     *,
+    dimensions: int,
     mesh: Any = None,
-    allow_imaginary: bool = False,
     extrapolate: bool = True,
 ) -> Array:
     """(T, n, 3, 3) Å^2, Cartesian: < u_i u_j > of each atom a of the primitive cell, quantum statistics.
@@ -203,25 +192,22 @@ def mean_square_displacements(
     extrapolate: False for the sum on `mesh` (None: 60 Å) as it is.  In two dimensions it grows without bound with the
     size of the mesh, as that of a large sheet does, and is never extrapolated.
 
-    Raises ConfigError where there are imaginary modes, unless `allow_imaginary` leaves them out, and for meshes that
-    hold nothing but acoustic modes at Γ.
+    Imaginary modes are left out.  Raises ConfigError for meshes that hold nothing but acoustic modes at Γ.
     """
     kelvin = _temperatures(temperatures)
-    refuse_imaginary(phonons, "mean square displacements", allow_imaginary)
-    double = extrapolate and phonons.dimensions == 3
+    double = extrapolate and dimensions == 3
     length = _LENGTHS["displacements"] / (2 if double else 1)
-    numbers = mesh_numbers(phonons._phonon, mesh, dimensions=phonons.dimensions, length=length)
-    classical, rest = _displacements(phonons, kelvin, numbers)
+    numbers = mesh_numbers(phonon, mesh, dimensions=dimensions, length=length)
+    classical, rest = _displacements(phonon, kelvin, numbers)
     if not double:
         return classical + rest
     a, b, c = (2 * n for n in numbers)
-    finer, finer_rest = _displacements(phonons, kelvin, (a, b, c))
+    finer, finer_rest = _displacements(phonon, kelvin, (a, b, c))
     return 2 * finer - classical + (4 * finer_rest - rest) / 3
 
 
-def _displacements(phonons: PhononDispersion, kelvin: Array, numbers: tuple[int, int, int]) -> tuple[Array, Array]:
+def _displacements(phonon: Phonopy, kelvin: Array, numbers: tuple[int, int, int]) -> tuple[Array, Array]:
     """Sums over a mesh, (T, n, 3, 3) Å^2 each: of kT / (m omega^2), and of what quantum mechanics adds to it."""
-    phonon = phonons._phonon
     found = run_mesh(phonon, numbers, symmetry=False, eigenvectors=True)
     frequencies = np.array(found.frequencies)
     kept = vibrating(found.qpoints, frequencies) & (frequencies > 0)
@@ -246,8 +232,10 @@ def refuse_nothing(kept: NDArray[np.bool_], numbers: tuple[int, int, int]) -> No
     """ConfigError for a mesh without modes to sum over."""
     if not kept.any():
         raise ConfigError(
-            f"the mesh {numbers} holds no modes but those at Γ that move the crystal as a whole, which do not count: "
-            "take a finer mesh"
+            f"the mesh {numbers} holds no modes but those at Γ that move the crystal as a whole, which do not count",
+            setting="mesh",
+            value=numbers,
+            remedies=[FINER_MESH],
         )
 
 
@@ -257,17 +245,6 @@ def vibrating(qpoints: Array, frequencies: Array) -> NDArray[np.bool_]:
     for k in np.flatnonzero(np.linalg.norm(qpoints - np.rint(qpoints), axis=1) < 1e-8):
         kept[k, np.argsort(np.abs(frequencies[k]))[:3]] = False
     return kept
-
-
-def refuse_imaginary(phonons: PhononDispersion, what: str, allow: bool) -> None:
-    """ConfigError for a crystal that is not at a minimum, whose sums over modes mean nothing."""
-    if phonons.imaginary and not allow:
-        raise ConfigError(
-            f"the crystal has imaginary modes (lowest {phonons.lowest:.3g} THz at q = "
-            f"{np.round(phonons.lowest_qpoint, 4).tolist()}, limit {phonons.imaginary_limit:g} THz), so its {what} "
-            "would be those of the other modes only: relax it, follow the mode to the stable structure, or pass "
-            "allow_imaginary=True"
-        )
 
 
 def _temperatures(values: Sequence[float] | Array) -> Array:

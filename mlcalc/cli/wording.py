@@ -14,7 +14,6 @@ _OPTIONS = {
     "slab=True": "--slab",
     "leave slab out": "leave --slab out",
     "limit error_THz=": "limit ",
-    "about structures=": "about --structures ",
     "or pass symprec=": "or give --symprec ",
     "mlcalc.md_protocols.relax(atoms, cell=True)": "give --relax",
     "pass chemical_potential with": "give --mu X=EV with",

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from mlcalc.cli.verbs.effective_phonons import effective_phonons_command
 from mlcalc.md_protocols.phonons.anharmonic.effective_result import EffectivePhonons
 
-WORDS = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--temperature-K", 300, "--points", 2, "--structures", 12)
+WORDS = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--temperature-K", 300, "--npoints", 2, "--n-structures", 12)
 
 
 def run(*words: Any) -> Result:
@@ -49,7 +49,7 @@ def test_bad_words_are_refused(copper: Path, tmp_path: Path) -> None:
     copper.rename(taken)
     for words, text in (
         ((taken, *WORDS, "--output", tmp_path), "would be overwritten"),
-        ((taken, *WORDS[:-1], 7), "structures is 7: it must be even"),
+        ((taken, *WORDS[:-1], 7), "n_structures is 7: it must be even"),
         ((taken, *WORDS, "--start", taken), "cannot be read as a phonon_dispersion file"),
     ):
         found = run(*words)

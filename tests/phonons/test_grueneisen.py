@@ -26,11 +26,11 @@ def copper(structure: str = "fcc", a: float = A) -> Atoms:
 
 @pytest.fixture(scope="module")
 def found() -> Grueneisen:
-    return grueneisen(copper(), supercell=3, strain=STRAIN, mesh=(6, 6, 6), points=5)
+    return grueneisen(copper(), supercell=3, volume_range=STRAIN, mesh=(6, 6, 6), npoints=5)
 
 
 def logarithms(factor: float, qpoints: Any) -> Any:
-    crystal = phonon_dispersion(copper(a=A * factor ** (1 / 3)), supercell=3, points=2, smax=None)
+    crystal = phonon_dispersion(copper(a=A * factor ** (1 / 3)), supercell=3, npoints=2, stress_limit=None)
     return np.log([np.sort(crystal.at(q)) for q in qpoints])
 
 
@@ -59,7 +59,7 @@ def test_path_and_mesh_are_finite(found: Grueneisen) -> None:
 
 def test_imaginary_modes_are_refused() -> None:
     with pytest.raises(ConfigError, match="imaginary"):
-        grueneisen(copper("bcc", 2.86), supercell=3, points=3)
+        grueneisen(copper("bcc", 2.86), supercell=3, npoints=3)
 
 
 def test_file_and_picture(found: Grueneisen, tmp_path: Any) -> None:

@@ -38,12 +38,12 @@ def bonded(k: float = 3.0, g: float = 0.0) -> Atoms:
 
 
 def test_harmonic_bonds_agree_to_rounding_and_other_hessians_do_not() -> None:
-    phonons = phonon_dispersion(bonded(), supercell=2, points=5)
+    phonons = phonon_dispersion(bonded(), supercell=2, npoints=5)
     found = hessian_check(phonons, hessian=bonds_hessian(3.0))
     assert found.relative_difference < 1e-10
     assert found.relative_raw_difference < 1e-10
     assert np.abs(found.frequency_changes).max() < 1e-5
-    exact = phonon_dispersion_from_hessian(bonded(), supercell=2, points=5, hessian=bonds_hessian(3.0))
+    exact = phonon_dispersion_from_hessian(bonded(), supercell=2, npoints=5, hessian=bonds_hessian(3.0))
     np.testing.assert_allclose(exact.frequencies, phonons.frequencies, atol=1e-5)
     # Broken twins: a spring constant 1 % off, and rows of other atoms.
     assert hessian_check(phonons, hessian=bonds_hessian(3.03)).relative_difference == pytest.approx(0.03 / 3.03)
@@ -59,7 +59,7 @@ def test_quartic_bonds_deviate_by_the_fourth_derivative() -> None:
     step, g = 0.02, 50.0
     atoms = bonded(g=g)
     found = hessian_check(
-        phonon_dispersion(atoms, supercell=2, displacement=step, points=2), hessian=bonds_hessian(3.0)
+        phonon_dispersion(atoms, supercell=2, displacement=step, npoints=2), hessian=bonds_hessian(3.0)
     )
     # 8 of the 12 bonds have n_x^2 = 1/2; phonopy displaces along x alone.
     assert found.finite[0, 0, 0, 0] - found.exact[0, 0, 0, 0] == pytest.approx(8 * 0.25 * g * step**2, rel=1e-6)
@@ -70,7 +70,7 @@ def test_the_bundled_copper_with_displacements_against_its_hessian(tmp_path: Pat
     atoms = bulk("Cu", "fcc", a=A, cubic=True)
     atoms.calc = MLCalculator("cu-hvnet", dtype="float64")
     checked = {
-        d: hessian_check(phonon_dispersion(atoms, supercell=2, displacement=d, points=3), calculator=atoms.calc)
+        d: hessian_check(phonon_dispersion(atoms, supercell=2, displacement=d, npoints=3), calc=atoms.calc)
         for d in (0.01, 0.003)
     }
     large, small = checked[0.01], checked[0.003]
@@ -90,7 +90,7 @@ def test_a_strained_crystal_is_told() -> None:
     atoms = bulk("Cu", "fcc", a=3.55)
     atoms.calc = MLCalculator("cu-hvnet", dtype="float64")
     with pytest.warns(PhysicsWarning, match=r"the crystal is not relaxed: it is under a stress"):
-        found = phonon_dispersion_from_hessian(atoms, supercell=2, points=2)
+        found = phonon_dispersion_from_hessian(atoms, supercell=2, npoints=2)
     assert found.cautions
     assert found.residual_stress is not None
 
@@ -98,7 +98,19 @@ def test_a_strained_crystal_is_told() -> None:
 def test_the_command_reports_the_comparison(tmp_path: Path) -> None:
     path = tmp_path / "Cu.extxyz"
     bulk("Cu", "fcc", a=A).write(path)
-    words = [str(path), "--model", "cu-hvnet", "--supercell", "2", "2", "2", "--points", "3", "--no-relax", "--hessian"]
+    words = [
+        str(path),
+        "--model",
+        "cu-hvnet",
+        "--supercell",
+        "2",
+        "2",
+        "2",
+        "--npoints",
+        "3",
+        "--no-relax",
+        "--hessian",
+    ]
     said = CliRunner().invoke(phonons_command, words)
     assert said.exit_code == 0, said.output
     assert "at 0.01 Å and the Hessian of 8 atoms differ by" in said.output

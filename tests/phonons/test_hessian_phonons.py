@@ -25,8 +25,8 @@ def copper() -> Atoms:
 
 
 def differences(atoms: Atoms, step: float) -> HessianComparison:
-    phonons = phonon_dispersion(atoms, supercell=2, displacement=step, plusminus=True, points=3, smax=None)
-    return hessian_check(phonons, calculator=atoms.calc)
+    phonons = phonon_dispersion(atoms, supercell=2, displacement=step, plusminus=True, npoints=3, stress_limit=None)
+    return hessian_check(phonons, calc=atoms.calc)
 
 
 def test_finite_displacements_converge_to_the_hessian_with_the_square_of_the_step(
@@ -45,8 +45,8 @@ def test_finite_displacements_converge_to_the_hessian_with_the_square_of_the_ste
 
 
 def test_dispersion_of_the_hessian_equals_that_of_small_displacements(copper: Atoms) -> None:
-    exact = phonon_dispersion_from_hessian(copper, supercell=2, points=5, smax=None)
-    finite = phonon_dispersion(copper, supercell=2, displacement=0.001, plusminus=True, points=5, smax=None)
+    exact = phonon_dispersion_from_hessian(copper, supercell=2, npoints=5, stress_limit=None)
+    finite = phonon_dispersion(copper, supercell=2, displacement=0.001, plusminus=True, npoints=5, stress_limit=None)
     q = [[0.5, 0.5, 0.0], [0.5, 0.5, 0.5], [0.2, 0.1, 0.0]]
     np.testing.assert_allclose(exact.at(q), finite.at(q), atol=1e-3)
     assert exact.asr_residual < 1e-9
@@ -66,4 +66,4 @@ def test_what_is_no_hessian_is_refused(copper: Atoms) -> None:
 
     for hessian, text in ((short, r"shape \(1, 3, 4, 3\), expected \(1, 3, 8, 3\)"), (broken, r"not finite")):
         with pytest.raises(EvaluationError, match=text):
-            phonon_dispersion_from_hessian(copper, supercell=2, hessian=hessian, smax=None)
+            phonon_dispersion_from_hessian(copper, supercell=2, hessian=hessian, stress_limit=None)

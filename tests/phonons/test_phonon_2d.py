@@ -79,15 +79,15 @@ def bending_exponent(phonons: PhononDispersion) -> float:
 
 @pytest.fixture(scope="module")
 def clean() -> PhononDispersion:
-    return phonon_dispersion(sheet(), supercell=(5, 5, 1), points=11)
+    return phonon_dispersion(sheet(), supercell=(5, 5, 1), npoints=11)
 
 
 @pytest.fixture(scope="module")
 def noisy() -> tuple[PhononDispersion, PhononDispersion]:
     """Without and with the rotational sum rules, from the same noisy forces."""
-    settings: dict[str, Any] = {"supercell": (5, 5, 1), "points": 11}
-    return phonon_dispersion(sheet(3e-3), **settings, fmax=1), phonon_dispersion(
-        sheet(3e-3), **settings, fmax=1, rotational=True
+    settings: dict[str, Any] = {"supercell": (5, 5, 1), "npoints": 11}
+    return phonon_dispersion(sheet(3e-3), **settings, force_limit=1), phonon_dispersion(
+        sheet(3e-3), **settings, force_limit=1, rotational=True
     )
 
 
@@ -166,8 +166,8 @@ def test_it_is_the_nearest(noisy: tuple[PhononDispersion, PhononDispersion]) -> 
 def test_bulk_copper_barely_changes() -> None:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER)
     atoms.calc = EMT()
-    before = phonon_dispersion(atoms, supercell=3, points=5, mesh=3)
-    after = phonon_dispersion(atoms, supercell=3, points=5, mesh=3, rotational=True)
+    before = phonon_dispersion(atoms, supercell=3, npoints=5, mesh=3)
+    after = phonon_dispersion(atoms, supercell=3, npoints=5, mesh=3, rotational=True)
     np.testing.assert_allclose(after.frequencies, before.frequencies, atol=0.05)
     assert before.rotational_violation is None
     assert after.rotational_violation is not None
@@ -205,9 +205,9 @@ def test_a_centered_cell_of_a_sheet_is_reduced_in_its_plane(clean: PhononDispers
         wide += copy
     wide.calc = Sheet()
     with pytest.warns(PhysicsWarning, match="8 of the crystal's 24 point operations"):
-        found = phonon_dispersion(wide, supercell=(5, 3, 1), points=3)
+        found = phonon_dispersion(wide, supercell=(5, 3, 1), npoints=3)
     assert len(found.primitive) == 2
-    np.testing.assert_allclose(found.primitive_matrix[:, 2], [0, 0, 1])
+    np.testing.assert_allclose(found.primitive_matrix[2], [0, 0, 1])
     assert [pair[0] for pair in found.labels] == ["Γ", "M", "K"]
     corners = found.frequencies[found.segments[:, 0]]
     np.testing.assert_allclose(corners[1:], clean.frequencies[clean.segments[:, 0]][1:], rtol=0.01, atol=0.05)
@@ -218,7 +218,7 @@ def test_saved_with_its_violation(noisy: tuple[PhononDispersion, PhononDispersio
     again = PhononDispersion.load(tmp_path / "sheet.npz")
     assert again.rotational_violation == noisy[1].rotational_violation
     assert rotational_violation(again.phonopy()) == pytest.approx(noisy[1].rotational_violation, abs=1e-9)
-    assert dispersion_of(again.phonopy(), points=3).dimensions == 2
+    assert dispersion_of(again.phonopy(), npoints=3).dimensions == 2
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the stored reference data are not here")
@@ -232,7 +232,7 @@ def test_molybdenum_disulfide_bends_with_the_square() -> None:
     found = []
     for rotational in (False, True):
         facts = force_constants_from(phonon, forces, dimensions=2, rotational=rotational)
-        found.append(dispersion_of(phonon, points=21, **facts))
+        found.append(dispersion_of(phonon, npoints=21, provenance=facts))
     before, after = found
     assert before.lowest < -0.005
     assert after.lowest > 0

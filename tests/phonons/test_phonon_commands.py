@@ -22,7 +22,7 @@ from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.md_protocols.phonons import phonon_dispersion, read_born
 from mlcalc.md_protocols.phonons.figures import overlay_points
 
-MODEL = ("--model", "cu-hvnet", "--supercell", 1, 1, 1, "--no-relax")
+MODEL = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--no-relax")
 COMMANDS = {
     "phonons": (phonons_command, ()),
     "qha": (qha_command, ()),
@@ -91,7 +91,7 @@ def test_bands_that_are_not_there_cost_no_forces(copper: Path, tmp_path: Path) -
 def test_what_fails_of_an_expansion_does_not_cost_the_rest(copper: Path, tmp_path: Path) -> None:
     """A minimum outside of the volumes: the parameters of the modes are kept, and the error is told."""
     words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--mesh", 6, 6, 6, "--temperatures", 0, 900, 450)
-    words = (*words, "--volume-range", -0.02, 0.02, "--points", 5, "--output", tmp_path / "out")
+    words = (*words, "--volume-range", -0.02, 0.02, "--n-volumes", 5, "--output", tmp_path / "out")
     found = run(qha_command, copper, *words)
     assert found.exit_code != 0
     assert "widen volume_range" in str(found.exception)
@@ -106,7 +106,7 @@ def test_moments_of_a_file_are_left_out_and_told(tmp_path: Path) -> None:
     atoms = bulk("Cu", "fcc", a=3.6363)
     atoms.set_initial_magnetic_moments([1.0])
     atoms.write(tmp_path / "Cu.traj")
-    found = run(phonons_command, tmp_path / "Cu.traj", *MODEL, "--points", 2, "--json")
+    found = run(phonons_command, tmp_path / "Cu.traj", *MODEL, "--npoints", 2, "--json")
     assert found.exit_code == 0, found.output
     assert "initial magnetic moments are left out" in found.stderr
 
@@ -124,7 +124,7 @@ def test_charges_are_read_with_the_tolerance_of_the_phonons(tmp_path: Path) -> N
 def test_points_beside_the_path_are_told() -> None:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER)
     atoms.calc = EMT()
-    phonons = phonon_dispersion(atoms, supercell=1, points=3)
+    phonons = phonon_dispersion(atoms, supercell=2, npoints=3)
     with pytest.warns(PhysicsWarning, match=r"1 of 2 points of the overlay are not drawn: .*q = \[0\.1, 0\.2, 0\.3\]"):
-        shown = overlay_points(phonons, [[0.5, 0, 0.5, 4.0], [0.1, 0.2, 0.3, 4.0]])
+        shown = overlay_points(phonons.path, phonons.phonopy(), [[0.5, 0, 0.5, 4.0], [0.1, 0.2, 0.3, 4.0]])
     assert set(shown[:, 1]) == {4.0}

@@ -57,7 +57,7 @@ def made(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def phonons(made: Path) -> PhononDispersion:
-    return phonons_of_displacements(made / "phonopy_disp.yaml", EMT(), points=3, mesh=4)
+    return phonons_of_displacements(made / "phonopy_disp.yaml", EMT(), npoints=3, mesh=4)
 
 
 def test_the_command_reads_our_forces(made: Path, phonons: PhononDispersion, tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_the_command_reads_our_forces(made: Path, phonons: PhononDispersion, tmp
 def test_the_same_as_from_the_structure(phonons: PhononDispersion, tmp_path: Path) -> None:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER, cubic=True)
     atoms.calc = EMT()
-    direct = phonon_dispersion(atoms, supercell=2, points=3, mesh=4)
+    direct = phonon_dispersion(atoms, supercell=2, npoints=3, mesh=4)
     np.testing.assert_allclose(direct.at(POINTS), phonons.at(POINTS), atol=1e-4)
     assert (phonons.n_displacements, phonons.displacement) == (1, pytest.approx(0.01))
     phonons.write_phonopy(tmp_path)
-    again = phonons_of_file(tmp_path / "phonopy_params.yaml", points=3, mesh=4)
+    again = phonons_of_file(tmp_path / "phonopy_params.yaml", npoints=3, mesh=4)
     np.testing.assert_allclose(again.at(POINTS), phonons.at(POINTS), atol=1e-5)
 
 
@@ -91,11 +91,11 @@ def test_random_displacements(tmp_path: Path) -> None:
     bulk("Cu", "fcc", a=EMT_COPPER, cubic=True).write(tmp_path / "POSCAR")
     words = ("--rd", "4", "--random-seed", "1", "--amplitude", "0.01", "--dim", "2", "2", "2", "-c", "POSCAR")
     run_phonopy("phonopy-init", *words, folder=tmp_path)
-    found = phonons_of_displacements(tmp_path / "phonopy_disp.yaml", EMT(), points=3, mesh=4)
+    found = phonons_of_displacements(tmp_path / "phonopy_disp.yaml", EMT(), npoints=3, mesh=4)
     assert found.displacements.shape == (4, 32, 3)
     atoms = bulk("Cu", "fcc", a=EMT_COPPER, cubic=True)
     atoms.calc = EMT()
-    direct = phonon_dispersion(atoms, supercell=2, points=3, mesh=4)
+    direct = phonon_dispersion(atoms, supercell=2, npoints=3, mesh=4)
     np.testing.assert_allclose(found.at(POINTS), direct.at(POINTS), atol=0.03)
     found.write_phonopy(tmp_path / "out")
     other = frequencies_of_the_command(tmp_path / "out", "phonopy_params.yaml", "--fc-calculator", "symfc")
@@ -261,8 +261,8 @@ def test_charges_are_written_for_the_command(tmp_path: Path) -> None:
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.calc = NearSprings(2.0, 2.8, 3.3)
     born = BornCharges(np.array([np.eye(3), -np.eye(3)]), 2.5 * np.eye(3))
-    found = phonon_dispersion(atoms, supercell=2, born=born, points=3, mesh=2)
-    plain = dispersion_of(_without_charges(found), points=3, mesh=2)
+    found = phonon_dispersion(atoms, supercell=2, born=born, npoints=3, mesh=2)
+    plain = dispersion_of(_without_charges(found), npoints=3, mesh=2)
     assert found.frequencies[0, -1] > plain.frequencies[0, -1] + 0.5
     assert "BORN" in found.write_phonopy(tmp_path / "out")
     other = frequencies_of_the_command(tmp_path / "out", "phonopy_params.yaml")

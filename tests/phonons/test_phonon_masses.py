@@ -41,14 +41,16 @@ def layers() -> Atoms:
 
 @pytest.fixture(scope="module")
 def layered() -> PhononDispersion:
-    return phonon_dispersion(layers(), supercell=2, points=3)
+    return phonon_dispersion(layers(), supercell=2, npoints=3)
 
 
 @pytest.mark.parametrize("symbols", ["C2", "CSi"])
 def test_a_chain_of_two_masses_whatever_the_elements(symbols: str) -> None:
     """omega^2 = k (1/m + 1/M) +- k sqrt((1/m + 1/M)^2 - 4 sin^2(q a / 2) / (m M))."""
     m, M = 12.0, 28.0
-    found = phonon_dispersion(chain(symbols, [m, M]), supercell=(6, 1, 1), dimensions=3, path="0,0,0 0.5,0,0", points=7)
+    found = phonon_dispersion(
+        chain(symbols, [m, M]), supercell=(6, 1, 1), dimensions=3, path="0,0,0 0.5,0,0", npoints=7
+    )
     assert len(found.primitive) == 2
     total, sine = 1 / m + 1 / M, np.sin(np.pi * found.qpoints[:, 0])
     for sign, band in ((1, 5), (-1, 4)):
@@ -59,7 +61,7 @@ def test_a_chain_of_two_masses_whatever_the_elements(symbols: str) -> None:
 def test_masses_lower_the_symmetry_of_meshes_and_paths(layered: PhononDispersion) -> None:
     assert sorted(layered.primitive.get_masses() / 63.546) == pytest.approx([1, 4])
     assert {name for pair in layered.labels for name in pair} >= {"Z", "R", "A"}  # tetragonal
-    reduced, whole = (run_mesh(layered._phonon, (4, 4, 4), symmetry=symmetry) for symmetry in (True, False))
+    reduced, whole = (run_mesh(layered.phonopy(), (4, 4, 4), symmetry=symmetry) for symmetry in (True, False))
     weights = np.array(reduced.weights, dtype=float)
     assert len(weights) < len(whole.weights)
     mean = weights @ np.array(reduced.frequencies).sum(axis=1) / weights.sum()
@@ -72,14 +74,14 @@ def test_files_keep_them(layered: PhononDispersion, tmp_path: Path) -> None:
     layered.write_phonopy(tmp_path / "phonopy")
     q = [0.1, 0.2, 0.3]
     np.testing.assert_allclose(PhononDispersion.load(tmp_path / "p.npz").at(q), layered.at(q), atol=1e-9)
-    again = phonons_of_file(tmp_path / "phonopy/phonopy_params.yaml", points=3)
+    again = phonons_of_file(tmp_path / "phonopy/phonopy_params.yaml", npoints=3)
     np.testing.assert_allclose(again.at(q), layered.at(q), atol=1e-5)
 
 
 def test_protocols_on_top_of_phonons() -> None:
     atoms = layers()
-    assert grueneisen(atoms, supercell=2, mesh=3, points=2).n_atoms == 2
-    settings: dict[str, Any] = {"structures": 20, "points": 2, "iterations": 1, "tolerance_THz": 50.0}
+    assert grueneisen(atoms, supercell=2, mesh=3, npoints=2).n_atoms == 2
+    settings: dict[str, Any] = {"n_structures": 20, "npoints": 2, "max_iterations": 1, "tolerance_THz": 50.0}
     found = effective_phonons(atoms, supercell=2, temperature_K=300, error_THz=50.0, **settings)
     assert len(found.phonons.primitive) == 2
     with pytest.raises(ConfigError, match=r"atoms 0 and [12] are equal by symmetry and have the masses 254.184 and 63"):
@@ -107,7 +109,7 @@ def test_moments_and_charges_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"initial {name.replace('_', ' ')}"):
         grueneisen(atoms, supercell=2)
     getattr(atoms, f"set_initial_{name}")([0, 0, 0, 0])
-    assert phonon_dispersion(atoms, supercell=1, points=2).n_displacements
+    assert phonon_dispersion(atoms, supercell=1, npoints=2).n_displacements
 
 
 def test_constraints_are_told() -> None:
@@ -115,5 +117,5 @@ def test_constraints_are_told() -> None:
     atoms.set_constraint(FixAtoms([0]))
     atoms.calc = EMT()
     with pytest.warns(PhysicsWarning, match=r"FixAtoms\) are not applied"):
-        found = phonon_dispersion(atoms, supercell=2, points=2)
+        found = phonon_dispersion(atoms, supercell=2, npoints=2)
     assert "FixAtoms" in found.cautions[0]

@@ -41,7 +41,7 @@ def mirrored(atoms: Atoms) -> Atoms:
 
 def named(atoms: Atoms, calculator: Any, supercell: Any = 3) -> dict[str, Any]:
     atoms.calc = calculator
-    found = phonon_dispersion(atoms, supercell=supercell, points=3, mesh=3, smax=None)
+    found = phonon_dispersion(atoms, supercell=supercell, npoints=3, mesh=3, stress_limit=None)
     points = special_points(found.phonopy())
     return {name: found.at(q) for name, q in points.items()}
 
@@ -91,7 +91,7 @@ def test_the_path_crosses_mirror_planes_as_it_should() -> None:
     """On the hexagonal path all points of equal distance to Γ-M and its images have equal frequencies."""
     atoms = bulk("Ti", "hcp", a=2.6, c=2.6 * np.sqrt(8 / 3))
     atoms.calc = NearSprings(2.0, 2.6, 3.1)
-    found = phonon_dispersion(atoms, supercell=(3, 3, 2), points=5)
+    found = phonon_dispersion(atoms, supercell=(3, 3, 2), npoints=5)
     starts = [pair[0] for pair in found.labels]
     assert starts[:3] == ["Γ", "M", "K"]
     for q in (found.qpoints[2], found.qpoints[7]):
@@ -103,7 +103,7 @@ def test_the_path_crosses_mirror_planes_as_it_should() -> None:
 def phonons() -> PhononDispersion:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER)
     atoms.calc = EMT()
-    return phonon_dispersion(atoms, supercell=2, points=5, path="Γ X K | Γ L 0.25,0.5,1/4", mesh=2)
+    return phonon_dispersion(atoms, supercell=2, npoints=5, path="Γ X K | Γ L 0.25,0.5,1/4", mesh=2)
 
 
 def test_own_paths(phonons: PhononDispersion) -> None:
@@ -118,7 +118,7 @@ def test_own_paths(phonons: PhononDispersion) -> None:
     assert names == ["Γ", "X", "K|Γ", "L", "0.25,0.5,1/4"]
     assert len(positions) == 5
     path = [("A", [0, 0, 0]), ("B", (0.5, 0, 0.5)), None, "Γ", [0.1, 0, 0]]
-    pairs = phonon_dispersion(phonons_atoms(), supercell=2, points=5, mesh=2, path=path)
+    pairs = phonon_dispersion(phonons_atoms(), supercell=2, npoints=5, mesh=2, path=path)
     assert pairs.labels == (("A", "B"), ("Γ", "(0.1 0 0)"))
 
 
@@ -129,16 +129,20 @@ def phonons_atoms() -> Atoms:
 
 
 def test_points_to_compare_with_are_put_on_the_path(phonons: PhononDispersion) -> None:
-    x = distances_of(phonons, [0, 0.25, 0.25])  # half-way to an equivalent of X
+    x = distances_of(phonons.path, phonons.phonopy(), [0, 0.25, 0.25])  # half-way to an equivalent of X
     assert x == pytest.approx([0.5 / EMT_COPPER])
-    assert distances_of(phonons, [0.11, 0.23, 0.31]) == []
-    np.testing.assert_allclose(overlay_points(phonons, [[0.1, 5.0], [0.2, 6.0]]), [[0.1, 5.0], [0.2, 6.0]])
+    assert distances_of(phonons.path, phonons.phonopy(), [0.11, 0.23, 0.31]) == []
+    np.testing.assert_allclose(
+        overlay_points(phonons.path, phonons.phonopy(), [[0.1, 5.0], [0.2, 6.0]]), [[0.1, 5.0], [0.2, 6.0]]
+    )
     # X ends one segment and starts the next: one place; L likewise.
-    np.testing.assert_allclose(overlay_points(phonons, [[0.5, 0.5, 0, 7.0]]), [[1 / EMT_COPPER, 7.0]])
+    np.testing.assert_allclose(
+        overlay_points(phonons.path, phonons.phonopy(), [[0.5, 0.5, 0, 7.0]]), [[1 / EMT_COPPER, 7.0]]
+    )
     with pytest.raises(ConfigError, match="lies on the path"):
-        overlay_points(phonons, [[0.11, 0.23, 0.31, 5.0]])
+        overlay_points(phonons.path, phonons.phonopy(), [[0.11, 0.23, 0.31, 5.0]])
     with pytest.raises(ConfigError, match="shape"):
-        overlay_points(phonons, [[0.1, 0.2, 0.3]])
+        overlay_points(phonons.path, phonons.phonopy(), [[0.1, 0.2, 0.3]])
 
 
 def test_pictures(phonons: PhononDispersion) -> None:

@@ -35,7 +35,7 @@ def copper() -> Atoms:
 
 @pytest.fixture(scope="module")
 def emt() -> PhononDispersion:
-    return phonon_dispersion(copper(), supercell=5, points=11)
+    return phonon_dispersion(copper(), supercell=5, npoints=11)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,14 @@ def test_phonopy_by_hand_gives_the_same() -> None:
     from mlcalc.md_protocols.relaxation.relax import relax
 
     gold = relax(gold, fmax=1e-6, cell="isotropic", smax=1e-7).atoms
-    found, phonon = phonon_dispersion(gold, supercell=3, points=5), by_hand(gold, [3, 3, 3])
+    found, phonon = phonon_dispersion(gold, supercell=3, npoints=5), by_hand(gold, [3, 3, 3])
     points = np.array([[0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]])
     np.testing.assert_allclose(found.at(points), phonon.run_qpoints(points).frequencies, atol=1e-4)
     np.testing.assert_allclose(found.force_constants, phonon.force_constants, atol=1e-4)
     assert np.abs(found.force_constants - phonon.force_constants[:, :, ::-1, :]).max() > 0.1
 
     # The optical mode of two masses: each atom is pulled back by m (2 pi nu)^2 times its displacement.
-    frames = mode_animation(found, [1 / 3, 0, 0], 5, amplitude=1e-4, frames=4, supercell=3)
+    frames = mode_animation(found.phonopy(), [1 / 3, 0, 0], 5, amplitude=1e-4, n_frames=4, supercell=3)
     frames[1].calc = EMT()
     moved = frames[1].positions - (frames[0].positions + frames[2].positions) / 2
     pull = (found.at([1 / 3, 0, 0])[5] / THZ) ** 2 * frames[1].get_masses()[:, None] * moved
@@ -206,15 +206,15 @@ def test_molybdenum_disulfide() -> None:
     sets = parse_FORCE_SETS(filename=folder / "FORCE_SETS", natom=len(phonon.supercell))
     forces = np.array([entry["forces"] for entry in sets["first_atoms"]])
     # The published curves are those of force constants as they came out.
-    found = dispersion_of(phonon, **force_constants_from(phonon, forces, dimensions=2, symmetrize=False))
+    found = dispersion_of(phonon, provenance=force_constants_from(phonon, forces, dimensions=2, symmetrize=False))
     assert found.dimensions == 2
     bands = yaml.load((folder / "band.yaml").read_text(), Loader=yaml.CSafeLoader)["phonon"]
     points = np.array([entry["q-position"] for entry in bands])
     published = np.array([[mode["frequency"] for mode in entry["band"]] for entry in bands])
     np.testing.assert_allclose(found.at(points), published, atol=1e-5)
-    symmetrized = dispersion_of(phonon, **force_constants_from(phonon, forces, dimensions=2))
+    symmetrized = dispersion_of(phonon, provenance=force_constants_from(phonon, forces, dimensions=2))
     change = np.abs(symmetrized.at(points) - published)
     assert 1e-4 < change.max() < 5e-3  # of the bending mode near Γ, whose square is nearly zero
     assert change[np.abs(published) > 0.3].max() < 1e-3
     turned = force_constants_from(phonon, forces[:, ::-1], dimensions=2)
-    assert np.abs(dispersion_of(phonon, **turned).at(points) - published).max() > 1
+    assert np.abs(dispersion_of(phonon, provenance=turned).at(points) - published).max() > 1

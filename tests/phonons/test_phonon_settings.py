@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from mlcalc.md_protocols.phonons import (
     BornCharges,
     PhononDispersion,
     dispersion_of,
+    effective_phonons,
     phonon_dispersion,
     phonon_dispersion_from_hessian,
     phonons_of_displacements,
@@ -35,12 +39,12 @@ def salt() -> Atoms:
 
 @pytest.fixture(scope="module")
 def plain() -> PhononDispersion:
-    return phonon_dispersion(salt(), supercell=2, points=3)
+    return phonon_dispersion(salt(), supercell=2, npoints=3)
 
 
 @pytest.fixture(scope="module")
 def polar() -> PhononDispersion:
-    return phonon_dispersion(salt(), supercell=2, points=3, born=BORN)
+    return phonon_dispersion(salt(), supercell=2, npoints=3, born=BORN)
 
 
 def copper() -> Atoms:
@@ -54,15 +58,16 @@ def test_charges_act_in_each_way_to_phonons(plain: PhononDispersion, polar: Phon
         return plain.force_constants[rows].transpose(0, 2, 1, 3)
 
     plain.write_phonopy(tmp_path / "plain")
-    exact = phonon_dispersion_from_hessian(salt(), supercell=2, hessian=hessian, points=3, born=BORN)
-    read = phonons_of_file(tmp_path / "plain/phonopy_params.yaml", points=3, born=BORN)
+    exact = phonon_dispersion_from_hessian(salt(), supercell=2, hessian=hessian, npoints=3, born=BORN)
+    read = phonons_of_file(tmp_path / "plain/phonopy_params.yaml", npoints=3, born=BORN)
     for found in (exact, read):
         assert found.born is not None
         np.testing.assert_allclose(found.frequencies, polar.frequencies, atol=1e-4)
     assert read.displacement == pytest.approx(0.01)
     assert np.abs(plain.frequencies - polar.frequencies).max() > 0.5  # what would be lost
-    with pytest.raises(ConfigError, match="unknown settings born"):
-        dispersion_of(plain.phonopy(), points=3, born=BORN)
+    settings: dict[str, Any] = {"born": BORN}
+    with pytest.raises(TypeError, match="born"):  # charges are those of the Phonopy object
+        dispersion_of(plain.phonopy(), npoints=3, **settings)
 
 
 @pytest.mark.parametrize("name", ["symmetrize", "rotational", "displacement", "pionts"])
@@ -88,7 +93,7 @@ def test_misspelt_settings_cost_no_forces(plain: PhononDispersion, name: str, tm
 def test_rotational_rules_are_enforced_for_files_too(plain: PhononDispersion, tmp_path: Path) -> None:
     plain.write_phonopy(tmp_path / "plain")
     file = tmp_path / "plain/phonopy_params.yaml"
-    found = phonons_of_file(file, points=3, rotational=True)
+    found = phonons_of_file(file, npoints=3, rotational=True)
     assert found.rotational
     assert found.rotational_violation is not None
     assert max(found.rotational_violation.values()) < 1e-8
@@ -106,3 +111,39 @@ def test_rotational_rules_are_enforced_for_files_too(plain: PhononDispersion, tm
 def test_cells_that_phonopy_cannot_make(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         phonon_dispersion(copper(), supercell=2, **wrong)
+
+
+LOOKS = ("plane_of", "band_path", "sample", "mesh_numbers", "phonopy_crystal")
+
+
+def calls(action: Callable[[], Any]) -> Counter[str]:
+    """How often the functions of `LOOKS` are called by the action."""
+    found: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name in LOOKS and "phonons" in code.co_filename:
+            found[code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_a_calculation_looks_once() -> None:
+    """plane_of was asked three times, path and mesh were worked out twice; six and four times at a temperature."""
+    atoms = copper()
+    once = dict.fromkeys(LOOKS, 1)
+    assert calls(lambda: phonon_dispersion(atoms, supercell=2, npoints=3)) == once
+    assert calls(lambda: phonon_dispersion_from_hessian(atoms, supercell=2, npoints=3, hessian=nothing)) == once
+    settings: dict[str, Any] = {"tolerance_THz": 50.0, "error_THz": 50.0, "n_structures": 6, "npoints": 3}
+    assert calls(lambda: effective_phonons(atoms, supercell=2, temperature_K=300, **settings)) == once
+    twice = calls(lambda: [phonon_dispersion(atoms, supercell=2, npoints=3) for _ in range(2)])  # the control
+    assert twice == dict.fromkeys(LOOKS, 2)
+
+
+def nothing(cell: Atoms, rows: list[int]) -> Any:
+    return np.zeros((len(rows), 3, len(cell), 3))

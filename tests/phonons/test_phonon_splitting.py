@@ -25,7 +25,7 @@ def salt() -> Atoms:
 
 @pytest.fixture(scope="module")
 def polar() -> PhononDispersion:
-    return phonon_dispersion(salt(), supercell=2, points=2, born=BornCharges(Z, 2.4 * np.eye(3)))
+    return phonon_dispersion(salt(), supercell=2, npoints=2, born=BornCharges(Z, 2.4 * np.eye(3)))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def polar() -> PhononDispersion:
     [("-0.5,0,-0.5 0.5,0,0.5", 2), ("0.5,0,0.5 1,0,1", 4), ("0,0,0 0.5,0,0.5", 0), ("1/2,1/2,1 1,1,1", 4)],
 )
 def test_gamma_is_split_wherever_a_segment_meets_it(polar: PhononDispersion, path: str, row: int) -> None:
-    found = dispersion_of(polar.phonopy(), path=path, points=5)
+    found = dispersion_of(polar.phonopy(), path=path, npoints=5)
     here = found.frequencies[row]
     beside = polar.at(found.qpoints[row] + 1e-3 * (found.qpoints[1] - found.qpoints[0]))
     np.testing.assert_allclose(here, beside, atol=0.02)
@@ -72,5 +72,5 @@ def test_animations_repeat_along_the_axes_only(polar: PhononDispersion, tmp_path
     with pytest.raises(ConfigError, match="along its axes only"):
         polar.animate([0.5, 0, 0.5], 0, tmp_path / "m.extxyz", supercell=[[1, 1, 0], [-1, 1, 0], [0, 0, 1]])
     assert not (tmp_path / "m.extxyz").exists()
-    frames = polar.animate([0.5, 0, 0.5], 0, tmp_path / "m.extxyz", supercell=np.diag([2, 1, 2]), frames=2)
+    frames = polar.animate([0.5, 0, 0.5], 0, tmp_path / "m.extxyz", supercell=np.diag([2, 1, 2]), n_frames=2)
     assert len(frames[0]) == 8

@@ -37,7 +37,7 @@ def cubic(onsite: float, neighbor: Any, size: int = 3, edges: Any = (3.0, 3.0, 3
     near = np.isin(steps, (0, 1, size - 1)).all(axis=2) & ((steps != 0).sum(axis=2) == 1)
     constants = onsite * np.eye(len(places)) + near * ((steps != 0) @ np.broadcast_to(neighbor, 3))
     phonon.force_constants = constants[:, :, None, None] * np.eye(3)
-    return dispersion_of(phonon, points=2)
+    return dispersion_of(phonon, npoints=2)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def alloy() -> PhononDispersion:
     positions = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
     atoms = Atoms("AuCu3", scaled_positions=positions, cell=[3.72] * 3, pbc=True)
     atoms.calc = EMT()
-    return phonon_dispersion(atoms, supercell=1, points=2, smax=None)
+    return phonon_dispersion(atoms, supercell=1, npoints=2, stress_limit=None)
 
 
 @pytest.fixture(scope="module")
 def copper() -> PhononDispersion:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER)
     atoms.calc = EMT()
-    return phonon_dispersion(atoms, supercell=2, points=2)
+    return phonon_dispersion(atoms, supercell=2, npoints=2)
 
 
 @pytest.mark.parametrize("mesh", [1, 2, 5])

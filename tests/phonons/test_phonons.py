@@ -36,7 +36,7 @@ def copper(a: float = EMT_COPPER, calculator: Any = None) -> Atoms:
 
 @pytest.fixture(scope="module")
 def phonons() -> PhononDispersion:
-    return phonon_dispersion(copper(), supercell=3, points=21)
+    return phonon_dispersion(copper(), supercell=3, npoints=21)
 
 
 def chain(masses: list[float], spacing: float = 2.5) -> Atoms:
@@ -49,7 +49,9 @@ def chain(masses: list[float], spacing: float = 2.5) -> Atoms:
 
 def test_a_chain_of_equal_masses() -> None:
     """omega = 2 sqrt(k/m) |sin(q a / 2)|."""
-    found = phonon_dispersion(chain([12.0]), supercell=(8, 1, 1), dimensions=3, path=[[0, 0, 0], [0.5, 0, 0]], points=9)
+    found = phonon_dispersion(
+        chain([12.0]), supercell=(8, 1, 1), dimensions=3, path=[[0, 0, 0], [0.5, 0, 0]], npoints=9
+    )
     expected = 2 * np.sqrt(K / 12.0) * np.abs(np.sin(np.pi * found.qpoints[:, 0])) * THZ
     np.testing.assert_allclose(found.frequencies.max(axis=1), expected, rtol=1e-6, atol=1e-3)
     assert found.distances[-1] == pytest.approx(0.5 / 2.5)
@@ -58,7 +60,7 @@ def test_a_chain_of_equal_masses() -> None:
 def test_a_chain_of_two_masses() -> None:
     """omega^2 = k (1/m + 1/M) +- k sqrt((1/m + 1/M)^2 - 4 sin^2(q a / 2) / (m M))."""
     m, M = 12.0, 28.0
-    found = phonon_dispersion(chain([m, M]), supercell=(6, 1, 1), dimensions=3, path="0,0,0 0.5,0,0", points=7)
+    found = phonon_dispersion(chain([m, M]), supercell=(6, 1, 1), dimensions=3, path="0,0,0 0.5,0,0", npoints=7)
     total, sine = 1 / m + 1 / M, np.sin(np.pi * found.qpoints[:, 0])
     for sign, band in ((1, 5), (-1, 4)):
         squared = K * total + sign * K * np.sqrt(total**2 - 4 * sine**2 / (m * M))
@@ -70,7 +72,7 @@ def test_a_face_centered_crystal_of_springs(supercell: Any) -> None:
     """At X 4 k/m (twice) and 8 k/m, at L 2 k/m (twice) and 8 k/m; elsewhere the sum over neighbors."""
     a = 3.6
     atoms = copper(a, NearSprings(K, a / np.sqrt(2), 0.85 * a))
-    found = phonon_dispersion(atoms, supercell=3 if supercell == 3 else 2 * np.array(supercell), points=5)
+    found = phonon_dispersion(atoms, supercell=3 if supercell == 3 else 2 * np.array(supercell), npoints=5)
     unit = THZ * np.sqrt(K / atomic_masses[29])
     corners = dict(zip(np.array(found.labels)[:, 0], found.frequencies[found.segments[:, 0]], strict=True))
     np.testing.assert_allclose(corners["X"], unit * np.sqrt([4, 4, 8]), rtol=1e-4)
@@ -92,7 +94,7 @@ def test_one_batch_and_inputs_untouched() -> None:
         return Evaluator(EMT())(structures)
 
     before = atoms.positions.copy(), atoms.cell.array.copy()
-    found = phonon_dispersion(atoms, supercell=2, points=3, plusminus=True, evaluate=evaluate)
+    found = phonon_dispersion(atoms, supercell=2, npoints=3, plusminus=True, evaluate=evaluate)
     assert asked == [1 + found.n_displacements] == [3]
     np.testing.assert_array_equal(before[0], atoms.positions)
     np.testing.assert_array_equal(before[1], atoms.cell.array)
@@ -109,7 +111,7 @@ def test_group_velocities_are_slopes(phonons: PhononDispersion) -> None:
 def test_modes_of_an_animation_obey_the_calculator(phonons: PhononDispersion, tmp_path: Path) -> None:
     """The force on each atom is -m (2 pi nu)^2 times its displacement."""
     q, band = [1 / 3, 0, 1 / 3], 1
-    frames = phonons.animate(q, band, tmp_path / "mode.extxyz", amplitude=1e-4, frames=4, supercell=3)
+    frames = phonons.animate(q, band, tmp_path / "mode.extxyz", amplitude=1e-4, n_frames=4, supercell=3)
     rest = (frames[0].positions + frames[2].positions) / 2
     frames[1].calc = EMT()
     moved = frames[1].positions - rest
@@ -129,7 +131,7 @@ def test_saved_and_loaded(phonons: PhononDispersion, tmp_path: Path) -> None:
     assert json.dumps(again.to_json()) == json.dumps(phonons.to_json())
     assert str(again) == str(phonons)
     assert again.labels == phonons.labels
-    rebuilt = dispersion_of(phonons.phonopy(), points=21)
+    rebuilt = dispersion_of(phonons.phonopy(), npoints=21)
     np.testing.assert_allclose(rebuilt.frequencies, phonons.frequencies, atol=1e-5)
     (tmp_path / "other.npz").write_bytes(b"no result")
     with pytest.raises(ResultFileError):
@@ -142,12 +144,12 @@ def noisy(sigma: float) -> Any:
 
 
 def test_noise_shows_before_symmetrisation_only(phonons: PhononDispersion) -> None:
-    found = phonon_dispersion(copper(calculator=noisy(1e-5)), supercell=3, points=3)
+    found = phonon_dispersion(copper(calculator=noisy(1e-5)), supercell=3, npoints=3)
     assert phonons.asr_residual < 1e-9
     assert found.asr_residual > 5e-4
     assert found.asr_residual_after < 1e-12
     assert np.abs(found.at([0, 0, 0])).max() < 1e-4
-    raw = phonon_dispersion(copper(calculator=noisy(1e-5)), supercell=3, points=3, symmetrize=False)
+    raw = phonon_dispersion(copper(calculator=noisy(1e-5)), supercell=3, npoints=3, symmetrize=False)
     assert raw.asr_residual == pytest.approx(found.asr_residual) == raw.asr_residual_after
 
 
@@ -180,7 +182,7 @@ def test_a_missing_displacement_is_refused(phonons: PhononDispersion) -> None:
 def test_an_unrelaxed_crystal_is_told(phonons: PhononDispersion) -> None:
     assert phonons.cautions == ()
     with pytest.warns(PhysicsWarning, match="under a stress of"):
-        strained = phonon_dispersion(copper(EMT_COPPER * 1.01), supercell=2, points=3)
+        strained = phonon_dispersion(copper(EMT_COPPER * 1.01), supercell=2, npoints=3)
     assert strained.residual_stress is not None
     assert strained.residual_stress > 1e-3
     assert len(strained.cautions) == 1
@@ -188,7 +190,7 @@ def test_an_unrelaxed_crystal_is_told(phonons: PhononDispersion) -> None:
     rattled.positions[0, 0] += 0.02
     rattled.calc = EMT()
     with pytest.warns(PhysicsWarning, match="forces of up to"):
-        found = phonon_dispersion(rattled, supercell=1, points=3, smax=None, mesh=2)
+        found = phonon_dispersion(rattled, supercell=1, npoints=3, stress_limit=None, mesh=2)
     assert found.residual_force is not None
     assert found.residual_force > 0.1
 
@@ -198,7 +200,14 @@ def test_residual_forces_are_taken_off() -> None:
     atoms = bulk("Cu", "fcc", a=EMT_COPPER, cubic=True)
     atoms.positions[0, 0] += 0.02
     atoms.calc = EMT()
-    settings: dict[str, Any] = {"supercell": 1, "points": 2, "mesh": 2, "smax": None, "fmax": 1.0, "symmetrize": False}
+    settings: dict[str, Any] = {
+        "supercell": 1,
+        "npoints": 2,
+        "mesh": 2,
+        "stress_limit": None,
+        "force_limit": 1.0,
+        "symmetrize": False,
+    }
     both = phonon_dispersion(atoms, plusminus=True, **settings).force_constants
     one = phonon_dispersion(atoms, plusminus=False, displacement=1e-3, **settings).force_constants
     raw = phonon_dispersion(atoms, plusminus=False, displacement=1e-3, subtract_residual=False, **settings)
@@ -213,14 +222,14 @@ def test_symmetry_lowered_by_noise_is_told() -> None:
     with pytest.warns(
         PhysicsWarning, match=r"P1 within 1e-05 Å takes \d\d displacements, Fm-3m within 0.001 Å would take 1"
     ):
-        phonon_dispersion(atoms, supercell=1, points=3, smax=None, fmax=1.0, mesh=2)
-    found = phonon_dispersion(atoms, supercell=1, points=3, smax=None, fmax=1.0, mesh=2, symprec=1e-3)
+        phonon_dispersion(atoms, supercell=1, npoints=3, stress_limit=None, force_limit=1.0, mesh=2)
+    found = phonon_dispersion(atoms, supercell=1, npoints=3, stress_limit=None, force_limit=1.0, mesh=2, symprec=1e-3)
     assert found.n_displacements == 1
     assert found.cautions == ()
 
 
 def test_a_stretched_crystal_has_imaginary_modes_and_no_thermodynamics(phonons: PhononDispersion) -> None:
-    stretched = phonon_dispersion(copper(4.3), supercell=3, points=11, smax=None)
+    stretched = phonon_dispersion(copper(4.3), supercell=3, npoints=11, stress_limit=None)
     assert stretched.imaginary
     assert not stretched.stable
     assert stretched.lowest < -0.5
@@ -248,7 +257,7 @@ class Single(EMT):
         ({"displacement": 0.0}, "displacement is 0"),
         ({"displacement": float("nan")}, "displacement"),
         ({"plusminus": "both"}, "plusminus"),
-        ({"points": 1}, "points is 1"),
+        ({"npoints": 1}, "npoints is 1"),
         ({"path": "Γ Q"}, "this Brillouin zone has"),
         ({"path": "Γ"}, "no segment"),
         ({"path": "Γ G X"}, "same point"),
@@ -258,8 +267,8 @@ class Single(EMT):
         ({"mesh": 2.5}, "mesh is 2.5"),
         ({"fc_calculator": "alm"}, "fc_calculator"),
         ({"symprec": -1}, "symprec"),
-        ({"fmax": 0}, "fmax"),
-        ({"smax": -1.0}, "smax"),
+        ({"force_limit": 0}, "force_limit"),
+        ({"stress_limit": -1.0}, "stress_limit"),
         ({"imaginary_limit": float("nan")}, "imaginary_limit"),
     ],
 )
@@ -274,7 +283,7 @@ def test_settings_are_checked(settings: dict[str, Any], text: str) -> None:
 def test_calculators_and_structures_are_checked() -> None:
     with pytest.raises(ConfigError, match="single precision"):
         phonon_dispersion(copper(calculator=Single()), supercell=2)
-    phonon_dispersion(copper(calculator=Single()), supercell=2, points=2, mesh=2, allow_float32=True)
+    phonon_dispersion(copper(calculator=Single()), supercell=2, npoints=2, mesh=2, allow_float32=True)
     molecule = Atoms("Cu2", positions=[[0, 0, 0], [2, 0, 0]])
     molecule.calc = EMT()
     with pytest.raises(ConfigError, match="pbc"):
@@ -282,9 +291,9 @@ def test_calculators_and_structures_are_checked() -> None:
 
 
 def test_convergence_of_displacement_and_supercell(tmp_path: Path) -> None:
-    found = displacement_convergence(copper(), supercell=2, displacements=(0.01, 0.003, 0.1), points=2, mesh=2)
+    found = displacement_convergence(copper(), supercell=2, displacements=(0.01, 0.003, 0.1), npoints=2, mesh=2)
     assert found.max_change[1] == 0 < found.max_change[0] < 0.01 < found.max_change[2]
-    sizes = supercell_convergence(copper(), supercells=[1, 3, 2], points=2, mesh=2)
+    sizes = supercell_convergence(copper(), supercells=[2, 4, 3], npoints=2, mesh=2)
     assert sizes.reference == 1
     assert sizes.max_change[0] > sizes.max_change[2] > 0 == sizes.max_change[1]
     for result in (found, sizes):

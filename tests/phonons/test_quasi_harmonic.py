@@ -18,7 +18,7 @@ from mlcalc.cli.verbs.qha import qha_command
 from mlcalc.md_protocols import Grueneisen, QuasiHarmonic, grueneisen, phonon_dispersion, quasi_harmonic, relax
 from mlcalc.md_protocols.errors import ConfigError
 
-SETTINGS: dict[str, Any] = {"supercell": 2, "mesh": (8, 8, 8), "volume_range": (-0.03, 0.06), "points": 7}
+SETTINGS: dict[str, Any] = {"supercell": 2, "mesh": (8, 8, 8), "volume_range": (-0.03, 0.06), "n_volumes": 7}
 KELVIN = np.arange(0.0, 301.0, 20.0)
 
 
@@ -37,28 +37,28 @@ def expanding(crystal: Atoms) -> QuasiHarmonic:
 
 @pytest.fixture(scope="module")
 def modes(crystal: Atoms) -> Grueneisen:
-    return grueneisen(crystal, supercell=2, mesh=SETTINGS["mesh"], points=11)
+    return grueneisen(crystal, supercell=2, mesh=SETTINGS["mesh"], npoints=11)
 
 
 def test_expansion_follows_from_the_parameters(crystal: Atoms, modes: Grueneisen) -> None:
     """alpha V = gamma C_V / B at a temperature that hardly moves the volume."""
-    settings = SETTINGS | {"volume_range": (-0.02, 0.03), "points": 9}
+    settings = SETTINGS | {"volume_range": (-0.02, 0.03), "n_volumes": 9}
     cold = quasi_harmonic(crystal, temperatures=[60.0], **settings)
     k = 0
     there = crystal.copy()
     there.set_cell(crystal.cell.array * (cold.volumes[k] / modes.volume) ** (1 / 3), scale_atoms=True)
     there.calc = crystal.calc
-    phonons = phonon_dispersion(there, supercell=2, smax=None, points=2)
+    phonons = phonon_dispersion(there, supercell=2, stress_limit=None, npoints=2)
     capacity = phonons.thermal_properties([cold.temperatures[k]], mesh=SETTINGS["mesh"]).heat_capacity[0]
     gamma = modes.average(cold.temperatures[k])[0]
-    expected = gamma * capacity / (cold.bulk_modulus[k] * GPa * cold.volumes[k])
+    expected = gamma * capacity / (cold.bulk_modulus_GPa[k] * GPa * cold.volumes[k])
     assert cold.thermal_expansion[k] == pytest.approx(expected, rel=0.03)
     assert gamma > 1
 
 
 def test_pressure_makes_it_smaller_by_its_bulk_modulus(crystal: Atoms, expanding: QuasiHarmonic) -> None:
     pressed = quasi_harmonic(crystal, temperatures=KELVIN, pressure_GPa=2.0, **SETTINGS)
-    assert pressed.volumes[0] / expanding.volumes[0] - 1 == pytest.approx(-2 / expanding.bulk_modulus[0], rel=0.1)
+    assert pressed.volumes[0] / expanding.volumes[0] - 1 == pytest.approx(-2 / expanding.bulk_modulus_GPa[0], rel=0.1)
 
 
 def test_atoms_relax_at_each_volume(crystal: Atoms, expanding: QuasiHarmonic) -> None:
@@ -77,7 +77,7 @@ def test_all_volumes_are_one_batch(crystal: Atoms, modes: Grueneisen) -> None:
         sizes.append(len(structures))
         return [_Result(atoms, crystal.calc) for atoms in structures]
 
-    again = grueneisen(crystal, supercell=2, mesh=SETTINGS["mesh"], points=11, evaluate=evaluate)
+    again = grueneisen(crystal, supercell=2, mesh=SETTINGS["mesh"], npoints=11, evaluate=evaluate)
     assert sizes == [3, 6]  # the crystals, then each perfect and with one displacement
     np.testing.assert_allclose(again.mesh_gamma, modes.mesh_gamma, atol=1e-9)
 
@@ -91,7 +91,7 @@ def test_parameters_are_those_of_phonopy_and_smooth_at_the_center(crystal: Atoms
         atoms = crystal.copy()
         atoms.set_cell(crystal.cell.array * factor ** (1 / 3), scale_atoms=True)
         atoms.calc = crystal.calc
-        by_hand.append(phonon_dispersion(atoms, supercell=2, smax=None, points=2).phonopy())
+        by_hand.append(phonon_dispersion(atoms, supercell=2, stress_limit=None, npoints=2).phonopy())
     reference = PhonopyGruneisen(*by_hand)
     reference.set_mesh(SETTINGS["mesh"], is_gamma_center=True)
     qpoints, _, _, _, gamma = reference.get_mesh()

@@ -20,7 +20,7 @@ A = 3.5899  # Å, where EMT copper has no pressure
 CUBIC_IN_PRIMITIVE = 2 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])  # 2 x 2 x 2 cubic cells
 MESH, KELVIN = (8, 8, 8), np.arange(0.0, 401.0, 20.0)
 FINE = np.arange(0.0, 421.0, 4.0)  # phonopy takes differences over the spacing
-FIELDS = ("volumes", "gibbs_energy", "bulk_modulus", "thermal_expansion", "heat_capacity", "entropy", "grueneisen")
+FIELDS = ("volumes", "gibbs_energy", "bulk_modulus_GPa", "thermal_expansion", "heat_capacity", "entropy", "grueneisen")
 
 
 def copper(cubic: bool = False, structure: str = "fcc", a: float = A) -> Atoms:
@@ -30,7 +30,9 @@ def copper(cubic: bool = False, structure: str = "fcc", a: float = A) -> Atoms:
 
 
 def run(atoms: Atoms, supercell: Any = CUBIC_IN_PRIMITIVE, **more: Any) -> QuasiHarmonic:
-    return quasi_harmonic(atoms, **({"supercell": supercell, "temperatures": KELVIN, "mesh": MESH, "points": 7} | more))
+    return quasi_harmonic(
+        atoms, **({"supercell": supercell, "temperatures": KELVIN, "mesh": MESH, "n_volumes": 7} | more)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,14 @@ def test_conventional_cell_gives_the_same(found: QuasiHarmonic) -> None:
 @pytest.fixture(scope="module")
 def pieces() -> tuple[Any, list[float], list[Any]]:
     """Volumes, energies and thermal properties by phonopy's own mesh."""
-    setup: dict[str, Any] = {"displacement": 0.01, "relax_ions": False, "fmax": 1e-3, "symprec": 1e-5, "mesh": None}
-    setup |= {"points": 2, "path": None, "allow_float32": False, "evaluate": None, "progress": False}
+    setup: dict[str, Any] = {
+        "displacement": 0.01,
+        "relax_ions": False,
+        "fmax": 1e-4,
+        "symprec": 1e-5,
+        "force_limit": 1e-3,
+    }
+    setup |= {"npoints": 2, "path": None, "allow_float32": False, "evaluate": None, "progress": False}
     volumes = phonons_of_volumes(copper(), 1 + np.linspace(-0.03, 0.07, 7), supercell=CUBIC_IN_PRIMITIVE, **setup)
     energies, thermal = [], []
     for volume, phonons in zip(volumes.volumes, volumes.phonons, strict=True):
@@ -87,7 +95,7 @@ def test_phonopy_by_hand(pieces: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     same = slice(None, None, 5)  # of its temperatures
     np.testing.assert_allclose(found.volumes, np.array(qha.volume_temperature)[same], rtol=1e-7)
     np.testing.assert_allclose(found.gibbs_energy, np.array(qha.gibbs_temperature)[same], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.bulk_modulus, np.array(qha.bulk_modulus_temperature)[same], rtol=1e-4)
+    np.testing.assert_allclose(found.bulk_modulus_GPa, np.array(qha.bulk_modulus_temperature)[same], rtol=1e-4)
     expansion, warm = np.array(qha.thermal_expansion)[same], KELVIN > 70
     np.testing.assert_allclose(found.thermal_expansion[warm], expansion[warm], rtol=3e-3)
     assert np.abs(found.thermal_expansion - expansion)[~warm].max() < 2e-7  # differences over 4 K where it curves
@@ -105,7 +113,7 @@ def test_energies_of_another_cell_would_be_seen(found: QuasiHarmonic, pieces: An
 def test_expansion_follows_from_mode_parameters(found: QuasiHarmonic) -> None:
     k = 5  # 100 K
     crystal = copper(a=(4 * found.volumes[k]) ** (1 / 3))
-    modes = grueneisen(crystal, supercell=CUBIC_IN_PRIMITIVE, mesh=MESH, points=3, strain=0.005)
+    modes = grueneisen(crystal, supercell=CUBIC_IN_PRIMITIVE, mesh=MESH, npoints=3, volume_range=0.005)
     assert found.grueneisen[k] == pytest.approx(modes.average(KELVIN[k])[0], rel=0.02)
 
 
@@ -151,7 +159,7 @@ def test_imaginary_modes_name_the_volume() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperatures": [300, 200, 100]}, {"temperatures": []}, {"points": 3}, {"eos": "linear"}]
+    [{"temperatures": [300, 200, 100]}, {"temperatures": []}, {"n_volumes": 3}, {"eos": "linear"}]
     + [{"volume_range": (0.05, -0.05)}],
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:

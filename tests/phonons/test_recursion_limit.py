@@ -27,10 +27,10 @@ atoms.calc = EMT()
 before = sys.getrecursionlimit()
 """
 CALLS = {
-    "force constants": "phonon_dispersion(atoms, supercell=2, points=3, mesh=2, fc_calculator='symfc', smax=None)",
+    "force constants": "phonon_dispersion(atoms, supercell=2, npoints=3, fc_calculator='symfc', stress_limit=None)",
     "effective phonons": """
 from mlcalc.md_protocols.phonons.harmonic_samples import Fit
-phonon = phonon_dispersion(atoms, supercell=2, points=3, mesh=2, smax=None).phonopy()
+phonon = phonon_dispersion(atoms, supercell=2, npoints=3, mesh=2, stress_limit=None).phonopy()
 Fit(phonon)
 """,
     "the import alone": "import symfc",  # what the others leave without the context manager

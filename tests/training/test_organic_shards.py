@@ -158,7 +158,7 @@ def test_what_is_there_is_not_made_again(folder: Path) -> None:
 
 def _killed(root: Path, how: str) -> list[int]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, str(ROOT / "tests/organic_shards.py"), str(root), how]
+    command = [sys.executable, str(ROOT / "tests/helpers/organic_shards.py"), str(root), how]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [int(kills) for kills in json.loads(done.stdout)]
@@ -182,7 +182,7 @@ def test_killed_runs_end_with_the_same_files(tmp_path: Path) -> None:
 def test_files_written_in_place_are_caught(tmp_path: Path) -> None:
     """The broken twin: a kill between two parts leaves a shard that is not whole, or one that cannot be counted."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, str(ROOT / "tests/organic_shards.py"), str(tmp_path), "careless"]
+    command = [sys.executable, str(ROOT / "tests/helpers/organic_shards.py"), str(tmp_path), "careless"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     whole = _contents(tmp_path / "whole")
     same = [_contents(path) == whole for path in tmp_path.glob("killed-*")]

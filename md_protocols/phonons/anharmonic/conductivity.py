@@ -13,6 +13,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import RELAX_FIRST
+from mlcalc.ground.warn import warn
+
 from ... import checks
 from ...crystals.kinds import plain_crystal
 from ...crystals.supercells import supercell_matrix
@@ -21,9 +25,10 @@ from ...crystals.vacuum import refuse_vacuum
 from ...errors import ConfigError, EvaluationError, PhysicsWarning
 from ...evaluator import Evaluate, Evaluator
 from ...progress import CountBar
-from ..crystal import primitive_matrix, to_ase, to_phonopy, without_calculator
+from ..crystal import primitive_matrix, refuse_one_atom, to_ase, to_phonopy, without_calculator
 from ..dispersion import IMAGINARY_LIMIT
 from ..finite_displacements import phonon_dispersion
+from ..meshes import given_mesh
 from ..thermal import vibrating
 from .conductivity_result import ThermalConductivity
 
@@ -34,7 +39,6 @@ _METHODS = ("rta", "lbte")
 _NOISY = 0.3  # share of the largest third-order constant: EMT copper at 0.03 Å has 0.06, constants of noise 1 and more
 # Without these, rounding of forces by 1e-12 eV/Å turns vectors of degenerate modes and moves the result by percents.
 _REPRODUCIBLE = dict.fromkeys(("symmetrize_tetrahedra", "average_degenerate_weights", "exclude_gamma_acoustic"), True)
-__all__ = ["ThermalConductivity", "require_phono3py", "thermal_conductivity"]
 
 
 def thermal_conductivity(
@@ -61,10 +65,11 @@ def thermal_conductivity(
     in the approximation of relaxation times ("rta") or by the linearized Boltzmann equation ("lbte"; Chaput, Phys. Rev.
     Lett. 110, 265506 (2013)); phono3py does both.  All displaced supercells are evaluated in batches.
 
-    supercell: of the third order; phonon_supercell: of the second order, None for the same.  mesh: numbers of q-points,
-    to be converged.  displacement: Å.  cutoff_pair_distance: pairs farther apart (Å) are not displaced together.
-    isotopes: scattering by natural isotopes (Tamura); it depends a little, 0.3 % on coarse meshes, on the vectors of
-    degenerate modes, which rounding decides.  Four-phonon scattering, boundaries and electrons are not in it.
+    supercell: of the third order, as in `phonon_dispersion`; phonon_supercell: of the second, None for the same.
+    mesh: numbers of q-points, to be converged.  displacement: Å.  cutoff_pair_distance: pairs farther apart (Å) are not
+    displaced together.  isotopes: scattering by natural isotopes (Tamura); it depends a little, 0.3 % on coarse meshes,
+    on the vectors of degenerate modes, which rounding decides.  Four-phonon scattering, boundaries and electrons are
+    not in it.
 
     Raises ConfigError without phono3py, for settings, cells with vacuum, imaginary modes (unless allowed), single
     precision (unless allowed), and more displaced supercells than `max_structures`; EvaluationError for NaN and where
@@ -75,8 +80,8 @@ def thermal_conductivity(
         [checks.number("temperature", t, above=0.0, hint=" K") for t in np.atleast_1d(temperatures).tolist()]
     )
     if not len(kelvin):
-        raise ConfigError("temperatures is empty: give at least one, in K")
-    numbers = _mesh(mesh)
+        raise ConfigError("temperatures is empty: give at least one, in K", setting="temperatures", value=temperatures)
+    numbers = given_mesh(mesh)
     if cutoff_pair_distance is not None:
         checks.number("cutoff_pair_distance", cutoff_pair_distance, above=0.0, hint=" Å")
     kind = checks.choice("method", method, _METHODS)
@@ -84,6 +89,8 @@ def thermal_conductivity(
     matrix = supercell_matrix(supercell)
     larger = matrix if phonon_supercell is None else supercell_matrix(phonon_supercell)
     plain_crystal(atoms, "a thermal conductivity")
+    for cells in (matrix, larger):
+        refuse_one_atom(len(atoms), cells)
     refuse_vacuum(atoms, "a conductivity")
     refuse_masses(atoms, symprec, "phono3py")
     second = None if phonon_supercell is None else larger
@@ -95,7 +102,7 @@ def thermal_conductivity(
         supercell=larger,
         displacement=step,
         symprec=symprec,
-        points=2,
+        npoints=2,
         dimensions=3,
         allow_float32=allow_float32,
         evaluate=evaluate,
@@ -113,8 +120,8 @@ def thermal_conductivity(
         method=kind,
         isotopes=bool(isotopes),
         mesh=numbers,
-        supercell=_rows(matrix),
-        phonon_supercell=_rows(larger),
+        supercell=matrix,
+        phonon_supercell=larger,
         displacement=step,
         n_structures=count,
         n_atoms=len(solver.primitive),
@@ -151,7 +158,10 @@ def _require_sense(kappa: Array, mesh: tuple[int, ...]) -> None:
     raise EvaluationError(
         f"the conductivity came out as {diagonal.min():.3g} to {diagonal.max():.3g} W/(m K) on the mesh {mesh} (limit "
         f"{_LARGEST:g}): modes are not scattered at all. Take a finer mesh, and a supercell of which no atom is "
-        "halfway between two images of another: there third-order force constants cancel"
+        "halfway between two images of another: there third-order force constants cancel",
+        setting="mesh",
+        value=mesh,
+        limit=_LARGEST,
     )
 
 
@@ -175,16 +185,19 @@ def require_phono3py() -> Any:
 def _prepared(
     solver_type: Any, atoms: Atoms, supercells: tuple[Any, Any], *, symprec: float, mesh: tuple[int, int, int]
 ) -> Any:
-    """A Phono3py object for the crystal and mesh; ConfigError for a mesh that breaks the crystal's symmetry."""
+    """A Phono3py object for the crystal and mesh; ConfigError for a mesh that breaks the crystal's symmetry.
+
+    supercells: of the third and the second order, rows; phono3py's are columns.
+    """
     crystal = to_phonopy(without_calculator(atoms))
     # A supercell of another shape than the crystal's: `phonon_dispersion` tells it, once.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?i)(warning: )?point group symmetries", category=UserWarning)
         solver = solver_type(
             crystal,
-            supercell_matrix=supercells[0],
-            primitive_matrix=primitive_matrix(crystal, symprec, 3),
-            phonon_supercell_matrix=supercells[1],
+            supercell_matrix=supercells[0].T,
+            primitive_matrix=primitive_matrix(crystal, symprec, 3).T,
+            phonon_supercell_matrix=None if supercells[1] is None else supercells[1].T,
             symprec=symprec,
             log_level=0,
         )
@@ -193,7 +206,9 @@ def _prepared(
     except RuntimeError as error:
         raise ConfigError(
             f"the mesh {mesh} breaks the crystal's symmetry ({error}): give axes of the primitive cell that symmetry "
-            "makes equal the same number"
+            "makes equal the same number",
+            setting="mesh",
+            value=mesh,
         ) from error
     return solver
 
@@ -209,12 +224,18 @@ def _third_order_residual(constants: Array) -> float:
 
 def _tell_noise(violation: float, displacement: float) -> None:
     if violation > _NOISY:
-        warnings.warn(
-            f"the third-order force constants violate their sum rule by {violation:.2g} of the largest of them (limit "
-            f"{_NOISY:g}), so the conductivity may be off by any factor: noise of the forces or terms of higher order "
-            f"are as large; take another displacement than {displacement:g} Å (0.03 Å is usual), and forces in float64",
-            PhysicsWarning,
-            stacklevel=3,
+        warn(
+            PhysicsWarning(
+                f"the third-order force constants violate their sum rule by {violation:.2g} of the largest of them "
+                f"(limit {_NOISY:g}), so the conductivity may be off by any factor: noise of the forces or terms of "
+                "higher order are as large",
+                setting="displacement",
+                value=displacement,
+                limit=_NOISY,
+                remedies=[
+                    f"take another displacement than {displacement:g} Å (0.03 Å is usual), and forces in float64"
+                ],
+            )
         )
 
 
@@ -229,8 +250,15 @@ def _supercells(solver: Any, most: int, *, second: bool) -> Cells:
     total = _count(sets)
     if total > checks.whole("max_structures", most, at_least=1):
         raise ConfigError(
-            f"{total} displaced supercells would have to be evaluated, more than max_structures = {most}: set "
-            "cutoff_pair_distance, take a smaller supercell, or raise the limit"
+            f"{total} displaced supercells would have to be evaluated, more than max_structures = {most}",
+            setting="max_structures",
+            value=total,
+            limit=most,
+            remedies=[
+                Use("cutoff_pair_distance"),
+                "take a smaller supercell",
+                Use("max_structures", total, "if that many are meant"),
+            ],
         )
     return sets
 
@@ -258,14 +286,6 @@ def _fill(solver: Any, sets: Cells, evaluator: Evaluator, progress: bool | None)
     return total
 
 
-def _mesh(mesh: Any) -> tuple[int, int, int]:
-    given = np.atleast_1d(np.asarray(mesh))
-    if given.dtype.kind not in "iu" or given.shape not in ((1,), (3,)):
-        raise ConfigError(f"mesh is {mesh!r}: give a whole number or three of them")
-    a, b, c = (checks.whole("mesh", int(n), at_least=1) for n in np.broadcast_to(given, 3))
-    return a, b, c
-
-
 def _lowest(solver: Any) -> tuple[float, Array]:
     """Lowest frequency (THz) on the mesh, with the q-point where it is."""
     solver.run_phonon_solver()
@@ -282,10 +302,9 @@ def _refuse_imaginary(lowest: float, qpoint: Array, allow: bool) -> None:
     if lowest < IMAGINARY_LIMIT and not allow:
         raise ConfigError(
             f"the crystal has imaginary modes (lowest {lowest:.3g} THz at q = {np.round(qpoint, 4).tolist()}, limit "
-            f"{IMAGINARY_LIMIT:g} THz): it is not at a minimum, and its conductivity is not defined; relax it, or pass "
-            "allow_imaginary=True to leave these modes out"
+            f"{IMAGINARY_LIMIT:g} THz): it is not at a minimum, and its conductivity is not defined",
+            setting="allow_imaginary",
+            value=lowest,
+            limit=IMAGINARY_LIMIT,
+            remedies=[RELAX_FIRST, Use("allow_imaginary", True, "to leave these modes out")],
         )
-
-
-def _rows(matrix: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(x) for x in row) for row in matrix)

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import plotting
-from ...folders.storage import load_arrays, save_arrays
+from ...results import Arrays, Quantity, Result
 
 Array = NDArray[np.float64]
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
-_ARRAYS = ("temperatures", "kappa", "masses")
-_PLAIN = "method isotopes mesh supercell phonon_supercell displacement n_structures n_atoms".split()
-_PLAIN += ["asr_residual", "fc3_residual", "lowest"]
 
 
-@dataclass(frozen=True, eq=False)
-class ThermalConductivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class ThermalConductivity(Result):
     """The lattice part of a crystal's thermal conductivity; that of electrons is not in it."""
 
-    temperatures: Array  # (T,) K
-    kappa: Array  # (T, 6) W/(m K), Voigt order xx, yy, zz, yz, xz, xy, in the axes of the structure
-    method: str  # "rta", relaxation times, or "lbte", the whole linearized Boltzmann equation
-    isotopes: bool  # whether natural isotopes scatter too
-    mesh: tuple[int, int, int]
-    supercell: tuple[tuple[int, ...], ...]  # of the third-order force constants
-    phonon_supercell: tuple[tuple[int, ...], ...]  # of the second-order ones
-    displacement: float  # Å
-    n_structures: int  # supercells whose forces made the force constants, with the undisplaced ones
-    n_atoms: int  # of the primitive cell
-    masses: Array  # (n_atoms,) u, of the primitive cell
-    asr_residual: float  # eV/Å^2, largest |sum_j Phi_ij| of the second order before symmetrisation
-    fc3_residual: float  # largest |sum_j Phi_ijk| over largest |Phi_ijk| before symmetrisation; noise where it nears 1
-    lowest: float  # THz, lowest frequency; imaginary ones are negative, acoustic modes at Γ do not count
+    kind = "thermal_conductivity"
+    derived: ClassVar[Mapping[str, Quantity]] = {"mean": Quantity("a third of the trace", "W/(m K)", "(T,)")}
+
+    temperatures: Annotated[Array, Quantity("at which", "K", "(T,)")]
+    kappa: Annotated[
+        Array, Quantity("Voigt order xx, yy, zz, yz, xz, xy, in the axes of the structure", "W/(m K)", "(T, 6)")
+    ]
+    method: Annotated[str, Quantity('"rta", relaxation times, or "lbte", the whole linearized Boltzmann equation')]
+    isotopes: Annotated[bool, Quantity("whether natural isotopes scatter too")]
+    mesh: Annotated[tuple[int, int, int], Quantity("numbers of q-points")]
+    supercell: Annotated[NDArray[np.int64], Quantity("of the third-order force constants, rows", shape="(3, 3)")]
+    phonon_supercell: Annotated[NDArray[np.int64], Quantity("of the second-order ones, rows", shape="(3, 3)")]
+    displacement: Annotated[float, Quantity("of atoms, alone and in pairs", "Å")]
+    n_structures: Annotated[
+        int, Quantity("supercells whose forces made the force constants, with the undisplaced ones")
+    ]
+    n_atoms: Annotated[int, Quantity("of the primitive cell")]
+    masses: Annotated[Array, Quantity("of the primitive cell's atoms", "u", "(n_atoms,)")]
+    asr_residual: Annotated[
+        float, Quantity("largest |sum_j Phi_ij| of the second order before symmetrisation", "eV/Å^2")
+    ]
+    fc3_residual: Annotated[
+        float,
+        Quantity("largest |sum_j Phi_ijk| over largest |Phi_ijk| before symmetrisation; noise where it nears 1"),
+    ]
+    lowest: Annotated[
+        float,
+        Quantity("lowest frequency; imaginary ones are negative, acoustic modes at Γ do not count", "THz"),
+    ]
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Of files with phonopy's matrices, whose columns are the vectors."""
+        for name in ("supercell", "phonon_supercell"):
+            if name in info:
+                arrays[name] = np.array(info.pop(name), dtype=np.int64).T.copy()
+        return arrays, info
 
     @property
     def mean(self) -> Array:
@@ -72,34 +92,3 @@ class ThermalConductivity:
         if not cubic:
             ax.legend(frameon=False)
         return ax
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "temperatures_K": self.temperatures.tolist(),
-            "kappa_W_per_m_K": self.kappa.tolist(),
-            "order": list(_VOIGT),
-            "displacement_A": self.displacement,
-            "asr_residual_eV_per_A2": self.asr_residual,
-            "fc3_residual_relative": self.fc3_residual,
-            "lowest_frequency_THz": self.lowest,
-            "masses_u": self.masses.tolist(),
-            **{name: getattr(self, name) for name in ("method", "isotopes", "n_structures", "n_atoms")},
-            "mesh": list(self.mesh),
-            "supercell": [list(row) for row in self.supercell],
-            "phonon_supercell": [list(row) for row in self.phonon_supercell],
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_arrays(path, "thermal_conductivity", arrays, {name: getattr(self, name) for name in _PLAIN})
-
-    @classmethod
-    def load(cls, path: str | Path) -> ThermalConductivity:
-        """The result of a file written by `save`."""
-        arrays, info = load_arrays(path, "thermal_conductivity")
-        info["mesh"] = tuple(info["mesh"])
-        for name in ("supercell", "phonon_supercell"):
-            info[name] = tuple(tuple(row) for row in info[name])
-        return cls(**(info | arrays))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +9,19 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from ... import checks
-from ...crystals.kinds import plain_crystal
 from ...errors import ConfigError, PhysicsWarning
-from ...evaluator import Evaluate, Evaluator
+from ...evaluator import Evaluate, Evaluator, refuse_float32
 from ...progress import CountBar
-from ..bands import dispersion_of, where_to_look, with_charges
+from ..bands import dispersion_on, sampling_of, with_charges
 from ..born import BornCharges
-from ..crystal import phonopy_crystal, plane_of, to_ase, without_calculator
+from ..crystal import prepared, supercell_of, to_ase
 from ..dispersion import IMAGINARY_LIMIT, PhononDispersion
-from ..finite_displacements import phonon_dispersion
-from ..force_constants import translational_residual
+from ..finite_displacements import Settings, by_displacements
+from ..force_constants import Provenance, translational_residual
 from ..harmonic_samples import (
     Fit,
     drawn_displacements,
@@ -47,13 +48,14 @@ def require_same_crystal(start: PhononDispersion, phonon: Phonopy) -> None:
     here, there = phonon.unitcell, start.unitcell
     if (
         len(start.force_constants) != len(phonon.supercell)
-        or not np.array_equal(start.supercell_matrix, phonon.supercell_matrix)
+        or not np.array_equal(start.supercell, supercell_of(phonon))
         or not np.array_equal(there.numbers, here.numbers)
     ):
         raise ConfigError(
             f"start has phonons of {there.get_chemical_formula()} in a supercell of {len(start.force_constants)} "
             f"atoms, the crystal here has {len(phonon.supercell)} in its supercell: give phonons of the same unit cell "
-            "and supercell"
+            "and supercell",
+            setting="start",
         )
     strain = np.linalg.solve(there.cell.array, here.cell) - np.eye(3)
     away = here.scaled_positions - there.get_scaled_positions(wrap=False)
@@ -67,7 +69,10 @@ def require_same_crystal(start: PhononDispersion, phonon: Phonopy) -> None:
         if not value <= limit:
             raise ConfigError(
                 f"start has phonons of another crystal: {what} differ by {value:.3g}{unit} (limit {limit:g}{unit}); "
-                "give phonons of the same unit cell, in the same orientation and order"
+                "give phonons of the same unit cell, in the same orientation and order",
+                setting="start",
+                value=value,
+                limit=limit,
             )
 
 
@@ -81,8 +86,8 @@ def effective_phonons(
     *,
     supercell: Any,
     temperature_K: float,
-    structures: int = 40,
-    iterations: int = 20,
+    n_structures: int = 40,
+    max_iterations: int = 20,
     tolerance_THz: float = 0.02,
     error_THz: float = 0.1,
     mixing: float = 0.7,
@@ -91,14 +96,14 @@ def effective_phonons(
     statistics: str = "quantum",
     displacement: float = 0.01,
     path: Any = None,
-    points: int = 101,
+    npoints: int = 101,
     mesh: Any = None,
     primitive_matrix: Any = "auto",
     dimensions: int | None = None,
     symprec: float = 1e-5,
     born: BornCharges | None = None,
-    fmax: float = 1e-3,
-    smax: float | None = 1e-3,
+    force_limit: float = 1e-3,
+    stress_limit: float | None = 1e-3,
     imaginary_limit: float = IMAGINARY_LIMIT,
     allow_float32: bool = False,
     evaluate: Evaluate | None = None,
@@ -111,11 +116,13 @@ def effective_phonons(
     approximation (Errea, Calandra and Mauri, Phys. Rev. B 89, 064302 (2014), there by the gradient of the free energy),
     fitted as in Hellman et al., Phys. Rev. B 84, 180301 (2011), with symfc.  Atoms vibrate about the positions given.
 
-    supercell, displacement (of the start), path, points, mesh, primitive_matrix, dimensions, symprec, born, fmax, smax,
-    imaginary_limit, allow_float32 (of the start): as in `phonon_dispersion`; smax=None for a cell expanded on purpose.
-    structures: per iteration, in one batch; half of them drawn, each also with all displacements reversed, by which odd
-    terms of the energy drop out of the fit.  The same random numbers serve in every iteration, so that these converge.
-    tolerance_THz: iterations end when no frequency on the mesh changes by more.
+    supercell, displacement (of the start), path, npoints, mesh, primitive_matrix, dimensions, symprec, born,
+    force_limit, stress_limit, imaginary_limit, allow_float32 (of the start): as in `phonon_dispersion`;
+    stress_limit=None for a cell expanded on purpose.
+    n_structures: per iteration, in one batch; half of them drawn, each also with all displacements reversed, by which
+    odd terms of the energy drop out of the fit.  The same random numbers serve in every iteration, so that they
+    converge.
+    tolerance_THz: iterations end when no frequency on the mesh changes by more, or after `max_iterations`.
     error_THz: largest standard error of a frequency on the mesh that passes without a warning.
     mixing: share of the new force constants in the next iteration's.
     start: phonons to start from, None for those of small displacements; imaginary modes are drawn with |frequency|.
@@ -125,11 +132,10 @@ def effective_phonons(
     PhysicsWarnings and cautions: not converged, large standard errors, imaginary modes, forces that are hardly
     harmonic, mean forces on the atoms.
     """
-    constrained = plain_crystal(atoms, "phonons at a temperature")
     kelvin = checks.number("temperature_K", temperature_K, at_least=0.0, hint=" K")
     settings = _settings(
-        structures,
-        iterations,
+        n_structures,
+        max_iterations,
         tolerance=tolerance_THz,
         error=error_THz,
         mixing=mixing,
@@ -138,28 +144,43 @@ def effective_phonons(
     )
     if kelvin == 0 and settings.statistics == "classical":
         raise ConfigError(
-            "temperature_K is 0 and statistics 'classical': atoms would not move at all; take statistics='quantum', "
-            "with zero-point motion, or a temperature above 0"
+            "temperature_K is 0 and statistics 'classical': atoms would not move at all",
+            setting="statistics",
+            value="classical",
+            remedies=[Use("statistics", "quantum", "with zero-point motion"), "take a temperature above 0"],
         )
-    imaginary_limit = checks.number("imaginary_limit", imaginary_limit)
-    evaluator = Evaluator(atoms.calc, evaluate)
-    crystal = without_calculator(atoms)
-    phonon = phonopy_crystal(crystal, supercell, primitive=primitive_matrix, symprec=symprec, dimensions=dimensions)
-    flat = plane_of(crystal, np.array(phonon.supercell_matrix), dimensions)
+    of_start = Settings(force_limit=force_limit, stress_limit=stress_limit)
+    ready = prepared(
+        atoms,
+        "phonons at a temperature",
+        supercell,
+        primitive_matrix=primitive_matrix,
+        symprec=symprec,
+        dimensions=dimensions,
+    )
+    evaluator, phonon = Evaluator(atoms.calc, evaluate), ready.phonon
     with_charges(phonon, born)
-    looked = {"path": path, "points": points, "mesh": mesh}
-    _, numbers = where_to_look(phonon, dimensions=flat, **looked)
+    sampling = sampling_of(
+        phonon, dimensions=ready.dimensions, path=path, npoints=npoints, mesh=mesh, imaginary_limit=imaginary_limit
+    )
     fit = Fit(phonon)
     _enough(fit, len(phonon.supercell), settings.pairs)
     if start is None:
-        shared = {"primitive_matrix": primitive_matrix, "dimensions": dimensions, "symprec": symprec, "born": born}
-        shared |= {"fmax": fmax, "smax": smax, "imaginary_limit": imaginary_limit, "displacement": displacement}
-        shared["allow_float32"] = allow_float32
-        start = phonon_dispersion(atoms, supercell=supercell, evaluate=evaluate, progress=progress, **shared, **looked)
+        refuse_float32(evaluator, "force constants", allow_float32)
+        start = by_displacements(
+            ready,
+            evaluator,
+            sampling,
+            of_start,
+            displacement=displacement,
+            with_stress=evaluate is None,
+            progress=progress,
+            kept=False,
+        )
     else:
         require_same_crystal(start, phonon)
-        if constrained:
-            warnings.warn(constrained, PhysicsWarning, stacklevel=2)
+        if ready.caution:
+            warn(PhysicsWarning(ready.caution))
     found = _self_consistent(
         phonon,
         start.force_constants,
@@ -167,40 +188,42 @@ def effective_phonons(
         fit=fit,
         kelvin=kelvin,
         settings=settings,
-        mesh=numbers,
+        mesh=sampling.mesh,
         progress=progress,
     )
     replicas = np.array(left_out(fit, found.displacements, found.forces, min(_BLOCKS, settings.pairs)))
-    spread = jackknife(np.array([mesh_frequencies(phonon, constants, numbers) for constants in replicas]))
+    spread = jackknife(np.array([mesh_frequencies(phonon, constants, sampling.mesh) for constants in replicas]))
     phonon.force_constants = found.constants
-    looked["imaginary_limit"] = imaginary_limit
-    shown = dispersion_of(phonon, dimensions=flat, pbc=atoms.pbc, **looked, **_facts(start, crystal, found))
+    force, error = mean_forces(phonon, found.forces)
     result = EffectivePhonons(
-        phonons=shown,
+        phonons=dispersion_on(
+            phonon, sampling, pbc=atoms.pbc, provenance=_provenance(start, ready.crystal, found), kept=True
+        ),
         start=start,
-        temperature=kelvin,
+        temperature_K=kelvin,
         statistics=settings.statistics,
-        structures=2 * settings.pairs,
+        n_structures=2 * settings.pairs,
         seed=settings.seed,
         mixing=settings.mixing,
-        tolerance=settings.tolerance,
+        tolerance_THz=settings.tolerance,
         iterations=found.iterations,
         replicas=replicas[:, np.array(phonon.primitive.p2s_map)],
         standard_error_max=float(spread.max()),
         standard_error_rms=float(np.sqrt((spread**2).mean())),
-        mean_force=mean_forces(phonon, found.forces),
+        mean_force=force,
+        mean_force_standard_error=error,
         soft_modes=found.soft,
     )
-    texts = cautions_of(result, settings.error)
-    for text in texts:
-        warnings.warn(text, PhysicsWarning, stacklevel=2)
-    return replace(result, cautions=(*start.cautions, *texts))
+    told = cautions_of(result, settings.error)
+    for caution in told:
+        warn(caution)
+    return replace(result, cautions=(*start.cautions, *(str(caution) for caution in told)))
 
 
 @dataclass(frozen=True)
 class _Settings:
     pairs: int
-    iterations: int
+    max_iterations: int
     tolerance: float
     error: float
     mixing: float
@@ -209,22 +232,31 @@ class _Settings:
 
 
 def _settings(
-    structures: int, iterations: int, *, tolerance: float, error: float, mixing: float, seed: int, statistics: str
+    n_structures: int, max_iterations: int, *, tolerance: float, error: float, mixing: float, seed: int, statistics: str
 ) -> _Settings:
     """The settings of the iterations, checked."""
-    whole = checks.whole("structures", structures, at_least=4)
+    whole = checks.whole("n_structures", n_structures, at_least=4)
     if whole % 2:
-        raise ConfigError(f"structures is {whole}: it must be even, for each is used with its displacements reversed")
-    count = checks.whole("iterations", iterations, at_least=1)
+        raise ConfigError(
+            f"n_structures is {whole}: it must be even, for each is used with its displacements reversed",
+            setting="n_structures",
+            value=whole,
+        )
+    count = checks.whole("max_iterations", max_iterations, at_least=1)
     thz = checks.number("tolerance_THz", tolerance, above=0.0, hint=" THz")
     limit = checks.number("error_THz", error, above=0.0, hint=" THz")
     share = checks.number("mixing", mixing, above=0.0)
     if share > 1.0:
-        raise ConfigError(f"mixing is {mixing!r}: it is a share of the new force constants, at most 1")
+        raise ConfigError(
+            f"mixing is {mixing!r}: it is a share of the new force constants, at most 1",
+            setting="mixing",
+            value=mixing,
+            limit=1.0,
+        )
     kind = checks.choice("statistics", statistics, _STATISTICS)
     return _Settings(
         pairs=whole // 2,
-        iterations=count,
+        max_iterations=count,
         tolerance=thz,
         error=limit,
         mixing=share,
@@ -240,7 +272,13 @@ def _enough(fit: Fit, atoms: int, pairs: int) -> None:
         need = 2 * (-(-fit.parameters // (3 * (atoms - 1))) + 1)
         raise ConfigError(
             f"{2 * pairs} structures of {atoms} atoms do not fix {fit.parameters} independent force constants and "
-            f"their error: give at least structures={max(need, 2 * pairs + 2)}, and several times that for good errors"
+            "their error",
+            setting="n_structures",
+            value=2 * pairs,
+            limit=max(need, 2 * pairs + 2),
+            remedies=[
+                Use("n_structures", max(need, 2 * pairs + 2), "at least, and several times that for good errors")
+            ],
         )
 
 
@@ -266,8 +304,8 @@ def _self_consistent(
 ) -> _Found:
     """The force constants that come out of the displacements that they themselves make."""
     rows = []
-    with CountBar(progress, settings.iterations, f"phonons at {kelvin:g} K", "iteration") as bar:
-        for k in range(settings.iterations):
+    with CountBar(progress, settings.max_iterations, f"phonons at {kelvin:g} K", "iteration") as bar:
+        for k in range(settings.max_iterations):
             u, soft = drawn_displacements(
                 phonon, constants, kelvin, settings.pairs, seed=settings.seed, statistics=settings.statistics
             )
@@ -298,17 +336,16 @@ def _forces(phonon: Phonopy, evaluator: Evaluator, displacements: Array, iterati
     return np.array([result.forces for result in evaluator(moved, names=names)])
 
 
-def _facts(start: PhononDispersion, crystal: Atoms, found: _Found) -> dict[str, Any]:
-    """Further fields of the dispersion."""
+def _provenance(start: PhononDispersion, crystal: Atoms, found: _Found) -> Provenance:
     residual = translational_residual(found.constants)
     same = np.allclose(start.unitcell.cell, crystal.cell) and np.allclose(start.unitcell.positions, crystal.positions)
-    return {
-        "asr_residual": residual,
-        "asr_residual_after": residual,
-        "symmetrized": True,
-        "n_displacements": len(found.displacements),
-        "displacements": found.displacements,
-        "forces": found.forces,
-        "residual_force": start.residual_force if same else None,
-        "residual_stress": start.residual_stress if same else None,
-    }
+    return Provenance(
+        asr_residual=residual,
+        asr_residual_after=residual,
+        symmetrized=True,
+        n_displacements=len(found.displacements),
+        displacements=found.displacements,
+        forces=found.forces,
+        residual_force=start.residual_force if same else None,
+        residual_stress=start.residual_stress if same else None,
+    )

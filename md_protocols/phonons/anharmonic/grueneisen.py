@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -13,40 +12,68 @@ from ase.units import kB
 from numpy.typing import NDArray
 
 from ... import checks, plotting
+from ...errors import ConfigError
 from ...evaluator import Evaluate
-from ...folders.storage import load_arrays, save_arrays
+from ...results import Arrays, Quantity, Result
 from ..dispersion import PhononDispersion
 from ..meshes import mesh_numbers, run_mesh
 from ..thermal import THZ, vibrating
-from .volumes import VolumePhonons, phonons_of_volumes
+from .volumes import VolumePhonons, phonons_of_volumes, volume_limits
 
 Array = NDArray[np.float64]
-_ARRAYS = ("qpoints distances frequencies gamma segments mesh_qpoints mesh_weights mesh_frequencies mesh_gamma").split()
-_PLAIN = ("tick_positions", "tick_labels", "mesh", "volume", "strain", "n_atoms")
 _NEAR = 0.2  # of the way to the next q-point: where parameters at Γ are taken, whose acoustic modes have none
 _EQUAL = 1e-6  # relative difference of squared frequencies that symmetry makes equal
+_TOLD = (50.0, 100.0, 200.0, 300.0, 500.0, 1000.0)  # K
 _ZERO = 1e-9  # of the largest squared frequency: the crystal moving as a whole
 
 
-@dataclass(frozen=True, eq=False)
-class Grueneisen:
+@dataclass(frozen=True, eq=False, repr=False)
+class Grueneisen(Result):
     """gamma = -d ln(nu) / d ln(V) of the modes of a crystal."""
 
-    qpoints: Array  # (Q, 3) along the path, fractional coordinates of the primitive cell
-    distances: Array  # (Q,) 1/Å
-    frequencies: Array  # (Q, bands) THz, ascending; at Γ those beside it
-    gamma: Array  # (Q, bands); at Γ the limit along the path
-    segments: NDArray[np.int64]  # (S, 2) first q-point of each segment, and the one after its last
-    tick_positions: tuple[float, ...]  # 1/Å
-    tick_labels: tuple[str, ...]
-    mesh_qpoints: Array  # (M, 3)
-    mesh_weights: Array  # (M,) they add up to 1
-    mesh_frequencies: Array  # (M, bands) THz
-    mesh_gamma: Array  # (M, bands); 0 for the acoustic modes at Γ, which do not count
-    mesh: tuple[int, int, int]
-    volume: float  # Å^3 per primitive cell
-    strain: float  # relative change of the volume to each side
-    n_atoms: int  # of the primitive cell
+    kind = "grueneisen"
+    derived: ClassVar[Mapping[str, Quantity]] = {
+        "mean_temperatures": Quantity("at which the means are", "K"),
+        "mean_gamma": Quantity("weighted by the modes' heat capacities"),
+    }
+
+    qpoints: Annotated[Array, Quantity("along the path, of the primitive cell", shape="(Q, 3)")]
+    distances: Annotated[Array, Quantity("along the path, without 2 pi", "1/Å", "(Q,)")]
+    frequencies: Annotated[Array, Quantity("along the path, ascending; at Γ those beside it", "THz", "(Q, bands)")]
+    gamma: Annotated[Array, Quantity("along the path; at Γ the limit along it", shape="(Q, bands)")]
+    segments: Annotated[
+        NDArray[np.int64], Quantity("first q-point of each segment, and the one after its last", shape="(S, 2)")
+    ]
+    tick_positions: Annotated[tuple[float, ...], Quantity("of the corners along the path", "1/Å")]
+    tick_labels: Annotated[tuple[str, ...], Quantity("names of the corners")]
+    mesh_qpoints: Annotated[Array, Quantity("of the mesh", shape="(M, 3)", json=False)]
+    mesh_weights: Annotated[Array, Quantity("they add up to 1", shape="(M,)", json=False)]
+    mesh_frequencies: Annotated[Array, Quantity("on the mesh", "THz", "(M, bands)", json=False)]
+    mesh_gamma: Annotated[
+        Array,
+        Quantity("on the mesh; 0 for the acoustic modes at Γ, which do not count", shape="(M, bands)", json=False),
+    ]
+    mesh: Annotated[tuple[int, int, int], Quantity("numbers of q-points")]
+    volume: Annotated[float, Quantity("of the crystal given", "Å^3/primitive cell")]
+    volume_range: Annotated[tuple[float, float], Quantity("relative changes of the volume that were compared")]
+    n_atoms: Annotated[int, Quantity("of the primitive cell")]
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Of files with one change of the volume, to both sides."""
+        if "strain" in info:
+            info["volume_range"] = [-info["strain"], info.pop("strain")]
+        return arrays, info
+
+    @property
+    def mean_temperatures(self) -> tuple[float, ...]:
+        """K, of `mean_gamma`."""
+        return _TOLD
+
+    @property
+    def mean_gamma(self) -> Array:
+        """Means at some temperatures, as `average` has them."""
+        return self.average(_TOLD)
 
     def average(self, temperatures: Sequence[float] | Array | float) -> Array:
         """(T,) mean over modes, weighted by their heat capacities: gamma(T) = alpha B V / C_V; at 0 K a limit is 0."""
@@ -67,11 +94,11 @@ class Grueneisen:
     def __str__(self) -> str:
         warm = self.average([100.0, 300.0, 1000.0])
         kept = vibrating(self.mesh_qpoints, self.mesh_frequencies)
+        ends = " to ".join(f"{100 * change:+.2g}" for change in self.volume_range)
         return (
             f"mode Grueneisen parameters at {self.volume:.4f} Å^3 per primitive cell ({self.n_atoms} atoms), volumes "
-            f"{100 * self.strain:+.2g} % and back: from {self.mesh_gamma[kept].min():.3f} to "
-            f"{self.mesh_gamma[kept].max():.3f}; mean {warm[0]:.3f} at 100 K, {warm[1]:.3f} at 300 K, {warm[2]:.3f} at "
-            "1000 K"
+            f"{ends} %: from {self.mesh_gamma[kept].min():.3f} to {self.mesh_gamma[kept].max():.3f}; mean "
+            f"{warm[0]:.3f} at 100 K, {warm[1]:.3f} at 300 K, {warm[2]:.3f} at 1000 K"
         )
 
     def plot(self, ax: Any = None) -> Any:
@@ -87,44 +114,19 @@ class Grueneisen:
         ax.set_ylabel("mode Grüneisen parameter")
         return ax
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        kelvin = [50.0, 100.0, 200.0, 300.0, 500.0, 1000.0]
-        return {
-            "volume_A3_per_primitive_cell": self.volume,
-            "strain": self.strain,
-            "temperatures_K": kelvin,
-            "mean_grueneisen": self.average(kelvin).tolist(),
-            "qpoints": self.qpoints.tolist(),
-            "frequencies_THz": self.frequencies.tolist(),
-            "grueneisen": self.gamma.tolist(),
-            "mesh": list(self.mesh),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_arrays(path, "grueneisen", arrays, {name: getattr(self, name) for name in _PLAIN})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Grueneisen:
-        """The result of a file written by `save`."""
-        arrays, info = load_arrays(path, "grueneisen")
-        info |= {name: tuple(info[name]) for name in ("tick_positions", "tick_labels", "mesh")}
-        return cls(**(info | arrays))
-
 
 def grueneisen(
     atoms: Atoms,
     *,
     supercell: Any,
-    strain: float = 0.01,
+    volume_range: float | tuple[float, float] = 0.01,
     displacement: float = 0.01,
     path: Any = None,
-    points: int = 51,
+    npoints: int = 51,
     mesh: Any = None,
     relax_ions: bool = True,
-    fmax: float = 1e-3,
+    fmax: float = 1e-4,
+    force_limit: float = 1e-3,
     symprec: float = 1e-5,
     allow_float32: bool = False,
     evaluate: Evaluate | None = None,
@@ -132,33 +134,41 @@ def grueneisen(
 ) -> Grueneisen:
     """Mode Grueneisen parameters of a relaxed crystal, on a mesh and along its path.
 
-        gamma = -(V / 2 omega^2) < e | dD/dV | e >,   dD/dV from the volumes V (1 +- strain)
+        gamma = -(V / 2 omega^2) < e | dD/dV | e >,   dD/dV from the volumes at both ends of the range
 
-    (Barron, Phil. Mag. 46, 720 (1955).)  The cell keeps its shape; with `relax_ions` atoms relax at each volume.  Other
-    settings are those of `phonon_dispersion`; all volumes are evaluated in one batch.
+    (Barron, Phil. Mag. 46, 720 (1955).)  volume_range: relative changes of the volume, below and above 0; one number x
+    stands for (-x, x).  The cell keeps its shape; with `relax_ions` atoms relax at each volume, to forces of `fmax`.
+    Other settings are those of `phonon_dispersion`; all volumes are evaluated in one batch.
 
     Raises ConfigError for settings and for imaginary modes at any of the volumes.
     """
-    change = checks.number("strain", strain, above=0.0)
+    lowest, highest = volume_limits(volume_range)
+    if not lowest < 0 < highest:
+        raise ConfigError(
+            f"volume_range is {(lowest, highest)}: frequencies are compared on both sides of the crystal, so 0 must be "
+            "between them",
+            setting="volume_range",
+            value=(lowest, highest),
+        )
     found = phonons_of_volumes(
         atoms,
-        (1.0, 1.0 + change, 1.0 - change),
+        (1.0, 1.0 + highest, 1.0 + lowest),
         supercell=supercell,
         displacement=displacement,
         relax_ions=relax_ions,
         fmax=fmax,
+        force_limit=force_limit,
         symprec=symprec,
-        mesh=None,
-        points=points,
+        npoints=npoints,
         path=path,
         allow_float32=allow_float32,
         evaluate=evaluate,
         progress=progress,
     )
     found.refuse_imaginary("a Grueneisen parameter")
-    middle = found.phonons[0]
-    numbers = mesh_numbers(middle._phonon, mesh, dimensions=3, length=60.0)
-    mesh_modes = run_mesh(middle._phonon, numbers)
+    middle, phonon = found.phonons[0], found.phonopy_objects[0]
+    numbers = mesh_numbers(phonon, mesh, dimensions=3, length=60.0)
+    mesh_modes = run_mesh(phonon, numbers)
     qpoints = np.array(mesh_modes.qpoints)
     weights = np.array(mesh_modes.weights, dtype=float)
     frequencies, gamma = _parameters(found, qpoints)
@@ -179,8 +189,8 @@ def grueneisen(
         mesh_gamma=np.where(kept, gamma, 0.0),
         mesh=numbers,
         volume=float(found.volumes[0]),
-        strain=change,
-        n_atoms=len(middle._phonon.primitive),
+        volume_range=(lowest, highest),
+        n_atoms=len(phonon.primitive),
     )
 
 
@@ -190,7 +200,7 @@ def _parameters(found: VolumePhonons, qpoints: Array) -> tuple[Array, Array]:
     Modes of one frequency are those that the change of volume does not mix.  phonopy's PhonopyGruneisen, which does the
     same, takes frequencies for equal that differ by some 0.1 THz near Γ.
     """
-    phonons = [dispersion._phonon for dispersion in found.phonons]
+    phonons = found.phonopy_objects
     strain = (found.volumes[1] - found.volumes[2]) / found.volumes[0]
     values, slopes = [], []
     for q in qpoints:

@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.units import GPa
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from ... import checks, plotting
 from ...crystals.symmetry import symmetry_dataset
 from ...errors import ConfigError, PhysicsWarning
 from ...evaluator import Evaluate
-from ...folders.storage import load_arrays, save_arrays
-from .volumes import VolumePhonons, phonons_of_volumes
+from ...results import Arrays, Quantity, Result
+from .volumes import VolumePhonons, phonons_of_volumes, volume_limits
 
 Array = NDArray[np.float64]
-_ARRAYS = (
-    "temperatures volumes gibbs_energy bulk_modulus thermal_expansion heat_capacity entropy grueneisen "
-    "scanned_volumes energies free_energies lowest_frequencies"
-).split()
-_PLAIN = ("n_atoms", "eos", "pressure_GPa", "cubic", "supercell", "mesh", "residual")
+_EOS = ("vinet", "birch_murnaghan", "murnaghan")
+_ORDER = 4  # of polynomials in the volume
+_WIDER = Use("volume_range", None, python="widen volume_range")
+_COLDER = Use("temperatures", None, python="lower the temperatures")
 
 
-@dataclass(frozen=True, eq=False)
-class QuasiHarmonic:
+@dataclass(frozen=True, eq=False, repr=False)
+class QuasiHarmonic(Result):
     """A crystal at constant pressure; energies, volumes and heat capacities are those of the primitive cell."""
 
-    temperatures: Array  # (T,) K
-    volumes: Array  # (T,) Å^3, V(T) at which F(V, T) + p V is least
-    gibbs_energy: Array  # (T,) eV
-    bulk_modulus: Array  # (T,) GPa, isothermal
-    thermal_expansion: Array  # (T,) 1/K, volumetric, (1/V) dV/dT
-    heat_capacity: Array  # (T,) eV/K, C_p
-    entropy: Array  # (T,) eV/K
-    grueneisen: Array  # (T,) thermodynamic Grueneisen parameter, alpha B V / C_V; 0 at 0 K
-    scanned_volumes: Array  # (V,) Å^3
-    energies: Array  # (V,) eV, of the atoms at rest
-    free_energies: Array  # (T, V) eV, energies + phonons (+ p V)
-    lowest_frequencies: Array  # (V,) THz
-    n_atoms: int
-    eos: str
-    pressure_GPa: float  # noqa: N815 - the public keyword
-    cubic: bool  # whether isotropic scaling is all that symmetry allows
-    supercell: tuple[tuple[int, ...], ...]
-    mesh: tuple[int, int, int]
-    residual: float  # eV, largest root mean square of free energies about the curve fitted
+    kind = "quasi_harmonic"
+    derived: ClassVar[Mapping[str, Quantity]] = {
+        "linear_expansion": Quantity("a third of the volumetric one", "1/K", "(T,)")
+    }
+
+    temperatures: Annotated[Array, Quantity("at which", "K", "(T,)")]
+    volumes: Annotated[Array, Quantity("V(T) at which F(V, T) + p V is least", "Å^3/primitive cell", "(T,)")]
+    gibbs_energy: Annotated[Array, Quantity("F + p V at its minimum", "eV/primitive cell", "(T,)")]
+    bulk_modulus_GPa: Annotated[Array, Quantity("isothermal", "GPa", "(T,)")]  # noqa: N815 - with its unit
+    thermal_expansion: Annotated[Array, Quantity("volumetric, (1/V) dV/dT", "1/K", "(T,)")]
+    heat_capacity: Annotated[Array, Quantity("C_p, at constant pressure", "eV/K/primitive cell", "(T,)")]
+    entropy: Annotated[Array, Quantity("vibrational", "eV/K/primitive cell", "(T,)")]
+    grueneisen: Annotated[
+        Array, Quantity("thermodynamic Grueneisen parameter, alpha B V / C_V; 0 at 0 K", shape="(T,)")
+    ]
+    scanned_volumes: Annotated[Array, Quantity("of which phonons were computed", "Å^3/primitive cell", "(V,)")]
+    energies: Annotated[Array, Quantity("of the atoms at rest", "eV/primitive cell", "(V,)")]
+    free_energies: Annotated[Array, Quantity("energies + phonons (+ p V)", "eV/primitive cell", "(T, V)", json=False)]
+    lowest_frequencies: Annotated[Array, Quantity("at each volume", "THz", "(V,)")]
+    n_atoms: Annotated[int, Quantity("of the primitive cell")]
+    eos: Annotated[str, Quantity("the curve that was fitted over the volumes")]
+    pressure_GPa: Annotated[float, Quantity("positive presses", "GPa")]  # noqa: N815 - the public keyword
+    cubic: Annotated[bool, Quantity("whether isotropic scaling is all that symmetry allows")]
+    supercell: Annotated[NDArray[np.int64], Quantity("rows: the supercell's vectors", shape="(3, 3)")]
+    mesh: Annotated[tuple[int, int, int], Quantity("numbers of q-points")]
+    residual: Annotated[
+        float, Quantity("largest root mean square of free energies about the curve fitted", "eV/primitive cell")
+    ]
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Of files with phonopy's matrix, whose columns are the vectors, and the bulk modulus without its unit."""
+        if "bulk_modulus" in arrays:
+            arrays["bulk_modulus_GPa"] = arrays.pop("bulk_modulus")
+            arrays["supercell"] = np.array(info.pop("supercell"), dtype=np.int64).T.copy()
+        return arrays, info
 
     @property
     def linear_expansion(self) -> Array:
@@ -61,11 +78,17 @@ class QuasiHarmonic:
         """Numbers at one temperature, linear between those computed, with units in their names."""
         t = checks.number("temperature_K", temperature_K, at_least=float(self.temperatures[0]))
         if t > self.temperatures[-1]:
-            raise ConfigError(f"temperature_K is {t:g}: this calculation ends at {self.temperatures[-1]:g} K")
+            end = float(self.temperatures[-1])
+            raise ConfigError(
+                f"temperature_K is {t:g}: this calculation ends at {end:g} K",
+                setting="temperature_K",
+                value=t,
+                limit=end,
+            )
         named = {
             "volume_A3": self.volumes,
             "linear_expansion_per_K": self.linear_expansion,
-            "bulk_modulus_GPa": self.bulk_modulus,
+            "bulk_modulus_GPa": self.bulk_modulus_GPa,
             "heat_capacity_eV_per_K": self.heat_capacity,
             "grueneisen": self.grueneisen,
         }
@@ -126,58 +149,21 @@ class QuasiHarmonic:
         ax.set_xlabel("volume (Å³/atom)")
         ax.set_ylabel("free energy (meV/atom)")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with units in their names."""
-        return {
-            "temperatures_K": self.temperatures.tolist(),
-            "volumes_A3_per_primitive_cell": self.volumes.tolist(),
-            "gibbs_energy_eV_per_primitive_cell": self.gibbs_energy.tolist(),
-            "bulk_modulus_GPa": self.bulk_modulus.tolist(),
-            "volumetric_expansion_per_K": self.thermal_expansion.tolist(),
-            "linear_expansion_per_K": self.linear_expansion.tolist(),
-            "heat_capacity_p_eV_per_K_per_primitive_cell": self.heat_capacity.tolist(),
-            "entropy_eV_per_K_per_primitive_cell": self.entropy.tolist(),
-            "grueneisen": self.grueneisen.tolist(),
-            "scanned_volumes_A3_per_primitive_cell": self.scanned_volumes.tolist(),
-            "lowest_frequencies_THz": self.lowest_frequencies.tolist(),
-            "atoms_per_primitive_cell": self.n_atoms,
-            "pressure_GPa": self.pressure_GPa,
-            "eos": self.eos,
-            "cubic": self.cubic,
-            "fit_residual_eV": self.residual,
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file, without pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_arrays(path, "quasi_harmonic", arrays, {name: getattr(self, name) for name in _PLAIN})
-
-    @classmethod
-    def load(cls, path: str | Path) -> QuasiHarmonic:
-        """The result of a file written by `save`."""
-        arrays, info = load_arrays(path, "quasi_harmonic")
-        info["supercell"] = tuple(tuple(row) for row in info["supercell"])
-        info["mesh"] = tuple(info["mesh"])
-        return cls(**(info | arrays))
-
-
-_EOS = ("vinet", "birch_murnaghan", "murnaghan")
-_ORDER = 4  # of polynomials in the volume
-
 
 def quasi_harmonic(
     atoms: Atoms,
     *,
     supercell: Any,
-    volume_range: tuple[float, float] = (-0.03, 0.07),
-    points: int = 9,
+    volume_range: float | tuple[float, float] = (-0.03, 0.07),
+    n_volumes: int = 9,
     temperatures: Sequence[float] | Array | None = None,
     displacement: float = 0.01,
     mesh: Any = None,
     eos: str = "vinet",
     pressure_GPa: float = 0.0,
     relax_ions: bool = True,
-    fmax: float = 1e-3,
+    fmax: float = 1e-4,
+    force_limit: float = 1e-3,
     symprec: float = 1e-5,
     allow_float32: bool = False,
     evaluate: Evaluate | None = None,
@@ -187,22 +173,20 @@ def quasi_harmonic(
 
         G(T, p) = min_V [ E(V) + F_phonon(V, T) + p V ]
 
-    E(V) + F(V, T) at `points` volumes is fitted by an equation of state at each temperature (by phonopy; Togo, Chaput,
-    Tanaka and Hug, Phys. Rev. B 81, 174301 (2010)).  Expansion alpha = (dS/dV)_T / B, gamma = V (dS/dV)_T / C_V and
-    C_p = C_V + T V B alpha^2 are taken at each temperature by itself, from entropies at the volumes: the spacing of
+    E(V) + F(V, T) at `n_volumes` volumes is fitted by an equation of state at each temperature (by phonopy; Togo,
+    Chaput, Tanaka and Hug, Phys. Rev. B 81, 174301 (2010)).  Expansion alpha = (dS/dV)_T / B, gamma = V (dS/dV)_T / C_V
+    and C_p = C_V + T V B alpha^2 are taken at each temperature by itself, from entropies at the volumes: the spacing of
     temperatures does not matter.  volume_range: the smallest and the largest volume relative to that of the atoms
-    given, less 1.  temperatures: K, ascending; None for 0 to 1000 K by 10 K.  The cell keeps its shape; with
-    `relax_ions` atoms relax at each volume.
-    displacement, mesh, fmax, symprec: as in `phonon_dispersion`.  All volumes are evaluated in one batch.
+    given, less 1; one number x stands for (-x, x).  temperatures: K, ascending; None for 0 to 1000 K by 10 K.  The cell
+    keeps its shape; with `relax_ions` atoms relax at each volume, to forces of `fmax`.
+    supercell, displacement, mesh, force_limit, symprec: as in `phonon_dispersion`.  All volumes are one batch.
 
     Raises ConfigError for settings, for imaginary modes at any volume, and where the minimum lies outside the volumes.
     PhysicsWarning for residual forces and for free energies off the curve by more than 1 meV per atom.
     """
     kelvin = _temperatures(temperatures)
-    first, last = volume_range
-    checks.number("volume_range[0]", first, above=-0.5)
-    checks.number("volume_range[1]", last, above=first)
-    factors = 1.0 + np.linspace(first, last, checks.whole("points", points, at_least=5))
+    lowest, highest = volume_limits(volume_range)
+    factors = 1.0 + np.linspace(lowest, highest, checks.whole("n_volumes", n_volumes, at_least=5))
     curve = checks.choice("eos", eos, _EOS)
     pressure = checks.number("pressure_GPa", pressure_GPa)
     found = phonons_of_volumes(
@@ -212,9 +196,9 @@ def quasi_harmonic(
         displacement=displacement,
         relax_ions=relax_ions,
         fmax=fmax,
+        force_limit=force_limit,
         symprec=symprec,
-        mesh=None,
-        points=2,
+        npoints=2,
         path=None,
         allow_float32=allow_float32,
         evaluate=evaluate,
@@ -227,9 +211,15 @@ def quasi_harmonic(
 def _temperatures(values: Sequence[float] | Array | None) -> Array:
     kelvin = np.arange(0.0, 1001.0, 10.0) if values is None else np.array([float(t) for t in values])
     if kelvin.ndim != 1 or not len(kelvin) or not np.isfinite(kelvin).all() or kelvin[0] < 0:
-        raise ConfigError(f"temperatures are {kelvin.tolist()}: give at least one, in K, none below 0")
+        raise ConfigError(
+            f"temperatures are {kelvin.tolist()}: give at least one, in K, none below 0",
+            setting="temperatures",
+            value=kelvin.tolist(),
+        )
     if not (np.diff(kelvin) > 0).all():
-        raise ConfigError(f"temperatures are {kelvin.tolist()}: they must ascend")
+        raise ConfigError(
+            f"temperatures are {kelvin.tolist()}: they must ascend", setting="temperatures", value=kelvin.tolist()
+        )
     return kelvin
 
 
@@ -249,7 +239,7 @@ def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, m
         temperatures=kelvin,
         volumes=volumes,
         gibbs_energy=gibbs,
-        bulk_modulus=bulk / GPa,
+        bulk_modulus_GPa=bulk / GPa,
         thermal_expansion=expansion,
         heat_capacity=capacity + kelvin * volumes * expansion * slope,
         entropy=entropy,
@@ -262,16 +252,23 @@ def _result(found: VolumePhonons, kelvin: Array, *, eos: str, pressure: float, m
         eos=eos,
         pressure_GPa=pressure,
         cubic=data is not None and int(data.number) >= 195,
-        supercell=tuple(tuple(int(x) for x in row) for row in found.phonons[0].supercell_matrix),
+        supercell=found.phonons[0].supercell,
         mesh=thermal[0].mesh,
         residual=residual,
     )
     if result.residual > 1e-3 * result.n_atoms:
-        warnings.warn(
-            f"the free energies lie off the curve ({eos}) by {1e3 * result.residual / result.n_atoms:.3g} meV per atom "
-            "(limit 1): take a smaller range of volumes, or look for a transition",
-            PhysicsWarning,
-            stacklevel=4,
+        warn(
+            PhysicsWarning(
+                f"the free energies lie off the curve ({eos}) by {1e3 * result.residual / result.n_atoms:.3g} meV per "
+                "atom (limit 1)",
+                setting="volume_range",
+                value=result.residual / result.n_atoms,
+                limit=1e-3,
+                remedies=[
+                    Use("volume_range", None, python="take a smaller volume_range"),
+                    "look for a transition",
+                ],
+            )
         )
     return result
 
@@ -289,7 +286,10 @@ def _curves(scanned: Array, energies: Array, kelvin: Array, eos: str) -> tuple[A
         except (RuntimeError, Warning, AssertionError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"no curve fits the free energies at {t:g} K ({error}): the minimum probably leaves the volumes of "
-                f"{scanned[0]:.4g} to {scanned[-1]:.4g} Å^3; widen volume_range, or lower the temperatures"
+                f"{scanned[0]:.4g} to {scanned[-1]:.4g} Å^3",
+                setting="volume_range",
+                value=float(t),
+                remedies=[_WIDER, _COLDER],
             ) from error
         residual = max(residual, distance)
     return np.array(found), residual
@@ -313,6 +313,9 @@ def _require_inside(volumes: Array, scanned: Array, kelvin: Array) -> None:
         k = int(outside[0])
         raise ConfigError(
             f"at {kelvin[k]:g} K the free energy is least at {volumes[k]:.4g} Å^3 per primitive cell, outside of the "
-            f"volumes computed ({scanned.min():.4g} to {scanned.max():.4g}): widen volume_range, relax the crystal, or "
-            "lower the temperatures"
+            f"volumes computed ({scanned.min():.4g} to {scanned.max():.4g})",
+            setting="volume_range",
+            value=float(volumes[k]),
+            limit=(float(scanned.min()), float(scanned.max())),
+            remedies=[_WIDER, "relax the crystal", _COLDER],
         )

@@ -19,10 +19,17 @@ _FILES = ("crystal.extxyz",)
 @click.argument("structure", type=existing_file)
 @potential_options
 @click.option("--supercell", type=int, nargs=3, required=True, metavar="A B C", help="Repetitions of the cell.")
-@click.option("--temperature-K", "temperature", type=float, required=True, help="0 for zero-point motion alone, K.")
-@click.option("--structures", type=int, default=40, show_default=True, help="Per iteration, an even number.")
-@click.option("--iterations", type=int, default=20, show_default=True, help="At most.")
-@click.option("--tolerance", type=float, default=0.02, show_default=True, help="Largest change of frequencies, THz.")
+@click.option("--temperature-K", "temperature_K", type=float, required=True, help="0 for zero-point motion alone, K.")
+@click.option("--n-structures", type=int, default=40, show_default=True, help="Per iteration, an even number.")
+@click.option("--max-iterations", type=int, default=20, show_default=True, help="At most.")
+@click.option(
+    "--tolerance-THz",
+    "tolerance_THz",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Largest change of frequencies, THz.",
+)
 @click.option("--mixing", type=float, default=0.7, show_default=True, help="Share of the new force constants.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random displacements.")
 @click.option(
@@ -38,7 +45,7 @@ _FILES = ("crystal.extxyz",)
 )
 @click.option("--allow-float32", is_flag=True, help="Let --dtype float32 pass for the start by small displacements.")
 @click.option("--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: the recommended path]')
-@click.option("--points", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
+@click.option("--npoints", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
 @click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
 @click.option("--output", metavar="DIR", help="Folder for effective_phonons.npz, .json, .png and crystal.extxyz.")
 @json_option
@@ -52,7 +59,7 @@ def effective_phonons_command(*, structure: str, output: str | None, as_json: bo
     \b
     Examples:
       mlcalc effective-phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --temperature-K 300 --output phonons-300K
-      mlcalc effective-phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --temperature-K 0 --structures 100 --json
+      mlcalc effective-phonons Cu.cif --model cu-hvnet --supercell 3 3 3 --temperature-K 0 --n-structures 100 --json
     """
     if output is not None and any((Path(output) / name).resolve() == Path(structure).resolve() for name in _FILES):
         raise click.BadParameter(
@@ -83,13 +90,12 @@ def _result(structure: str, settings: dict[str, Any]) -> Any:
     if settings["relaxed"]:
         cell = "in-plane" if plane_of(atoms, supercell_matrix(supercell), None) == 2 else "full"
         atoms = relaxed_crystal(atoms, cell)
-    names = ("structures", "iterations", "mixing", "seed", "statistics", "path", "points", "symprec", "allow_float32")
+    names = ("temperature_K", "n_structures", "max_iterations", "tolerance_THz", "mixing", "seed", "statistics")
+    shared = ("path", "npoints", "symprec", "allow_float32")
     return effective_phonons(
         atoms,
         supercell=supercell,
-        temperature_K=settings["temperature"],
-        tolerance_THz=settings["tolerance"],
         start=start,
-        smax=1e-3 if settings["relaxed"] else None,
-        **{name: settings[name] for name in names},
+        stress_limit=1e-3 if settings["relaxed"] else None,
+        **{name: settings[name] for name in (*names, *shared)},
     )

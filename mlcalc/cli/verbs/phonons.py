@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     help="First relax positions and cell (of a slab: in its plane), keeping the symmetry.",
 )
 @click.option("--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: the recommended path]')
-@click.option("--points", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
+@click.option("--npoints", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
 @click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points for the density of states and --thermal.")
 @click.option("--born", type=existing_file, metavar="FILE", help="Born charges in phonopy's BORN format.")
 @click.option("--allow-float32", is_flag=True, help="Let --dtype float32 pass; take a larger --displacement.")
@@ -46,7 +46,11 @@ if TYPE_CHECKING:
 @click.option(
     "--unit", type=click.Choice(["THz", "meV", "1/cm"]), default="THz", show_default=True, help="Of the picture."
 )
-@click.option("--convergence", is_flag=True, help="Also compare displacements, and a supercell one step smaller.")
+@click.option(
+    "--convergence",
+    is_flag=True,
+    help="Also compare displacements, and a supercell one step smaller (of one atom: larger).",
+)
 @click.option("--hessian", is_flag=True, help="Also compare the force constants with the model's second derivatives.")
 @click.option("--thermal", type=float, nargs=3, metavar="T0 T1 DT", help="Thermodynamics from T0 to T1 by DT, K.")
 @click.option("--animate", "mode", metavar="Q1,Q2,Q3,BAND", help="Write a mode as extxyz, as in 0.5,0,0.5,2.")
@@ -156,7 +160,7 @@ def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]
         atoms,
         displacement=settings["displacement"],
         path=settings["path"],
-        points=settings["points"],
+        npoints=settings["npoints"],
         born=born,
         rotational=settings["rotational"],
         allow_float32=settings["allow_float32"],
@@ -176,9 +180,7 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
     symprec, chosen = settings["symprec"], "auto" if found.primitive_matrix is None else found.primitive_matrix
     _check_band(settings["animated"], found.phonopy(symprec=symprec))
     born = (
-        read_born(
-            settings["born"], found.unitcell, supercell=found.supercell_matrix, symprec=symprec, primitive_matrix=chosen
-        )
+        read_born(settings["born"], found.unitcell, supercell=found.supercell, symprec=symprec, primitive_matrix=chosen)
         if settings["born"]
         else None
     )
@@ -188,7 +190,7 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
         dimensions=int(settings["dimensions"]) if settings["dimensions"] else None,
         born=born,
         path=settings["path"],
-        points=settings["points"],
+        npoints=settings["npoints"],
         rotational=settings["rotational"],
         allow_float32=settings["allow_float32"],
         symprec=settings["symprec"],
@@ -206,17 +208,19 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any) -> Iterato
         allow = more["allow_imaginary"]
         yield "thermal", result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
-        sizes = np.diag(result.supercell_matrix)
-        same = {"points": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
+        sizes = np.diag(result.supercell)
+        same = {"npoints": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
         same |= {"dimensions": result.dimensions, "born": result.born, "rotational": result.rotational}
         yield "displacements", displacement_convergence(atoms, supercell=sizes, **same)
-        smaller = np.where(sizes > 1, sizes - 1, 1)
-        if not np.array_equal(smaller, sizes):
-            yield "supercells", supercell_convergence(atoms, supercells=[smaller, sizes], **same)
+        other = np.where(sizes > 1, sizes - 1, 1)
+        if len(atoms) * other.prod() == 1:  # whose force constants vanish
+            other = np.where(sizes > 1, sizes + 1, 1)
+        if not np.array_equal(other, sizes):
+            yield "supercells", supercell_convergence(atoms, supercells=[other, sizes], **same)
     if more["hessian"]:
         from mlcalc.md_protocols.phonons.hessian_check import hessian_check
 
-        yield "hessian", hessian_check(result, calculator=atoms.calc)
+        yield "hessian", hessian_check(result, calc=atoms.calc)
 
 
 def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     metavar="V0 V1",
     help="Smallest and largest volume, relative to that of the crystal, less 1.",
 )
-@click.option("--points", type=int, default=9, show_default=True, help="Number of volumes.")
+@click.option("--n-volumes", type=int, default=9, show_default=True, help="Number of volumes.")
 @click.option("--displacement", type=float, default=0.01, show_default=True, help="Of one atom at a time, Å.")
 @click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points.  [default: enough for waves of 100 Å]")
 @click.option("--eos", type=click.Choice(["vinet", "birch_murnaghan", "murnaghan"]), default="vinet", show_default=True)
