@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, existing_file, json_option, kernels_option
+import mlcalc
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import device_option, existing_file, json_option, kernels_option
+from mlcalc.cli.structures import read_structure
 from mlcalc.cli.tables import table
 
 if TYPE_CHECKING:
     from mlcalc.doctor import Backend, Examination, Machine
 
 
-@click.command("doctor", cls=DebugCommand, short_help="What runs here, how fast, how exactly, up to which size.")
+@click.command("doctor", cls=Verb)
 @click.argument("model", metavar="[NAME_OR_FILE]", required=False)
 @click.option("--structure", type=existing_file, metavar="FILE", help="Measure with this structure, not samples.")
 @click.option(
@@ -39,15 +41,19 @@ def doctor_command(
       mlcalc doctor cu-hvnet
       mlcalc doctor my_model.safetensors --structure water.xyz --dtype float32 --json
     """
-    from mlcalc.doctor import backends, machine
+    from mlcalc.doctor import backends, machine, sample_structures  # with torch
 
     if model is None and structure is not None:
         raise click.UsageError("--structure needs a model: mlcalc doctor NAME_OR_FILE --structure FILE")
     here, packages = machine(), backends()
-    with cautions_on_stderr():
-        examined = (
-            [] if model is None else _examined(model, structure, dtype or ("float32", "float64"), device, kernels)
-        )
+    examined: list[Examination] = []
+    if model is not None:
+        network = mlcalc.load_model(model)
+        structures = sample_structures(network, None if structure is None else read_structure(structure))
+        examined = [
+            mlcalc.examine(network, structures, device=device, dtype=each, kernels=kernels)
+            for each in dtype or ("float32", "float64")
+        ]
     if as_json:
         click.echo(json.dumps(_as_json(here, packages, model, examined), indent=2, ensure_ascii=False))
     else:
@@ -56,18 +62,6 @@ def doctor_command(
             click.echo("\n" + "\n".join(_lines(model or "", examination)))
     sound = all(package.version or "required" not in package.brings for package in packages)
     return 0 if sound and all(examination.agrees for examination in examined) else 1
-
-
-def _examined(
-    model: str, structure: str | None, dtypes: tuple[str, ...], device: str, kernels: str
-) -> list[Examination]:
-    from mlcalc.cli.structures import read_structure
-    from mlcalc.doctor import examine, sample_structures
-    from mlcalc.model_file.model_file import load_model
-
-    network = load_model(model)
-    structures = sample_structures(network, None if structure is None else read_structure(structure))
-    return [examine(network, structures, device=device, dtype=dtype, kernels=kernels) for dtype in dtypes]
 
 
 def _as_json(
