@@ -89,9 +89,9 @@ def test_an_existing_file_is_only_replaced_by_force(folder: Path, capsys: pytest
     (folder / "there.safetensors").write_text("mine")
     words = ["import", "water.pt", "there.safetensors", "--cutoff", "4", "--energy-shift", "-1.5"]
     assert main(words) == 2
-    assert "exists: choose another name, or give --force" in capsys.readouterr().err
+    assert "exists: choose another name, or give --overwrite" in capsys.readouterr().err
     assert (folder / "there.safetensors").read_text() == "mine"
-    assert main([*words, "--force"]) == 0
+    assert main([*words, "--overwrite"]) == 0
     assert load_model("there.safetensors").config.structure_shift == -1.5
 
 

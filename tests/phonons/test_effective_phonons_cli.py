@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from mlcalc.cli.verbs.effective_phonons import effective_phonons_command
 from mlcalc.md_protocols.phonons.anharmonic.effective_result import EffectivePhonons
 
-WORDS = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--temperature-K", 300, "--points", 2, "--structures", 12)
+WORDS = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--temperature-K", 300, "--npoints", 2, "--n-structures", 12)
 
 
 def run(*words: Any) -> Result:

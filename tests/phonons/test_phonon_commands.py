@@ -76,7 +76,7 @@ def test_folders_with_results_are_left_alone(copper: Path, tmp_path: Path, name:
     (folder / there).write_text("results")
     found = run(command, copper, *MODEL, *words, "--output", folder)
     assert found.exit_code == 2
-    assert f"already holds {there}" in " ".join(found.output.split())
+    assert f"holds results of an earlier run ({there})" in " ".join(found.output.split())
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(there, "results")]
 
 
@@ -91,22 +91,25 @@ def test_bands_that_are_not_there_cost_no_forces(copper: Path, tmp_path: Path) -
 def test_what_fails_of_an_expansion_does_not_cost_the_rest(copper: Path, tmp_path: Path) -> None:
     """A minimum outside of the volumes: the parameters of the modes are kept, and the error is told."""
     words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--mesh", 6, 6, 6, "--temperatures", 0, 900, 450)
-    words = (*words, "--volume-range", -0.02, 0.02, "--points", 5, "--output", tmp_path / "out")
+    words = (*words, "--volume-range", -0.02, 0.02, "--n-volumes", 5, "--output", tmp_path / "out")
     found = run(qha_command, copper, *words)
     assert found.exit_code != 0
     assert "widen volume_range" in str(found.exception)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"grueneisen.{k}" for k in ("npz", "json", "png")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "crystal.extxyz",
+        *(f"grueneisen.{k}" for k in ("npz", "json", "png")),
+    }
     assert "mode Grueneisen parameters" in found.stdout
     again = run(qha_command, copper, *words)
     assert again.exit_code == 2
-    assert "already holds grueneisen.npz" in " ".join(again.output.split())
+    assert "results of an earlier run (crystal.extxyz, grueneisen.json" in " ".join(again.output.split())
 
 
 def test_moments_of_a_file_are_left_out_and_told(tmp_path: Path) -> None:
     atoms = bulk("Cu", "fcc", a=3.6363)
     atoms.set_initial_magnetic_moments([1.0])
     atoms.write(tmp_path / "Cu.traj")
-    found = run(phonons_command, tmp_path / "Cu.traj", *MODEL, "--points", 2, "--json")
+    found = run(phonons_command, tmp_path / "Cu.traj", *MODEL, "--npoints", 2, "--json")
     assert found.exit_code == 0, found.output
     assert "initial magnetic moments are left out" in found.stderr
 

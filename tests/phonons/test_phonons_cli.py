@@ -35,7 +35,7 @@ def copper(tmp_path_factory: Any) -> Path:
 def test_everything_at_once(copper: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "points.dat"
     overlay.write_text("# q1 q2 q3 THz\n0.5 0 0.5 7.2\n0.25 0.25 0.5 6.0\n")
-    words = ("--supercell", 2, 2, 2, "--points", 11, "--mesh", 6, 6, 6, "--thermal", 0, 300, 150, "--convergence")
+    words = ("--supercell", 2, 2, 2, "--npoints", 11, "--mesh", 6, 6, 6, "--thermal", 0, 300, 150, "--convergence")
     files = ("--overlay", overlay, "--animate", "0.5,0,0.5,2", "--output", tmp_path / "out")
     found = run(copper, "--model", "cu-hvnet", *words, *files)
     assert found.exit_code == 0, found.output
@@ -53,13 +53,13 @@ def test_everything_at_once(copper: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path / "out/mode.extxyz", ":")) == 24
     repeated = run(copper, "--model", "cu-hvnet", *words, "--output", tmp_path / "out")
     assert repeated.exit_code == 2
-    assert "already holds phonons.npz, phonons.json" in repeated.output
+    assert "already holds results of an earlier run (FORCE_CONSTANTS, FORCE_SETS" in repeated.output
 
 
 def test_json_and_no_relaxation(copper: Path, tmp_path: Path) -> None:
     strained = tmp_path / "strained.extxyz"
     bulk("Cu", "fcc", a=A * 0.98).write(strained)
-    words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--points", 3, "--json")
+    words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--npoints", 3, "--json")
     as_it_is, relaxed = run(strained, *words, "--no-relax"), run(strained, *words)
     assert as_it_is.exit_code == relaxed.exit_code == 0
     assert "under a stress" in as_it_is.stderr
@@ -77,7 +77,7 @@ def test_displacements_made_by_phonopy(tmp_path: Path) -> None:
     words = [command, "-d", "--dim", "1", "1", "1", "-c", "POSCAR"]
     subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     file = tmp_path / "phonopy_disp.yaml"
-    more = ("--points", 3, "--mesh", 4, 4, 4, "--output", tmp_path / "out")
+    more = ("--npoints", 3, "--mesh", 4, 4, 4, "--output", tmp_path / "out")
     found = run("--phonopy", file, "--model", "cu-hvnet", *more)
     assert found.exit_code == 0, found.output
     lines = (tmp_path / "out/FORCE_SETS").read_text().split("\n")
@@ -92,7 +92,7 @@ def test_displacements_made_by_phonopy(tmp_path: Path) -> None:
 def test_a_refused_sum_does_not_cost_the_phonons(tmp_path: Path) -> None:
     path = tmp_path / "stretched.extxyz"
     bulk("Cu", "fcc", a=4.2).write(path)
-    words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--points", 5, "--no-relax", "--mesh", 4, 4, 4)
+    words = ("--model", "cu-hvnet", "--supercell", 2, 2, 2, "--npoints", 5, "--no-relax", "--mesh", 4, 4, 4)
     found = run(path, *words, "--thermal", 0, 300, 100, "--output", tmp_path / "out")
     assert "imaginary modes" in str(found.exception)
     assert "IMAGINARY MODES" in found.output
@@ -129,7 +129,7 @@ def test_points_of_another_format_are_refused(copper: Path, tmp_path: Path) -> N
 
     for text, complaint in (("1 2 3\n", "3 columns"), ("a b\n", "expected columns")):
         (tmp_path / "points.dat").write_text(text)
-        words = ("--model", "cu-hvnet", "--supercell", 1, 1, 1, "--points", 2, "--no-relax", "--mesh", 2, 2, 2)
+        words = ("--model", "cu-hvnet", "--supercell", 1, 1, 1, "--npoints", 2, "--no-relax", "--mesh", 2, 2, 2)
         found = run(copper, *words, "--overlay", tmp_path / "points.dat", "--output", tmp_path / f"out{len(text)}")
         assert isinstance(found.exception, DataError)
         assert complaint in str(found.exception)
