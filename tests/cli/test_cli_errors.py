@@ -42,7 +42,7 @@ WRONG: list[tuple[str, Sequence[str], int, str]] = [
     ("no frames selected", ["rdf", "labeled.xyz", "--index", "50:"], 1, "'50:' selects no frames"),
     ("g(r) of a molecule", ["rdf", "ethanol.xyz", "--kind", "rdf"], 1, "set pbc=True, or use"),
     ("a pair that is not there", ["rdf", "copper.xyz", "--pair", "O", "H"], 1, "choose elements of the structure"),
-    ("a negative distance", ["rdf", "copper.xyz", "--r-max", "-1"], 1, "r_max is -1.0: it must be"),
+    ("a negative distance", ["rdf", "copper.xyz", "--r-max", "-1"], 1, "--r-max is -1.0: it must be"),
     ("a folder without a run", ["rdf", "."], 1, "not the output folder of a run"),
     ("not TOML", ["train", "copper.xyz", "--output", "o"], 1, "not valid TOML"),
 ]
@@ -61,7 +61,7 @@ RUN = ["md", "copper.xyz", "--model", "copper.safetensors", "--output", "o", "--
 HOT = [*RUN, "--temperature-K", "300"]
 WRONG += [
     ("no temperature", RUN, 1, "needs a temperature: give --temperature-K"),
-    ("negative temperature", [*RUN, "--temperature-K", "-3"], 1, "temperature_K is -3.0: it must be"),
+    ("negative temperature", [*RUN, "--temperature-K", "-3"], 1, "--temperature-K is -3.0: it must be"),
     ("a time step in other units", [*HOT, "--timestep-fs", "49"], 1, "49.*give --allow-large-timestep"),
     ("a thermostat faster than the steps", [*HOT, "--tau-fs", "0.1"], 1, "tau_fs"),
     ("a cell repeated zero times", [*HOT, "--supercell", "0", "1", "1"], 1, "each number must be at least 1"),

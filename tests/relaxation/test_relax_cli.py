@@ -174,4 +174,4 @@ def test_errors_are_those_of_the_library(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("mlcalc.cli.relaxing.relax", lambda *_, **__: (_ for _ in ()).throw(fails))
     done = run(folder, "eos", "primitive.extxyz", "--output", str(folder / "unconverged"))
     assert done.exception is fails
-    assert read(folder / "unconverged" / "crystal.extxyz").info["converged"] is np.False_
+    assert read(folder / "unconverged" / "crystal.extxyz").info["converged"] is False
