@@ -98,7 +98,19 @@ def test_a_strained_crystal_is_told() -> None:
 def test_the_command_reports_the_comparison(tmp_path: Path) -> None:
     path = tmp_path / "Cu.extxyz"
     bulk("Cu", "fcc", a=A).write(path)
-    words = [str(path), "--model", "cu-hvnet", "--supercell", "2", "2", "2", "--npoints", "3", "--no-relax", "--hessian"]
+    words = [
+        str(path),
+        "--model",
+        "cu-hvnet",
+        "--supercell",
+        "2",
+        "2",
+        "2",
+        "--npoints",
+        "3",
+        "--no-relax",
+        "--hessian",
+    ]
     said = CliRunner().invoke(phonons_command, words)
     assert said.exit_code == 0, said.output
     assert "at 0.01 Å and the Hessian of 8 atoms differ by" in said.output
