@@ -10,6 +10,8 @@ _EARLIER = {
     "n_volumes": "points",
     "npoints": "points",
     "n_images": "images",
+    "n_layers": "layers",
+    "symmetry_tolerance": "symprec",
     "n_structures": "structures",
     "eos": "kind",
     "stress_limit": "smax",
@@ -28,6 +30,6 @@ def named(protocol: Callable[..., Any], **settings: Any) -> dict[str, Any]:
     if "band_fmax" in settings and "band_fmax" not in known:
         settings |= {"fmax": settings.pop("band_fmax"), "relax_fmax": settings["fmax"]}
     if "eos" in settings and "eos" not in known:
-        settings["eos"] = settings["eos"].replace("_", "")
+        settings["eos"] = settings["eos"].replace("_", "").replace("poirier", "pourier")  # as ASE has it
         settings["volume_range"] = max(map(abs, settings["volume_range"]))
     return {name if name in known else _EARLIER.get(name, name): settings[name] for name in settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -63,6 +64,8 @@ def _typed(option: click.Option, value: Any) -> str:
     if value is None:
         choices = getattr(option.type, "choices", None)
         return f"{name} {option.metavar or ('|'.join(choices) if choices else option.type.name.upper())}"
+    if isinstance(value, Mapping) and not option.multiple:
+        return f"{name} '{json.dumps(value)}'"
     if isinstance(value, Mapping):
         return " ".join(f"{name} {key}={_word(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

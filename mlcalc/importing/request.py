@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
-from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.ground.errors import Remedy
+from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.models.elements import atomic_number, element_symbols
 
 _FILE = ("the file", "the weights", "the shapes of the weights", "its sub-networks")  # what begins no user's source
@@ -78,7 +79,7 @@ class Findings:
     missing: dict[str, str] = field(default_factory=dict)  # arguments: what each is, with an example
     missing_settings: dict[str, str] = field(default_factory=dict)  # the same for entries of `settings`
     notes: list[str] = field(default_factory=list)  # assumptions
-    warnings: list[str] = field(default_factory=list)  # those that a user must hear of
+    warnings: list[PhysicsWarning] = field(default_factory=list)  # those that a user must hear of
 
     def agreed(self, name: str, sources: Iterable[tuple[str, Any]], *, remedy: str = "") -> Any:
         """The value that all sources give that have one, or None; ModelFileError naming two that differ."""
@@ -105,10 +106,10 @@ class Findings:
             return default
         return value
 
-    def warn(self, text: str, remedy: str = "") -> None:
-        """Put the text on the list of warnings, and without its remedy among the notes."""
+    def warn(self, text: str, *remedies: Remedy, setting: str | None = None) -> None:
+        """Put the text on the list of warnings, and without its remedies among the notes."""
         self.notes.append(text)
-        self.warnings.append(f"{self.origin}: {text}{'. ' if remedy else ''}{remedy}")
+        self.warnings.append(PhysicsWarning(f"{self.origin}: {text}", setting=setting, remedies=remedies))
 
     def check_complete(self) -> None:
         """Nothing, or one ModelFileError that names everything missing."""

@@ -119,7 +119,7 @@ def test_models_describes_a_file(folder: Path, capsys: pytest.CaptureFixture[str
     assert described["sha256"] == network.info.sha256
     assert main(["models", file]) == 0
     text = capsys.readouterr().out
-    assert "cutoff_A: 4.0" in text
+    assert "cutoff_A: 4\n" in text
     assert described["sha256"] in text
 
 

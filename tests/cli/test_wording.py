@@ -171,7 +171,7 @@ PROTOCOLS = {
 }
 
 
-OTHERWISE = ("temperatures", "miller")  # a range, and several planes
+OTHERWISE = ("temperatures", "volume_range", "miller")  # ranges, and several planes
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

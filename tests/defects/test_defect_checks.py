@@ -156,7 +156,7 @@ def test_energies_are_written_before_a_band_that_fails(tmp_path: Path, monkeypat
     found = json.loads((output / "vacancy.json").read_text())
     assert json.loads(shown.stdout) == found
     assert len(read(output / "vacancies.extxyz")) == 31
-    words = ("--stacking-fault", "--unrelaxed", "--layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
+    words = ("--stacking-fault", "--unrelaxed", "--n-layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
     twice = ("--miller", "1", "0", "0", "--miller", "2", "0", "0")
     with monkeypatch.context() as patch:
         patch.setattr("mlcalc.cli.verbs.surface.stacking_fault_energy", fails)

@@ -95,7 +95,7 @@ def test_surfaces_equal_the_library(structure: Path, tmp_path: Path) -> None:
         "1",
         "0",
         "0",
-        "--layers",
+        "--n-layers",
         "4,6",
         "--unrelaxed",
         "--no-relax",
@@ -139,7 +139,7 @@ def test_mistakes_are_told_before_any_work(structure: Path, words: tuple[str, ..
 
 
 def test_mistakes_about_surfaces_are_told(structure: Path) -> None:
-    shown = run(surface_command, structure, "--layers", "4-6")
+    shown = run(surface_command, structure, "--n-layers", "4-6")
     assert (shown.exit_code, "use whole numbers and commas" in shown.output) == (2, True)
     structure.rename(structure.parent / "crystal.extxyz")
     words = ("--output", str(structure.parent), "--overwrite")

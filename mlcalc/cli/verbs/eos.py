@@ -32,7 +32,7 @@ from mlcalc.md_protocols.elasticity.equation_of_state import check_volumes
 @click.option("--n-volumes", type=int, default=11, show_default=True, help="Number of volumes.")
 @click.option(
     "--eos",
-    type=click.Choice(["birch_murnaghan", "murnaghan", "vinet", "birch", "pourier_tarantola"]),
+    type=click.Choice(["birch_murnaghan", "murnaghan", "vinet", "birch", "poirier_tarantola"]),
     default="birch_murnaghan",
     show_default=True,
     help="The curve fitted.",

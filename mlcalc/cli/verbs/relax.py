@@ -25,6 +25,7 @@ from mlcalc.cli.options import (
 from mlcalc.cli.outputs import ResultFolder, check_output, result_folder
 from mlcalc.cli.potential import calculator, model_option
 from mlcalc.cli.structures import read_trajectory
+from mlcalc.cli.transition import call
 from mlcalc.md_protocols import Relaxation, relax_many
 from mlcalc.md_protocols.errors import EvaluationError
 from mlcalc.md_protocols.plotting import axes
@@ -51,7 +52,9 @@ _SHOWN = 10  # structures told one by one
 @setting(relax_many, "--smax", help="Largest stress left, eV/Å^3.")
 @setting(relax_many, "--pressure-GPa", help="Positive presses. GPa")
 @setting(relax_many, "--keep-symmetry", is_flag=True, help="Keep the space group.")
-@setting(relax_many, "--symprec", help="How exactly it is looked for, Å.")
+@click.option(
+    "--symmetry-tolerance", type=float, default=1e-3, show_default=True, help="How far atoms may be from it, Å."
+)
 @setting(
     relax_many,
     "--optimizer",
@@ -95,7 +98,7 @@ def relax_command(*, structure: str, output: str, overwrite: bool, as_json: bool
             _write_best(found, names, place())
 
     try:
-        relaxed = relax_many(atoms, names=names, when_stopped=keep, **settings)
+        relaxed = call(relax_many, atoms, names=names, when_stopped=keep, **settings)
     except EvaluationError as error:
         keep(error.results)
         raise

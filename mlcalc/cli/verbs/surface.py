@@ -15,6 +15,7 @@ from mlcalc.cli.outputs import ResultFolder, in_json, result_folder
 from mlcalc.cli.potential import potential_options, with_calculator
 from mlcalc.cli.relaxing import CRYSTAL, relax_option, relaxed_first
 from mlcalc.cli.reports import end
+from mlcalc.cli.transition import call
 from mlcalc.md_protocols import stacking_fault_energy, surface_energy
 from mlcalc.md_protocols.crystals.conventional_cells import NOISE_SYMPRECS
 from mlcalc.md_protocols.defects.slabs import reduced_miller
@@ -36,9 +37,7 @@ _FILES = ("surface_*", "stacking_fault.*", CRYSTAL)
     metavar="H K L",
     help="Of the conventional cell; may be repeated.  [default: 1 1 1]",
 )
-@setting(
-    surface_energy, "--layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 15, 20 and 25 Å]"
-)
+@click.option("--n-layers", metavar="N,N,...", help="Primitive layers of the slabs.  [default: 15, 20 and 25 Å]")
 @setting(
     surface_energy,
     "--termination",
@@ -69,10 +68,10 @@ def surface_command(
       mlcalc surface Cu.cif --model cu-hvnet --miller 1 1 1 --miller 1 0 0 --miller 1 1 0 --output surfaces
       mlcalc surface Cu.cif --model cu-hvnet --stacking-fault --json
     """
-    layers, planes = _layers(settings.pop("layers")), settings.pop("miller")
+    layers, planes = _layers(settings.pop("n_layers")), settings.pop("miller")
     results = result_folder(output, _FILES, [structure], overwrite=overwrite)
     fault = settings.pop("stacking_fault")
-    cuts = {"layers": layers} | {name: settings.pop(name) for name in ("termination", "vacuum")}
+    cuts = {"n_layers": layers} | {name: settings.pop(name) for name in ("termination", "vacuum")}
     common = {name: settings.pop(name) for name in ("fmax", "steps", "symprec", "relaxed")}
     found: dict[str, Any] = {}
     atoms = with_calculator(structure, settings, "a surface energy")
@@ -99,7 +98,7 @@ def _checked(
     """The planes, each once; ConfigError before anything is computed where one of the results would be refused."""
     chosen = list(dict.fromkeys(tuple(reduced_miller(plane).tolist()) for plane in planes))
     for plane in chosen:
-        check_surface(atoms, plane, symprec=symprec, **cuts)
+        call(check_surface, atoms, plane, symprec=symprec, **cuts)
     if fault:
         check_fault(atoms, symprec)
     return chosen
@@ -110,7 +109,7 @@ def _computed(
 ) -> Iterator[tuple[str, Any]]:
     """Names and results, one after the other."""
     for plane in planes:
-        yield f"surface_{'_'.join(map(str, plane))}", surface_energy(atoms, miller=plane, **cuts, **common)
+        yield f"surface_{'_'.join(map(str, plane))}", call(surface_energy, atoms, miller=plane, **cuts, **common)
     if fault:
         yield "stacking_fault", stacking_fault_energy(atoms, **common)
 
@@ -122,7 +121,7 @@ def _layers(words: str | None) -> list[int] | None:
         return [int(word) for word in words.split(",")]
     except ValueError:
         raise click.BadParameter(
-            f"{words!r}: use whole numbers and commas, as in 8,12", param_hint="--layers"
+            f"{words!r}: use whole numbers and commas, as in 8,12", param_hint="--n-layers"
         ) from None
 
 
