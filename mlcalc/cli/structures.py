@@ -63,7 +63,8 @@ def repeated(atoms: Atoms, supercell: tuple[int, int, int] | None, path: str) ->
     flat = [axis for axis, times in enumerate(supercell) if times > 1 and not atoms.cell[axis].any()]
     if flat:
         raise CellError(f"{path} has no cell vector along {'abc'[flat[0]]}: it cannot be repeated there")
-    return atoms.repeat(supercell)
+    larger: Atoms = atoms.repeat(supercell)
+    return larger
 
 
 def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:

@@ -116,11 +116,11 @@ def test_models_describes_a_file(folder: Path, capsys: pytest.CaptureFixture[str
     assert described["kind"] == kind
     assert described["elements"] == ["Cu"]
     assert described["info"]["settings"]["num_rbf"] == settings["num_rbf"]
-    assert described["sha256"] == network.info.sha256
+    assert described["contents_sha256"] == network.info.sha256
     assert main(["models", file]) == 0
     text = capsys.readouterr().out
     assert "cutoff_A: 4\n" in text
-    assert described["sha256"] in text
+    assert described["contents_sha256"] in text
 
 
 def test_models_lists_what_is_bundled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def test_a_lightning_checkpoint_as_json(folder: Path, capsys: pytest.CaptureFixt
     summary = json.loads(capsys.readouterr().out)
     model = load_model("water.safetensors")
     assert summary["settings"]["max_num_neighbors"] == model.config.max_num_neighbors == 32
-    assert summary["sha256"] == model.info.sha256
+    assert summary["contents_sha256"] == model.info.sha256
     assert summary["source_sha256"] == model.info.provenance["source_sha256"]
     assert summary["elements"] == ["H", "O"]
 

@@ -12,7 +12,6 @@ import mlcalc
 from mlcalc.cli.commands import Verb
 from mlcalc.cli.options import device_option, existing_file, json_option, kernels_option
 from mlcalc.cli.structures import read_structure
-from mlcalc.cli.tables import table
 
 if TYPE_CHECKING:
     from mlcalc.doctor import Backend, Examination, Machine
@@ -59,7 +58,7 @@ def doctor_command(
     else:
         click.echo("\n".join(_machine_lines(here, packages)))
         for examination in examined:
-            click.echo("\n" + "\n".join(_lines(model or "", examination)))
+            click.echo(f"\n{model}, {examination}")
     sound = all(package.version or "required" not in package.brings for package in packages)
     return 0 if sound and all(examination.agrees for examination in examined) else 1
 
@@ -71,7 +70,7 @@ def _as_json(
         "machine": asdict(here),
         "packages": [asdict(package) for package in packages],
         "model": model,
-        "examinations": [asdict(examination) | {"agrees": examination.agrees} for examination in examined],
+        "examinations": [examination.to_json() for examination in examined],
     }
 
 
@@ -88,29 +87,3 @@ def _machine_lines(here: Machine, packages: tuple[Backend, ...]) -> list[str]:
         state = package.version or f"{package.problem} (it brings: {package.brings})"
         lines.append(f"{package.name:<15} {state}")
     return lines
-
-
-def _lines(model: str, examination: Examination) -> list[str]:
-    agreement = "agrees" if examination.agrees else "DOES NOT AGREE"
-    largest = (
-        "not known" if examination.largest_atoms is None else f"about {_rounded(examination.largest_atoms):,} atoms"
-    )
-    rows = [
-        [str(t.atoms), str(t.edges), f"{t.ms_per_step:.3g}", f"{t.ns_per_day:.3g}", f"{t.memory_GiB:.2g}"]
-        for t in examination.timings
-    ]
-    return [
-        f"{model}, {examination.dtype} on {examination.device}",
-        f"path            {examination.path}" + (f" ({examination.why})" if examination.why else ""),
-        f"agreement       {agreement} with autograd in float64: forces within {examination.force_difference:.1e} eV/Å "
-        f"(allowed {examination.force_tolerance:.1e})",
-        f"matrix products {examination.gemm_GFLOPs:.0f} GFLOP/s",
-        f"largest system  {largest} fit into the memory available",
-        "",
-        table(["atoms", "edges", "ms per step", "ns/day at 1 fs", "GiB"], rows),
-    ]
-
-
-def _rounded(atoms: int) -> int:
-    """To two digits, which is more than an estimate is good for."""
-    return round(atoms, 2 - len(str(atoms)))

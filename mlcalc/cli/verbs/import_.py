@@ -131,7 +131,7 @@ def _summary(info: ModelInfo, target: str) -> dict[str, Any]:
         "conventions": provenance["conventions"],
         "caveats": provenance["caveats"],
         "licence": provenance["licence"],
-        "sha256": info.sha256,
+        "contents_sha256": info.sha256,
     }
 
 

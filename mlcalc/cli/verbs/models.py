@@ -56,7 +56,7 @@ def _summary(info: ModelInfo) -> dict[str, Any]:
         "cutoff_A": info.cutoff,
         "licence": info.provenance.get("licence", info.provenance.get("license")),
         "errors": info.errors,
-        "sha256": info.sha256,
+        "contents_sha256": info.sha256,
     }
 
 
