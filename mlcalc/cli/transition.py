@@ -13,6 +13,7 @@ _EARLIER = {
     "n_layers": "layers",
     "symmetry_tolerance": "symprec",
     "n_structures": "structures",
+    "max_iterations": "iterations",
     "eos": "kind",
     "stress_limit": "smax",
     "calc": "calculator",

@@ -26,7 +26,7 @@ def option_for(remedy: Use, context: click.Context | None) -> str | None:
     parameters = context.command.params if context is not None else []
     option = next((each for each in parameters if each.name == remedy.setting and isinstance(each, click.Option)), None)
     if context is not None and option is not None:
-        words = _flag(option, bool(remedy.value), context) if option.is_flag else f"give {_typed(option, remedy.value)}"
+        words = _flag(option, remedy.value, context) if option.is_flag else _given(option, remedy.value)
     else:
         words = remedy.file if any(isinstance(each, click.Argument) for each in parameters) else None
     return f"{words} {remedy.why}".strip() if words else None
@@ -46,16 +46,23 @@ def _begun(what: Told, context: click.Context | None) -> Told:
     return Told(text, remedies=what.remedies)
 
 
-def _flag(option: click.Option, wanted: bool, context: click.Context) -> str | None:
+def _flag(option: click.Option, wanted: Any, context: click.Context) -> str | None:
     """`give --flag`, or `leave --flag out` where that is what was typed; None where it is as wanted already."""
     given = context.params.get(str(option.name))
-    if given is not None and bool(given) is wanted:
+    if not isinstance(wanted, bool) or (given is not None and bool(given) is wanted):
         return None
     yes, no = name_of(option), max(option.secondary_opts, key=len, default="")
     typed = yes if wanted else no
     if option.default is wanted or not typed:  # the other word was typed
         return f"leave {no if wanted else yes} out"
     return f"give {typed}"
+
+
+def _given(option: click.Option, value: Any) -> str | None:
+    """`give --option value`; None for a value that the option does not take."""
+    if isinstance(option.type, click.Choice) and value is not None and str(value) not in option.type.choices:
+        return None
+    return f"give {_typed(option, value)}"
 
 
 def _typed(option: click.Option, value: Any) -> str:

@@ -23,7 +23,7 @@ from mlcalc.md_protocols import PhononDispersion, effective_phonons
 @supercell_option(required=True)
 @setting(effective_phonons, "--temperature-K", type=float, required=True, help="0 for zero-point motion alone, K.")
 @click.option("--n-structures", type=int, default=40, show_default=True, help="Per iteration, an even number.")
-@setting(effective_phonons, "--iterations", help="At most.")
+@click.option("--max-iterations", type=int, default=20, show_default=True, help="Stop after so many.")
 @setting(effective_phonons, "--tolerance-THz", help="Largest change of frequencies, THz.")
 @setting(effective_phonons, "--mixing", help="Share of the new force constants.")
 @setting(effective_phonons, "--seed", help="Of the random displacements.")
