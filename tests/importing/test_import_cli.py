@@ -69,7 +69,7 @@ def test_warnings_are_lines_on_stderr(folder: Path, capsys: pytest.CaptureFixtur
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in errors] == ["Warning", "Warning"]
     assert "elements was not given" in errors[0]
-    assert "units='kcal/mol'" in errors[1]
+    assert "give --units kcal/mol to convert them" in errors[1]
 
 
 def test_settings_from_a_file_or_in_place(folder: Path) -> None:
