@@ -77,7 +77,7 @@ def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
         else:
             images = read(Path(path), index=slice(None) if counted else selection, do_not_split_by_at_sign=True)
     except ResultFileError as error:
-        raise DataError(str(error)) from error
+        raise DataError(error.text, remedies=error.remedies) from error
     except (IndexError, StopIteration) as error:  # readers raise one or the other
         if selection == -1:  # the default: there is none at all
             raise DataError(f"{path}: holds no structure: check that the file is whole") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_inputs import make_folder
+from keywords import names_a_keyword
 
 from mlcalc.cli import main
 
@@ -96,6 +97,7 @@ def test_what_is_wrong_is_told_in_one_line(
     if code == 1:
         (line,) = told.err.splitlines()
         assert line.startswith("Error: ")
+    assert not names_a_keyword(told.err), told.err
     assert all(path.is_dir() and not any(path.iterdir()) for path in set(here.iterdir()) - before)
 
 
