@@ -9,5 +9,5 @@ _PYTHON = (r"\b[a-z]+(_[a-z0-9]+)+\b", r"\b\w+=[\w'\"(\[.]", r"\bTrue\b", r"\bFa
 
 def names_a_keyword(text: str) -> bool:
     """Whether it names a setting of Python, `name=`, `True`, a call or `atoms.`; files and what was typed apart."""
-    text = re.sub(r"\S*/\S*|\S+\.(xyz|extxyz|safetensors|toml|npz|json|cif)\b|'[^']*'|\bpbc=\"[TF ]+\"", "", text)
+    text = re.sub(r"\S*/\S*|\S+\.(xyz|extxyz|safetensors|toml|npz|json|cif)\b|'[^']*'|\bpbc=(\"[TF ]+\"|\[.*?\])", "", text)
     return any(re.search(word, text) for word in _PYTHON)
