@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _PYTHON = (r"\b[a-z]+(_[a-z0-9]+)+\b", r"\b\w+=[\w'\"(\[.]", r"\bTrue\b", r"\bFalse\b", r"\w\(\.*\)", r"\batoms\.")
-_TYPED = r"\S*/\S*|\S+\.(xyz|extxyz|safetensors|toml|npz|json|cif)\b|'[^']*'|\bpbc=(\"[TF ]+\"|\[.*?\])"  # and what files say
+_TYPED = r"\S*/\S*|\S+\.(xyz|extxyz|safetensors|toml|npz|json|cif)\b|'[^']*'|\bpbc=(\"[TF ]+\"|\[.*?\])"
 
 
 def names_a_keyword(text: str) -> bool:
