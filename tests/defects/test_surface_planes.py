@@ -184,7 +184,8 @@ def test_the_command_relaxes_noise_away(tmp_path: Path) -> None:
     atoms = bulk("Cu", a=3.636, cubic=True)
     atoms.positions += np.random.default_rng(2).normal(scale=3e-4, size=(4, 3))
     atoms.write(tmp_path / "noisy.extxyz")
-    words = [str(tmp_path / "noisy.extxyz"), "--model", "cu-hvnet", "--unrelaxed", "--n-layers", "4"]
+    words = [str(tmp_path / "noisy.extxyz"), "--model", "cu-hvnet", "--unrelaxed"]
+    words += ["--n-layers", "4", "--symprec", "1e-3"]
     refused = CliRunner().invoke(surface_command, [*words, "--no-relax"])
     assert "noise lowers the crystal's symmetry" in str(refused.exception)
     done = CliRunner().invoke(surface_command, words)
