@@ -67,7 +67,11 @@ from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
 @click.option(
     "--unit", type=click.Choice(["THz", "meV", "1/cm"]), default="THz", show_default=True, help="Of the picture."
 )
-@click.option("--convergence", is_flag=True, help="Also compare displacements, and a supercell one step smaller.")
+@click.option(
+    "--convergence",
+    is_flag=True,
+    help="Also compare displacements, and a supercell one step smaller (of one atom: larger).",
+)
 @click.option("--hessian", is_flag=True, help="Also compare the force constants with the model's second derivatives.")
 @click.option("--thermal", type=float, nargs=3, metavar="T0 T1 DT", help="Thermodynamics from T0 to T1 by DT, K.")
 @click.option("--animate", "mode", metavar="Q1,Q2,Q3,BAND", help="Write a mode as extxyz, as in 0.5,0,0.5,2.")
@@ -99,7 +103,7 @@ def phonons_command(
     results = result_folder(output, PHONON_FILES, inputs, overwrite=overwrite)
     more = {name: settings.pop(name) for name in ("convergence", "hessian", "thermal", "mode", "overlay", "unit")}
     settings["animated"] = more["mode"]
-    more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec")}
+    more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec", "supercell")}
     if settings["phonopy"]:
         atoms, result = _of_phonopy(settings)
     else:
@@ -178,10 +182,10 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
     found = read_phonopy(settings["phonopy"])
     symprec, chosen = settings["symprec"], "auto" if found.primitive_matrix is None else found.primitive_matrix
     _check_band(settings["animated"], found.phonopy(symprec=symprec))
+    supercell = getattr(found, "supercell", None)  # once it has that name
+    supercell = found.supercell_matrix if supercell is None else supercell
     born = (
-        read_born(
-            settings["born"], found.unitcell, supercell=found.supercell_matrix, symprec=symprec, primitive_matrix=chosen
-        )
+        read_born(settings["born"], found.unitcell, supercell=supercell, symprec=symprec, primitive_matrix=chosen)
         if settings["born"]
         else None
     )
@@ -202,14 +206,16 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any) -> Iterato
         allow = more["allow_imaginary"]
         yield "thermal", result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
-        sizes = np.diag(result.supercell_matrix)
+        sizes = np.array(more["supercell"])
         same = {name: more[name] for name in ("allow_float32", "symprec")}
         same |= {"dimensions": result.dimensions, "born": result.born, "rotational": result.rotational}
         same = named(phonon_dispersion, npoints=2, **same)
         yield "displacements", displacement_convergence(atoms, supercell=sizes, **same)
-        smaller = np.where(sizes > 1, sizes - 1, 1)
-        if not np.array_equal(smaller, sizes):
-            yield "supercells", supercell_convergence(atoms, supercells=[smaller, sizes], **same)
+        other = np.where(sizes > 1, sizes - 1, 1)
+        if len(atoms) * other.prod() == 1:  # whose force constants vanish
+            other = np.where(sizes > 1, sizes + 1, 1)
+        if not np.array_equal(other, sizes):
+            yield "supercells", supercell_convergence(atoms, supercells=[other, sizes], **same)
     if more["hessian"]:
         yield "hessian", call(hessian_check, result, calc=atoms.calc)
 
