@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
+from ase.units import GPa
 from numpy.typing import NDArray
 
 from mlcalc.errors import DataError
 from mlcalc.evaluation import Evaluation, evaluate
+from mlcalc.md_protocols.results import Arrays, Quantity, Result
 from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Potential
 from mlcalc.scope import Scope
@@ -31,30 +33,32 @@ Floats = NDArray[np.float64]
 class ErrorStatistics:
     """Mean absolute and root mean square errors over frames; NaN where no frame has the label."""
 
-    frames: int
-    atoms: int
-    energy_mae: float  # eV per atom
-    energy_rmse: float  # eV per atom
-    total_energy_mae: float  # eV per frame
-    total_energy_rmse: float  # eV per frame
-    forces_mae: float  # eV/Å, per component
-    forces_rmse: float  # eV/Å, per component
-    stress_mae: float  # eV/Å^3, per component
-    stress_rmse: float  # eV/Å^3, per component
+    frames: Annotated[int, Quantity("how many")]
+    atoms: Annotated[int, Quantity("of all frames")]
+    energy_mae: Annotated[float, Quantity("of the energy per atom", "eV")]
+    energy_rmse: Annotated[float, Quantity("of the energy per atom", "eV")]
+    total_energy_mae: Annotated[float, Quantity("of the energy of a frame", "eV")]
+    total_energy_rmse: Annotated[float, Quantity("of the energy of a frame", "eV")]
+    forces_mae: Annotated[float, Quantity("per component", "eV/Å")]
+    forces_rmse: Annotated[float, Quantity("per component", "eV/Å")]
+    stress_mae: Annotated[float, Quantity("per component", "eV/Å^3")]
+    stress_rmse: Annotated[float, Quantity("per component", "eV/Å^3")]
 
 
-@dataclass(frozen=True, eq=False)
-class Assessment:
+@dataclass(frozen=True, eq=False, repr=False)
+class Assessment(Result):
     """Labels and predictions of F frames with N atoms in all, in the frames' order."""
 
-    atoms: NDArray[np.int64]  # (F,) atoms per frame
-    groups: tuple[str, ...]  # (F,) empty where a frame has none
-    energy_reference: Floats  # (F,) eV
-    energy: Floats  # (F,) eV
-    forces_reference: Floats  # (N, 3) eV/Å
-    forces: Floats  # (N, 3) eV/Å
-    stress_reference: Floats  # (F, 6) eV/Å^3, NaN where a frame has none
-    stress: Floats  # (F, 6) eV/Å^3
+    kind = "assessment"
+
+    atoms: Annotated[NDArray[np.int64], Quantity("per frame", shape="(F,)")]
+    groups: Annotated[tuple[str, ...], Quantity("of the frames, empty where one has none", shape="(F,)")]
+    energy_reference: Annotated[Floats, Quantity("of the labels", "eV", "(F,)")]
+    energy: Annotated[Floats, Quantity("of the model", "eV", "(F,)")]
+    forces_reference: Annotated[Floats, Quantity("of the labels", "eV/Å", "(N, 3)")]
+    forces: Annotated[Floats, Quantity("of the model", "eV/Å", "(N, 3)")]
+    stress_reference: Annotated[Floats, Quantity("of the labels, NaN where a frame has none", "eV/Å^3", "(F, 6)")]
+    stress: Annotated[Floats, Quantity("of the model, NaN where a frame has no label", "eV/Å^3", "(F, 6)")]
 
     @property
     def overall(self) -> ErrorStatistics:
@@ -74,29 +78,38 @@ class Assessment:
 
     def plot(self, axes: Sequence[Any] | None = None) -> Figure:
         """Parity plots of energy per atom, force components and, if there are labels, stress."""
-
         return plot_parity(self, axes)
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to an .npz file, for `load`."""
-        values: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        with Path(path).open("wb") as file:
-            np.savez_compressed(file, **values)
 
     @classmethod
     def load(cls, path: str | Path) -> Assessment:
-        """The assessment that `save` wrote."""
-        try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
-                values = {field.name: data[field.name] for field in fields(cls)}
-        except (KeyError, ValueError, OSError, BadZipFile) as error:
-            raise DataError(f"{path}: not an assessment written by Assessment.save ({error})") from error
-        return cls(**values | {"groups": tuple(values["groups"].tolist())})
+        """The assessment that `save` wrote, also in earlier versions, whose files hold nothing but the arrays."""
+        earlier = _bare_arrays(path)
+        return super().load(path) if earlier is None else cls.unpacked(earlier, {})
+
+    @classmethod
+    def upgraded(cls, arrays: Arrays, info: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Groups were an array."""
+        return arrays, ({"groups": arrays.pop("groups").tolist()} if "groups" in arrays else {}) | info
 
     def to_json(self) -> dict[str, Any]:
         """Statistics in meV per atom, meV/Å and GPa, as plain JSON values; null where there is no label."""
         groups = {name: json_statistics(statistics) for name, statistics in self.by_group.items()}
         return json_statistics(self.overall) | {"groups": groups}
+
+    def summary(self) -> str:
+        """Errors over all frames, in the units of papers."""
+        errors = self.overall
+        rows = [
+            ("energy", 1e3, errors.energy_mae, errors.energy_rmse, "meV/atom"),
+            ("forces", 1e3, errors.forces_mae, errors.forces_rmse, "meV/Å"),
+            ("stress", 1 / GPa, errors.stress_mae, errors.stress_rmse, "GPa"),
+        ]
+        lines = [
+            f"  {name:<7} MAE {scale * mae:.4g}, RMSE {scale * rmse:.4g} {unit}"
+            for name, scale, mae, rmse, unit in rows
+            if math.isfinite(mae)
+        ]
+        return "\n".join([f"errors on {errors.frames} frames, {errors.atoms} atoms:", *lines])
 
     def atom_mask(self, frames: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The atoms, (N,), that belong to a choice of frames, (F,)."""
@@ -158,10 +171,18 @@ def assess(
     )
 
 
+def _bare_arrays(path: str | Path) -> Arrays | None:
+    """The arrays of a file of an earlier version, None for any other file."""
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (ValueError, OSError, BadZipFile):
+        return None
+    return arrays if set(arrays) == {field.name for field in fields(Assessment)} else None
+
+
 def json_statistics(statistics: ErrorStatistics) -> dict[str, float | int | None]:
     """The errors in the units of papers: meV per atom, meV, meV/Å and GPa."""
-    from ase.units import GPa
-
     scales = {
         "energy": (1e3, "meV_per_atom"),
         "total_energy": (1e3, "meV"),
@@ -213,8 +234,6 @@ def plot_parity(assessment: Assessment, axes: Sequence[Any] | None = None) -> Fi
 
 
 def _panels(assessment: Assessment) -> Iterator[_Panel]:
-    from ase.units import GPa
-
     errors = assessment.overall
     frames = np.arange(len(assessment.atoms))
     reference = assessment.energy_reference / assessment.atoms

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mlcalc.calculator import MLCalculator
 from mlcalc.engine.engine import DTYPES, Engine
 from mlcalc.evaluation import evaluate
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
+from mlcalc.md_protocols.results import Quantity, Result
 from mlcalc.memory import available_memory, largest_system, memory_limit
 from mlcalc.model_file.golden import default_structures
 from mlcalc.models import Potential
@@ -35,31 +37,61 @@ _TOO_LONG = 3.0  # s that the next larger structure may be expected to take
 class Timing:
     """Energy and forces along a trajectory: the whole step of the calculator, neighbor list included."""
 
-    atoms: int
-    edges: int
-    ms_per_step: float
-    ns_per_day: float  # at 1 fs
-    memory_GiB: float  # noqa: N815 - a unit; estimated for one call
+    atoms: Annotated[int, Quantity("of the structure")]
+    edges: Annotated[int, Quantity("neighbor pairs, both directions")]
+    ms_per_step: Annotated[float, Quantity("of the fastest step")]
+    ns_per_day: Annotated[float, Quantity("at 1 fs")]
+    memory_GiB: Annotated[float, Quantity("estimated for one call", "GiB")]  # noqa: N815 - a unit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.atoms} atoms, {self.edges} edges: {self.ms_per_step:.3g} ms per step, {self.ns_per_day:.3g} ns/day "
+            f"at 1 fs, {self.memory_GiB:.2g} GiB"
+        )
 
 
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, eq=False, repr=False)
+class Examination(Result):
     """A model in one precision on one device."""
 
-    dtype: str
-    device: str
-    path: str
-    why: str  # it is not the fastest; empty if it is
-    timings: tuple[Timing, ...]
-    force_difference: float  # eV/Å, largest component against autograd in float64
-    force_tolerance: float  # eV/Å
-    largest_atoms: int | None  # that fit into the memory available; None where nothing is known
-    gemm_GFLOPs: float  # noqa: N815 - a unit
+    kind = "examination"
+    derived: ClassVar[Mapping[str, Quantity]] = {"agrees": Quantity("whether forces are within the tolerance")}
+
+    dtype: Annotated[str, Quantity("float32 or float64")]
+    device: Annotated[str, Quantity("cpu, or a GPU")]
+    path: Annotated[str, Quantity("what computes")]
+    why: Annotated[str, Quantity("it is not the fastest; empty if it is")]
+    timings: Annotated[tuple[Timing, ...], Quantity("from small structures to large ones")]
+    force_difference: Annotated[float, Quantity("largest component against autograd in float64", "eV/Å")]
+    force_tolerance: Annotated[float, Quantity("of that difference", "eV/Å")]
+    largest_atoms: Annotated[int | None, Quantity("that fit into the memory available; None where not known")]
+    gemm_GFLOPs: Annotated[float, Quantity("rate of matrix products", "GFLOPs")]  # noqa: N815 - a unit
 
     @property
     def agrees(self) -> bool:
         """Whether the path gives the numbers of the reference; false for NaN."""
         return self.force_difference <= self.force_tolerance
+
+    def summary(self) -> str:
+        """Path, agreement, speed and size, in lines."""
+        agreement = "agrees" if self.agrees else "DOES NOT AGREE"
+        largest = "not known" if self.largest_atoms is None else f"about {_rounded(self.largest_atoms):,} atoms"
+        return "\n".join(
+            [
+                f"{self.dtype} on {self.device}",
+                f"path            {self.path}" + (f" ({self.why})" if self.why else ""),
+                f"agreement       {agreement} with autograd in float64: forces within {self.force_difference:.1e} eV/Å "
+                f"(allowed {self.force_tolerance:.1e})",
+                f"matrix products {self.gemm_GFLOPs:.0f} GFLOP/s",
+                f"largest system  {largest} fit into the memory available",
+                *map(str, self.timings),
+            ]
+        )
+
+
+def _rounded(atoms: int) -> int:
+    """To two digits, which is more than an estimate is good for."""
+    return round(atoms, 2 - len(str(atoms)))
 
 
 def examine(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import PropertyNotImplementedError
 
@@ -18,7 +19,9 @@ from mlcalc.md_protocols.errors import (
     SimulationError,
     ThermostatError,
 )
-from mlcalc.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from mlcalc.models.errors import ModelError
 
 __all__ = [
     "CalculatorError",
@@ -124,3 +127,9 @@ class TrainingInterruptedError(MLCalcError):
     def __init__(self, text: str, signal_number: int = 15, **known: Any) -> None:
         super().__init__(text, **known)
         self.signal_number = signal_number
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ModelError":  # of the networks, which bring torch: errors and headers of files need none
+        return import_module("mlcalc.models.errors").ModelError
+    raise AttributeError(f"module 'mlcalc.errors' has no attribute {name!r}")

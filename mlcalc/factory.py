@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcalc.errors import ModelFileError
 from mlcalc.md_protocols import checks
 from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.model_file.header import read_model_info
 
 if TYPE_CHECKING:
     from mlcalc.calculator import MLCalculator
@@ -49,7 +51,6 @@ class CalculatorFactory:
     def __call__(self) -> MLCalculator:
         """A new MLCalculator, of the very file that the factory was made with."""
         from mlcalc.calculator import MLCalculator
-        from mlcalc.errors import ModelFileError
 
         found, sha256 = _found(self.model)
         if sha256 != self.sha256:
@@ -84,8 +85,6 @@ def _found(model: Any) -> tuple[str, str]:
         return str(model), _sha256(_INDEX.with_name(f"{model}.safetensors"))
     path = Path(model).expanduser().absolute()
     if not path.is_file():
-        from mlcalc.model_file.model_file import read_model_info
-
         read_model_info(model)  # says what is wrong with the name, or with what is found there
     return str(path), _sha256(path)
 
@@ -95,8 +94,6 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        from mlcalc.errors import ModelFileError
-
         raise ModelFileError(
             f"model file {path} cannot be read ({error.strerror or error}): check the path and its permissions"
         ) from error

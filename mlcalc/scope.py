@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcalc.errors import StructureError, UnavailablePropertyError
-from mlcalc.models import Graph
+
+if TYPE_CHECKING:
+    from mlcalc.models import Graph
 
 _TRAINED = "the unit of its training data"
 _WORDS = {  # of the quantities whose meaning is fixed: name and unit

@@ -1,6 +1,6 @@
 """The command line: `mlcalc VERB ...`.
 
-Nothing heavy is imported before a verb runs: help and completion answer at once.
+Nothing heavy is imported before a verb is named: help and completion answer at once.
 """
 
 from __future__ import annotations
@@ -16,26 +16,10 @@ from types import FrameType
 
 import click
 
-from mlcalc.cli.options import DebugGroup
-from mlcalc.cli.verbs.conductivity import conductivity_command
-from mlcalc.cli.verbs.doctor import doctor_command
-from mlcalc.cli.verbs.effective_phonons import effective_phonons_command
-from mlcalc.cli.verbs.elastic import elastic_command
-from mlcalc.cli.verbs.eos import eos_command
-from mlcalc.cli.verbs.evaluate import eval_command
-from mlcalc.cli.verbs.import_ import import_command
-from mlcalc.cli.verbs.ipi import ipi_command
-from mlcalc.cli.verbs.lammps import lammps_command
-from mlcalc.cli.verbs.md import md_command
-from mlcalc.cli.verbs.models import models_command
-from mlcalc.cli.verbs.phonons import phonons_command
-from mlcalc.cli.verbs.qha import qha_command
-from mlcalc.cli.verbs.rdf import rdf_command
-from mlcalc.cli.verbs.relax import relax_command
-from mlcalc.cli.verbs.surface import surface_command
-from mlcalc.cli.verbs.train import train_command
-from mlcalc.cli.verbs.vacancy import vacancy_command
-from mlcalc.cli.wording import as_options
+from mlcalc.cli.commands import LazyVerbs, Running
+from mlcalc.cli.verbs import VERBS
+from mlcalc.cli.wording import told
+from mlcalc.ground.errors import MLCalcError
 from mlcalc.version import __version__
 
 __all__ = ["commands", "main"]
@@ -47,7 +31,7 @@ class _TerminationError(BaseException):
     """SIGTERM; not an Exception, so that no handler of ordinary errors swallows it."""
 
 
-@click.group(cls=DebugGroup, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.group(cls=LazyVerbs, verbs=VERBS, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(__version__, prog_name="mlcalc")
 def commands() -> None:
     """Molecular dynamics with trained HVNet and ViSNet potentials.
@@ -70,42 +54,20 @@ def commands() -> None:
     """
 
 
-for _command in (
-    md_command,
-    rdf_command,
-    relax_command,
-    eos_command,
-    elastic_command,
-    vacancy_command,
-    surface_command,
-    phonons_command,
-    effective_phonons_command,
-    qha_command,
-    conductivity_command,
-    ipi_command,
-    lammps_command,
-    models_command,
-    train_command,
-    eval_command,
-    import_command,
-    doctor_command,
-):
-    commands.add_command(_command)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the command: 0, 1 (an error, told in one line), 2 (usage), 130 (SIGINT) or 143 (SIGTERM)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     terminated, restore = _terminate_on_sigterm()
+    running = Running()
     try:
         try:
-            code = commands.main(words, prog_name="mlcalc", standalone_mode=False)
+            code = commands.main(words, prog_name="mlcalc", standalone_mode=False, obj=running)
             return code if isinstance(code, int) else 0
         except BaseException as error:
             # Imports and extension modules turn the signal's exception into others: what follows it, is it.
             if terminated.is_set():
                 raise
-            return _reported(error, "--debug" in words)
+            return _reported(error, running.context, "--debug" in words)
     except BaseException:
         if not terminated.is_set():
             raise
@@ -115,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         restore()
 
 
-def _reported(error: BaseException, debug: bool) -> int:
+def _reported(error: BaseException, context: click.Context | None, debug: bool) -> int:
     """Exit code of a command that ended with the error, once that is told."""
     if isinstance(error, click.ClickException):
         error.show()
@@ -131,33 +93,22 @@ def _reported(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     else:
-        click.echo(f"Error: {_told(error)}", err=True)
-    return _exit_code(error)
+        click.echo(f"Error: {_line_for(error, context)}", err=True)
+    # as shells report it for work that a signal ended after a last checkpoint
+    signal_number = getattr(error, "signal_number", None)
+    return FAILURE if signal_number is None else 128 + int(signal_number)
 
 
-def _told(error: Exception) -> str:
-    """One line for an error: our own texts as they are, others with what to do next."""
-    from mlcalc.errors import MLCalcError
-    from mlcalc.md_protocols.errors import ProtocolError
-    from mlcalc.models.errors import ModelError
-
-    text = " ".join(str(error).split())
-    if isinstance(error, MLCalcError | ModelError | ProtocolError):
-        return as_options(text)
+def _line_for(error: Exception, context: click.Context | None) -> str:
+    """One line for an error: our own in the words of the verb, others with what to do next."""
+    if isinstance(error, MLCalcError):
+        return told(error, context)
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "; free some and give the same command again, or write elsewhere" if full else ""
         return (f"{error.strerror}: {error.filename}" if error.filename else error.strerror) + remedy
+    text = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback, and report it)"
-
-
-def _exit_code(error: Exception) -> int:
-    """1, or as shells report it for work that a signal ended after a last checkpoint."""
-    from mlcalc.errors import TrainingInterruptedError
-
-    if isinstance(error, TrainingInterruptedError):
-        return 128 + error.signal_number
-    return FAILURE
 
 
 def _terminate_on_sigterm() -> tuple[threading.Event, Callable[[], None]]:

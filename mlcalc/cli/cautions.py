@@ -1,4 +1,4 @@
-"""Warnings about the physics of a model, as one line each on stderr."""
+"""Warnings of ours as one line each on stderr."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from contextlib import contextmanager
 
 import click
 
-from mlcalc.cli.wording import as_options
+from mlcalc.cli.wording import told
+from mlcalc.ground.errors import MLCalcWarning
 
 
 @contextmanager
-def cautions_on_stderr() -> Iterator[None]:
-    """Within it each PhysicsWarning is a line `Warning: ...`; all other warnings appear as they would."""
-    from mlcalc.md_protocols.errors import PhysicsWarning
-
+def cautions_on_stderr(context: click.Context) -> Iterator[None]:
+    """Within it each warning of ours is a line `Warning: ...` in the words of the verb; others appear as they would."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", PhysicsWarning)  # they come once per run as it is
+        warnings.simplefilter("always", MLCalcWarning)  # they come once per run as it is
         show = warnings.showwarning
 
-        def told(message, category, *where, **more):  # type: ignore[no-untyped-def]  # as warnings.showwarning
-            if issubclass(category, PhysicsWarning):
-                click.echo(f"Warning: {as_options(str(message))}", err=True)
+        def shown(message, category, *where, **more):  # type: ignore[no-untyped-def]  # as warnings.showwarning
+            if isinstance(message, MLCalcWarning):
+                click.echo(f"Warning: {told(message, context)}", err=True)
             else:
                 show(message, category, *where, **more)
 
-        warnings.showwarning = told
+        warnings.showwarning = shown
         yield

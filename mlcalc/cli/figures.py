@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlcalc.md_protocols import Trajectory, interatomic_distances, radial_distribution
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from mlcalc.md_protocols import Trajectory
 
 R_MAX, BINS = 8.0, 400  # Å
 ATOMS_COUNTED = 500_000  # over all frames: seconds, whatever the length of the run
@@ -29,8 +29,6 @@ def md_figure(trajectory: Trajectory) -> Figure:
 
 def plot_distances(trajectory: Trajectory, axes: Axes) -> None:
     """h(r) of a molecule, g(r) of a periodic structure, over the second half of the frames."""
-    from mlcalc.md_protocols import interatomic_distances, radial_distribution
-
     frames = trajectory.frames[len(trajectory.frames) // 2 :]
     frames = frames[:: max(1, len(frames) * len(frames[0]) // ATOMS_COUNTED)]
     if frames[0].pbc.all():

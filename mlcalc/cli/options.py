@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-DEBUG_HELP = "Show the traceback of an error."
-
-
-class DebugCommand(click.Command):
-    """A command that takes --debug; `main` looks for the word itself."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, help=DEBUG_HELP))
-
-
-class DebugGroup(click.Group):
-    """A group whose verbs, and itself, take --debug."""
-
-    command_class = DebugCommand
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, help=DEBUG_HELP))
-
 
 existing_file = click.Path(exists=True, dir_okay=False, readable=True)
 
@@ -57,3 +37,29 @@ kernels_option: Decorator = click.option(
 )
 
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+overwrite_option: Decorator = click.option(
+    "--overwrite", is_flag=True, help="Replace what an earlier command wrote under these names."
+)
+
+
+def folder_options(contents: str) -> Decorator:
+    """--output DIR, for these files, and --overwrite."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        option = click.option("--output", type=click.Path(), metavar="DIR", help=f"Folder for {contents}.")
+        return option(overwrite_option(function))
+
+    return decorate
+
+
+def setting(protocol: Callable[..., Any], option: str, *, of: str | None = None, **details: Any) -> Decorator:
+    """An option for a setting of the protocol, under its name and with its default.
+
+    of: the setting's name where it is not that of the option, as in `--mu` for chemical_potential.
+    """
+    name = of or option.partition("/")[0].lstrip("-").replace("-", "_")
+    default = inspect.signature(protocol).parameters[name].default
+    if default is not inspect.Parameter.empty and default is not None:
+        details = {"default": default, "show_default": True} | details
+    return click.option(option, name, **details)

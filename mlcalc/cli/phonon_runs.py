@@ -1,31 +1,35 @@
-"""What verbs that compute phonons share: temperatures, folders without results, crystals as the models see them."""
+"""What verbs that compute phonons share: supercells, temperatures, their files, crystals as the models see them."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
 
 from mlcalc.cli.options import Decorator
-from mlcalc.cli.potential import check_folder, with_calculator
-
-if TYPE_CHECKING:
-    import numpy as np
-    from ase import Atoms
-    from numpy.typing import NDArray
+from mlcalc.cli.potential import with_calculator
+from mlcalc.ground.warn import warn
+from mlcalc.md_protocols.errors import PhysicsWarning
 
 _MOST = 10_000  # temperatures
 _RESULTS = (
     *("phonons", "dos", "thermal", "displacements", "supercells", "hessian"),
     *("qha", "grueneisen", "effective_phonons", "conductivity"),
 )
-_FILES = (
+PHONON_FILES = (
     *(f"{name}.{kind}" for name in _RESULTS for kind in ("npz", "json", "png")),
     *("crystal.extxyz", "mode.extxyz", "FORCE_SETS", "FORCE_CONSTANTS", "phonopy_params.yaml", "BORN"),
 )
+
+
+def supercell_option(**details: Any) -> Decorator:
+    """--supercell A B C, repetitions of the cell."""
+    shown = {"help": "Repetitions of the cell along its vectors."} | details
+    return click.option("--supercell", type=int, nargs=3, metavar="A B C", **shown)
 
 
 def temperatures_option(first: float, last: float, step: float) -> Decorator:
@@ -55,42 +59,18 @@ def temperatures(given: tuple[float, float, float], option: str, *, above: bool 
             f"{first:g} to {last:g} K by {step:g} K are more than {_MOST} temperatures: give a larger DT",
             param_hint=option,
         )
-    import numpy as np
-
     return np.array([first + step * k for k in range(count)])
-
-
-def fresh_folder(output: str | None) -> Path | None:
-    """The output folder, made where it is missing; BadParameter where it cannot be one, or holds results of phonons.
-
-    Files of two runs side by side would be taken for those of one.
-    """
-    if output is None:
-        return None
-    taken = [name for name in _FILES if (Path(output) / name).exists()]
-    if taken:
-        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-        raise click.BadParameter(
-            f"{output!r} already holds {', '.join(taken[:3])}{more}: choose another", param_hint="--output"
-        )
-    return check_folder(output)
 
 
 def crystal_with_calculator(structure: str, settings: dict[str, Any]) -> Atoms:
     """`with_calculator`, without the magnetic moments and charges of the file, which models do not know; it is told."""
-    from mlcalc.md_protocols.errors import PhysicsWarning
-
-    atoms = with_calculator(structure, settings)
+    atoms = with_calculator(structure, settings, "phonons")
     for name, values in (
         ("magnetic moments", atoms.get_initial_magnetic_moments()),
         ("charges", atoms.get_initial_charges()),
     ):
         if values.any():
-            warnings.warn(
-                f"{structure}: its initial {name} are left out, for the model does not know them",
-                PhysicsWarning,
-                stacklevel=2,
-            )
+            warn(PhysicsWarning(f"{structure}: its initial {name} are left out, for the model does not know them"))
     atoms.set_initial_magnetic_moments(None)
     atoms.set_initial_charges(None)
     return atoms

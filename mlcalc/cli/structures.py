@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ase import Atoms
+from ase import Atoms
+from ase.io import read
+
+from mlcalc.errors import CellError, DataError
+from mlcalc.md_protocols.errors import ConfigError, ResultFileError
+from mlcalc.md_protocols.ipi.runs.output_files import is_ipi_xyz, read_ipi_xyz
 
 _FULL = 1e-3  # how far a share may be from 1
 
@@ -23,8 +26,6 @@ def read_trajectory(path: str, index: str = ":") -> list[Atoms]:
 
 def parse_index(index: str) -> int | slice:
     """The number or slice that a word such as `-1`, `100:` or `::10` means; ConfigError if none."""
-    from mlcalc.md_protocols.errors import ConfigError
-
     try:
         parts = [int(part) if part else None for part in index.split(":")]
         if len(parts) > 3 or parts[2:] == [0] or parts == [None]:
@@ -39,8 +40,6 @@ def parse_index(index: str) -> int | slice:
 
 def select_frames(frames: list[Atoms], selection: int | slice, path: str, index: str) -> list[Atoms]:
     """The frames selected; DataError if none are."""
-    from mlcalc.errors import DataError
-
     if isinstance(selection, slice):
         chosen = frames[selection]
     elif -len(frames) <= selection < len(frames):
@@ -55,13 +54,20 @@ def select_frames(frames: list[Atoms], selection: int | slice, path: str, index:
     return chosen
 
 
+def repeated(atoms: Atoms, supercell: tuple[int, int, int] | None, path: str) -> Atoms:
+    """The structure repeated along its cell vectors; ConfigError or CellError where it cannot be."""
+    if not supercell:
+        return atoms
+    if min(supercell) < 1:
+        raise ConfigError(f"--supercell {' '.join(map(str, supercell))}: each number must be at least 1")
+    flat = [axis for axis, times in enumerate(supercell) if times > 1 and not atoms.cell[axis].any()]
+    if flat:
+        raise CellError(f"{path} has no cell vector along {'abc'[flat[0]]}: it cannot be repeated there")
+    larger: Atoms = atoms.repeat(supercell)
+    return larger
+
+
 def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
-    from ase.io import read
-
-    from mlcalc.errors import DataError
-    from mlcalc.md_protocols.errors import ResultFileError
-    from mlcalc.md_protocols.ipi.runs.output_files import is_ipi_xyz, read_ipi_xyz
-
     # Readers take a negative number that is out of range for the nearest frame: those are counted here.
     images: Atoms | list[Atoms]
     counted = isinstance(selection, int) and selection < -1
@@ -71,7 +77,7 @@ def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
         else:
             images = read(Path(path), index=slice(None) if counted else selection, do_not_split_by_at_sign=True)
     except ResultFileError as error:
-        raise DataError(str(error)) from error
+        raise DataError(error.text, remedies=error.remedies) from error
     except (IndexError, StopIteration) as error:  # readers raise one or the other
         if selection == -1:  # the default: there is none at all
             raise DataError(f"{path}: holds no structure: check that the file is whole") from error
@@ -89,8 +95,6 @@ def _read(path: str, selection: int | slice, index: str) -> list[Atoms]:
 
 def _refuse_partial(atoms: Atoms, path: str) -> None:
     """DataError for sites that are not fully occupied by one element, for which ASE takes the first one in full."""
-    from mlcalc.errors import DataError
-
     occupancy = atoms.info.get("occupancy")
     sites = occupancy.values() if isinstance(occupancy, dict) else ()
     for site in sites:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from numbers import Real
@@ -15,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
+from mlcalc.ground.warn import warn
 from mlcalc.importing.hermnet import hermnet_config
 from mlcalc.importing.hermnet_weights import hvnet_tensors
 from mlcalc.importing.layouts import HALF, Layout, recognize
@@ -22,7 +22,6 @@ from mlcalc.importing.reading import Checkpoint, read_checkpoint
 from mlcalc.importing.request import Findings, Request
 from mlcalc.importing.visnet import visnet_config
 from mlcalc.importing.visnet_weights import visnet_tensors
-from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.model_file.info import NEIGHBOR_CONVENTION, ModelInfo
 from mlcalc.model_file.rebuild import rebuild_network
 from mlcalc.models import HVNetConfig, Network
@@ -73,8 +72,8 @@ def import_checkpoint(
     config = (visnet_config if layout.family == "visnet" else hermnet_config)(layout, request, findings)
     network = _network(config, layout, checkpoint)
     network.info = _info(network, layout, request, findings, checkpoint)
-    for text in findings.warnings:
-        warnings.warn(text, PhysicsWarning, stacklevel=2)
+    for warning in findings.warnings:
+        warn(warning)
     return network
 
 

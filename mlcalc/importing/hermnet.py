@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
+from mlcalc.ground.errors import Use
 from mlcalc.importing.layouts import OLD_READOUT, Layout
 from mlcalc.importing.request import Findings, Request, number, shifts, switch, symbols, whole
 from mlcalc.importing.units import unit_factor
@@ -123,7 +124,8 @@ def _energies(
         findings.warn(
             "energy_shift was not given and the file does not hold that of its training (trn_mean): energies are "
             "relative to an unknown constant, and only differences between structures of the same atoms mean anything",
-            "Pass energy_shift, a number per structure or one by element (0.0 accepts this)",
+            Use("energy_shift", why="a number per structure or one by element (0.0 accepts this)"),
+            setting="energy_shift",
         )
     return {
         "energy_scale": factor,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
-from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.ground.errors import Remedy, Use
+from mlcalc.md_protocols.errors import ConfigError, PhysicsWarning
 from mlcalc.models.elements import atomic_number, element_symbols
 
 _FILE = ("the file", "the weights", "the shapes of the weights", "its sub-networks")  # what begins no user's source
@@ -38,14 +39,25 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.settings is not None and not isinstance(self.settings, Mapping):
-            raise ConfigError(f"settings is {self.settings!r}: give a dict of the names and values of a constructor")
-        for name, example in (("units", "'kcal/mol'"), ("quantity", "'gap'")):
+            raise ConfigError(
+                f"settings is {self.settings!r}: give a dict of the names and values of a constructor",
+                setting="settings",
+                value=self.settings,
+            )
+        for name, example in (("units", "kcal/mol"), ("quantity", "gap")):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise ConfigError(f"{name} is {value!r}: give a text such as {example}")
+                raise ConfigError(
+                    f"{name} is {value!r}, which is no text",
+                    setting=name,
+                    value=value,
+                    remedies=[Use(name, example, "or another")],
+                )
         object.__setattr__(self, "legacy_mic", _plain(self.legacy_mic))
         if not isinstance(self.legacy_mic, bool):
-            raise ConfigError(f"legacy_mic is {self.legacy_mic!r}: give True or False")
+            raise ConfigError(
+                f"legacy_mic is {self.legacy_mic!r}: give True or False", setting="legacy_mic", value=self.legacy_mic
+            )
         for name in ("n_ref", "max_num_neighbors"):
             object.__setattr__(self, name, _count(name, getattr(self, name)))
         object.__setattr__(self, "elements", _sequence(self.elements))
@@ -55,7 +67,7 @@ def _count(name: str, value: Any) -> int | None:
     try:
         return None if value is None else whole(name, value, "import_checkpoint")
     except ModelFileError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(error.text, setting=name, value=value) from None
 
 
 def _sequence(elements: Any) -> Any:
@@ -67,7 +79,9 @@ def _sequence(elements: Any) -> Any:
     try:
         return tuple(elements)
     except TypeError:
-        raise ConfigError(f"elements is {elements!r}: give a list of symbols or atomic numbers") from None
+        raise ConfigError(
+            f"elements is {elements!r}: give a list of symbols or atomic numbers", setting="elements", value=elements
+        ) from None
 
 
 @dataclass(eq=False)
@@ -78,7 +92,7 @@ class Findings:
     missing: dict[str, str] = field(default_factory=dict)  # arguments: what each is, with an example
     missing_settings: dict[str, str] = field(default_factory=dict)  # the same for entries of `settings`
     notes: list[str] = field(default_factory=list)  # assumptions
-    warnings: list[str] = field(default_factory=list)  # those that a user must hear of
+    warnings: list[PhysicsWarning] = field(default_factory=list)  # those that a user must hear of
 
     def agreed(self, name: str, sources: Iterable[tuple[str, Any]], *, remedy: str = "") -> Any:
         """The value that all sources give that have one, or None; ModelFileError naming two that differ."""
@@ -105,10 +119,10 @@ class Findings:
             return default
         return value
 
-    def warn(self, text: str, remedy: str = "") -> None:
-        """Put the text on the list of warnings, and without its remedy among the notes."""
+    def warn(self, text: str, *remedies: Remedy, setting: str | None = None) -> None:
+        """Put the text on the list of warnings, and without its remedies among the notes."""
         self.notes.append(text)
-        self.warnings.append(f"{self.origin}: {text}{'. ' if remedy else ''}{remedy}")
+        self.warnings.append(PhysicsWarning(f"{self.origin}: {text}", setting=setting, remedies=remedies))
 
     def check_complete(self) -> None:
         """Nothing, or one ModelFileError that names everything missing."""
@@ -202,16 +216,22 @@ def switch(name: str, value: Any, origin: str) -> bool | None:
     raise ModelFileError(f"{origin}: {name} is {value!r}; it must be true or false")
 
 
-def symbols(
-    name: str, value: Any, origin: str, *, remedy: str = "give a list such as ['C', 'H', 'O']"
-) -> tuple[str, ...] | None:
+_ELEMENTS = Use("elements", ["C", "H", "O"], python="give a list such as ['C', 'H', 'O']")
+
+
+def symbols(name: str, value: Any, origin: str, *, remedy: Remedy = _ELEMENTS) -> tuple[str, ...] | None:
     """Chemical symbols by atomic number, from a list of symbols or numbers; None for None."""
     if value is None:
         return None
     try:
         return element_symbols([value] if isinstance(value, str) else value)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{origin}: {name} is {value!r} ({error}); {remedy}") from error
+        raise ModelFileError(
+            f"{origin}: {name} is {value!r} ({error})", setting=name, value=value, remedies=[remedy]
+        ) from error
+
+
+_SHIFT = Use("energy_shift", None, "with symbols or atomic numbers", python="name elements as in {'Cu': -3.7}")
 
 
 def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[float | None, dict[str, float] | None]:
@@ -221,7 +241,7 @@ def shifts(request: Request, elements: Sequence[str], origin: str) -> tuple[floa
         return number("energy_shift", given, origin), None
     by_symbol: dict[str, float | None] = {}
     for element, value in given.items():
-        (symbol,) = symbols("energy_shift", [element], origin, remedy="name elements as in {'Cu': -3.7}") or ("",)
+        (symbol,) = symbols("energy_shift", [element], origin, remedy=_SHIFT) or ("",)
         if symbol in by_symbol:
             raise ModelFileError(
                 f"{origin}: energy_shift names {symbol} twice, by symbol and by number: give one value"

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
+from mlcalc.ground.errors import Use
 from mlcalc.importing.layouts import HALF, Layout
 from mlcalc.importing.request import Findings, Request, described, number, ways_to_set
 from mlcalc.importing.units import QM9_SCALARS
@@ -211,5 +212,6 @@ def _warn_of_limit(settings: Settings, request: Request, findings: Findings) -> 
         findings.warn(
             f"max_num_neighbors is {trained} in its training, and {applied} are applied: with more neighbors than "
             "either its numbers are not those of the trained network",
-            f"Pass max_num_neighbors={trained} for those",
+            Use("max_num_neighbors", trained, "for those"),
+            setting="max_num_neighbors",
         )

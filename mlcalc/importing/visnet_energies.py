@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
+from mlcalc.ground.errors import Use
 from mlcalc.importing.layouts import Layout
 from mlcalc.importing.request import Findings, Request, number, shifts, symbols
 from mlcalc.importing.units import data_unit, unit_factor
@@ -48,7 +49,8 @@ def elements_of(layout: Layout, request: Request, max_z: int, findings: Findings
     findings.warn(
         "elements was not given and the file does not show which it was trained on: all "
         f"{len(whole_table)} of its table are accepted, and those it never saw give plausible, wrong numbers",
-        "Pass elements, for example C, H, O",
+        Use("elements", why="of its training, for example C, H, O"),
+        setting="elements",
     )
     return whole_table
 
@@ -76,7 +78,9 @@ def warn_of_units(settings: Settings, request: Request, quantity: str, findings:
         findings.warn(
             f"it was trained on {dataset}, whose {quantity.replace('_', ' ')} is in {known}; its numbers are not "
             "converted",
-            f"Pass units={known!r} to convert them, or units='eV' if they are right as they are",
+            Use("units", known, "to convert them"),
+            Use("units", "eV", "if they are right as they are"),
+            setting="units",
         )
 
 
@@ -109,8 +113,12 @@ def references_of(tensors: dict[str, Tensor], settings: Settings, rows: list[int
     if prior is None and settings.denies_prior and any(references):
         raise ModelFileError(
             f"{findings.origin}: by its settings it has no prior_model, but its weights hold {_TABLE!r} with numbers "
-            "that are not zero. Pass settings={'prior_model': 'Atomref'} if they were added in its training, or take "
-            "the settings that belong to the file"
+            "that are not zero",
+            setting="settings",
+            remedies=[
+                Use("settings", {"prior_model": "Atomref"}, "if they were added in its training"),
+                "take the settings that belong to the file",
+            ],
         )
     _check_atomref(tensors, given, rows, references, findings)
     return references

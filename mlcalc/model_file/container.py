@@ -1,22 +1,16 @@
-"""The .safetensors container under a model file: written in one fixed byte order, read with every length checked."""
+"""The .safetensors container under a model file, read with every length checked; its tensors are left as bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
-import struct
-import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.model_file.foreign_files import IMPORT_REMEDY, describe_foreign, opened
@@ -26,17 +20,7 @@ MAX_HEADER = 4 * 2**20  # bytes
 MAX_FILE = 512 * 2**20  # bytes; the networks of this program stay far below
 MAX_DIMENSIONS = 8
 
-_DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8, "F32": 4, "F64": 8}  # bytes of a number
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class TensorEntry:
 
     def size(self) -> int:
         """Bytes that dtype and shape ask for."""
-        return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
+        return math.prod(self.shape) * _SIZES[self.dtype]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,42 +58,6 @@ class Container:
             digest.update(b"\n" + canonical_json([name, entry.dtype, list(entry.shape)]).encode() + b"\n")
             digest.update(data[entry.begin : entry.end])
         return digest.hexdigest()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors, in memory of their own."""
-        return safetensors.torch.load(self.content)
-
-
-def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Container:
-    """Container of the tensors; the same input always gives the same bytes.
-
-    The safetensors library orders metadata at random, which would change the hash of the file from save to save.
-    """
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # keeps every tensor aligned
-    table, data, begin = {}, [], 0
-    for name in order:
-        raw = _little_endian_bytes(tensors[name])
-        table[name] = TensorEntry(_CODES[tensors[name].dtype], tuple(tensors[name].shape), begin, begin + len(raw))
-        data.append(raw)
-        begin += len(raw)
-    entries = {
-        name: {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [entry.begin, entry.end]}
-        for name, entry in table.items()
-    }
-    header = canonical_json({"__metadata__": dict(metadata), **entries}).encode()
-    header += b" " * (-len(header) % 8)
-    content = b"".join([struct.pack("<Q", len(header)), header, *data])
-    return Container(dict(metadata), table, content, 8 + len(header))
-
-
-def storable(dtype: torch.dtype) -> bool:
-    """Whether a model file may hold tensors of this dtype."""
-    return dtype in _CODES
-
-
-def _little_endian_bytes(tensor: Tensor) -> bytes:
-    array = tensor.detach().cpu().contiguous().numpy()
-    return (array.byteswap() if sys.byteorder == "big" else array).tobytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -195,8 +143,8 @@ def _tensor_entry(name: str, value: dict[str, Any]) -> TensorEntry:
     numbers = (*value["shape"], begin, end)
     if len(value["shape"]) > MAX_DIMENSIONS or not all(type(x) is int and 0 <= x <= 2**48 for x in numbers):
         raise ValueError(f"tensor {name!r} has an impossible shape or impossible offsets")
-    if value["dtype"] not in _DTYPES:
-        raise ValueError(f"tensor {name!r} has dtype {value['dtype']!r}, allowed are {', '.join(_DTYPES)}")
+    if value["dtype"] not in _SIZES:
+        raise ValueError(f"tensor {name!r} has dtype {value['dtype']!r}, allowed are {', '.join(_SIZES)}")
     return TensorEntry(value["dtype"], tuple(value["shape"]), begin, end)
 
 

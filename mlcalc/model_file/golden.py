@@ -18,6 +18,7 @@ from torch import nn
 
 from mlcalc.errors import ModelFileError
 from mlcalc.graphs.graphs import validated_graph
+from mlcalc.ground.errors import Remedy, Use
 from mlcalc.model_file.info import GoldenStructure, ModelInfo, Vectors
 from mlcalc.models import Potential, predict
 from mlcalc.models.elements import atomic_number
@@ -113,15 +114,19 @@ def check_golden(network: nn.Module, info: ModelInfo, origin: str) -> None:
             result = _evaluate(potential, golden.atoms())
         except Exception as error:  # whatever a network raises with settings that are not its own
             raise ModelFileError(
-                f"{where} cannot be evaluated ({error}): the settings do not belong to these weights. {_REMEDY}"
+                f"{where} cannot be evaluated ({error}): the settings do not belong to these weights",
+                remedies=_REMEDIES,
             ) from error
         _compare_energy(where, golden, result.energy)
         _compare_forces(where, golden, result.forces)
         _compare_values(where, golden, result.values)
 
 
-_REMEDY = "Get the file again from its source; load_model(..., verify=False) loads it without this check"
-_WRONG = f"settings and weights do not belong together, or this version computes them differently. {_REMEDY}"
+_REMEDIES: tuple[Remedy, ...] = (
+    "get the file again from its source",
+    Use("verify", False, python="load it without this check, load_model(..., verify=False)"),
+)
+_WRONG = "settings and weights do not belong together, or this version computes them differently"
 
 
 def _compare_energy(where: str, golden: GoldenStructure, energy: float) -> None:
@@ -129,7 +134,8 @@ def _compare_energy(where: str, golden: GoldenStructure, energy: float) -> None:
     if not abs(energy - golden.energy) <= allowed:
         raise ModelFileError(
             f"{where}: the network gives an energy of {energy:.9g} eV, expected {golden.energy:.9g} eV "
-            f"(allowed difference {allowed:.1e} eV): {_WRONG}"
+            f"(allowed difference {allowed:.1e} eV): {_WRONG}",
+            remedies=_REMEDIES,
         )
 
 
@@ -141,7 +147,8 @@ def _compare_forces(where: str, golden: GoldenStructure, forces: NDArray[np.floa
         atom, axis = (int(k) for k in np.argwhere(wrong)[0])
         raise ModelFileError(
             f"{where}: the network gives a force of {forces[atom, axis]:.9g} eV/Å on atom {atom} along {'xyz'[axis]}, "
-            f"expected {expected[atom, axis]:.9g} eV/Å (allowed difference {limits[atom, axis]:.1e} eV/Å): {_WRONG}"
+            f"expected {expected[atom, axis]:.9g} eV/Å (allowed difference {limits[atom, axis]:.1e} eV/Å): {_WRONG}",
+            remedies=_REMEDIES,
         )
 
 
@@ -149,11 +156,13 @@ def _compare_values(where: str, golden: GoldenStructure, values: NDArray[np.floa
     expected = np.array(golden.values)
     limits = VALUE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected)
     if len(values) != len(expected):
-        raise ModelFileError(f"{where}: the network gives {len(values)} values, expected {len(expected)}: {_WRONG}")
+        counted = f"the network gives {len(values)} values, expected {len(expected)}"
+        raise ModelFileError(f"{where}: {counted}: {_WRONG}", remedies=_REMEDIES)
     if not (np.abs(values - expected) <= limits).all():
         raise ModelFileError(
             f"{where}: the network gives the values {values.tolist()}, expected {expected.tolist()} (allowed "
-            f"difference {limits.max():.1e}): {_WRONG}"
+            f"difference {limits.max():.1e}): {_WRONG}",
+            remedies=_REMEDIES,
         )
 
 

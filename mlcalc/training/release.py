@@ -15,8 +15,9 @@ from mlcalc.assessment import Assessment, assess
 from mlcalc.errors import TrainingInterruptedError
 from mlcalc.graphs.neighbors import neighbor_pairs
 from mlcalc.graphs.validation import resolve_cell
+from mlcalc.model_file.header import read_model_info
 from mlcalc.model_file.info import ModelInfo
-from mlcalc.model_file.model_file import read_model_info, save_model
+from mlcalc.model_file.model_file import save_model
 from mlcalc.models import Network
 from mlcalc.training.config import TrainingConfig
 from mlcalc.training.data import Frame, read_frames

@@ -100,6 +100,7 @@ def test_the_command_reports_in_words_and_json(tmp_path, capsys) -> None:
     (examined,) = report["examinations"]
     assert examined["agrees"] is True
     assert examined["timings"][0]["atoms"] == 32
+    assert examined["force_difference_eV_per_A"] <= examined["force_tolerance_eV_per_A"]
     assert main(["doctor", str(model), "--structure", str(structure), "--kernels", "torch", "--dtype", "float64"]) == 0
     assert "torch autograd (kernels='torch' was asked for)" in capsys.readouterr().out
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -19,6 +21,7 @@ from command_inputs import make_folder
 
 from mlcalc import MLCalculator, load_model
 from mlcalc.cli import commands, main
+from mlcalc.cli.verbs import VERBS
 from mlcalc.md_protocols import Trajectory, run_nvt
 from mlcalc.models import network_settings
 
@@ -47,26 +50,61 @@ def md(folder: Path, output: Path, *more: str, steps: int = 20) -> list[str]:
 
 HEAVY = ("torch", "ase", "numpy", "scipy", "matplotlib", "phonopy", "tqdm")
 HELP = f"""
-import sys
-from mlcalc.cli import commands, main
-codes = [main(["--help"]), main(["--version"]), *(main([verb, "--help"]) for verb in commands.commands)]
-print(codes, [name for name in {HEAVY} if name in sys.modules], sep="|", file=sys.stderr)
-main(["models"])
-print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+import os, sys
+from mlcalc.cli import main
+from mlcalc.cli.verbs import VERBS
+
+def loaded():
+    return [name for name in {HEAVY} if name in sys.modules]
+
+codes = [main(["--help"]), main(["--version"]), main(["frobnicate"])]
+os.environ |= {{"_MLCALC_COMPLETE": "bash_complete", "COMP_WORDS": "mlcalc e", "COMP_CWORD": "1"}}
+try:
+    main([])
+except SystemExit as done:
+    codes.append(done.code)
+del os.environ["_MLCALC_COMPLETE"]
+print(codes, loaded(), sep="|", file=sys.stderr)
+codes = [main([verb, "--help"]) for verb in VERBS]
+print(codes, loaded(), sep="|", file=sys.stderr)
+codes = [main(["models"]), main(["models", "cu-hvnet"])]
+print(codes, loaded(), sep="|", file=sys.stderr)
+main(["doctor"])
+print([], loaded(), sep="|", file=sys.stderr)
 """
 
 
-def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_help_and_completion_load_nothing_heavy_and_headers_no_torch(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", HELP]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    before, after = done.stderr.splitlines()
-    codes, loaded = before.split("|")
-    assert (set(json.loads(codes)), loaded) == ({0}, "[]")
-    assert len(json.loads(codes)) == 2 + len(commands.commands)
-    assert "torch" in after  # work does load it, so the line above is not empty for want of a list
-    for word in ("--ensemble", "--r-max", "--group-by", "--set", "meV/Å", "Examples:"):
+    told = [line.split("|") for line in done.stderr.splitlines() if line.startswith("[")]
+    (first, nothing), (helps, without), (models, still), (_, after) = told
+    assert (json.loads(first), nothing) == ([0, 0, 2, 0], "[]")
+    assert set(json.loads(helps)) == {0}
+    assert len(json.loads(helps)) == len(VERBS)
+    assert json.loads(models) == [0, 0]
+    for name in ("torch", "matplotlib", "phonopy"):
+        assert name not in without
+        assert name not in still
+    assert "torch" in after  # work does load it, so the lines above are not without it for want of a list
+    for word in ("plain,eos", "plain,effective-phonons", "--ensemble", "--r-max", "--group-by", "meV/Å", "Examples:"):
         assert word in done.stdout
+
+
+def test_the_list_of_verbs_is_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, verb in VERBS.items():
+        assert f"{name} {verb.help}" in text
+        assert commands.get_command(click.Context(commands), name).name == name
+
+
+def test_numbers_of_a_model_have_sensible_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "cu-hvnet"]) == 0
+    numbers = re.findall(r"\b\d+\.\d+\b", capsys.readouterr().out)
+    assert len(numbers) > 10
+    assert max(len(number.replace(".", "").lstrip("0")) for number in numbers) <= 8
 
 
 def test_models_describes_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,11 +116,11 @@ def test_models_describes_a_file(folder: Path, capsys: pytest.CaptureFixture[str
     assert described["kind"] == kind
     assert described["elements"] == ["Cu"]
     assert described["info"]["settings"]["num_rbf"] == settings["num_rbf"]
-    assert described["sha256"] == network.info.sha256
+    assert described["contents_sha256"] == network.info.sha256
     assert main(["models", file]) == 0
     text = capsys.readouterr().out
-    assert "cutoff_A: 4.0" in text
-    assert described["sha256"] in text
+    assert "cutoff_A: 4\n" in text
+    assert described["contents_sha256"] in text
 
 
 def test_models_lists_what_is_bundled(capsys: pytest.CaptureFixture[str]) -> None:

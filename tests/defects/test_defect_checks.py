@@ -15,8 +15,10 @@ from ase.io import read, write
 from click.testing import CliRunner
 from defect_crystals import copper
 
+from mlcalc.cli.outputs import ResultFolder
+from mlcalc.cli.relaxing import relaxed_first
 from mlcalc.cli.verbs.surface import surface_command
-from mlcalc.cli.verbs.vacancy import _relaxed, vacancy_command
+from mlcalc.cli.verbs.vacancy import vacancy_command
 from mlcalc.md_protocols.crystals.symmetry import symmetry
 from mlcalc.md_protocols.crystals.vacuum import dilution, with_vacuum
 from mlcalc.md_protocols.defects.migration import vacancy_migration
@@ -55,7 +57,7 @@ def test_a_crystal_has_no_vacuum_to_count() -> None:
 
 @pytest.mark.parametrize("height", [0.0, 20.0])
 def test_relax_first_frees_the_plane_of_a_layer(height: float) -> None:
-    relaxed = _relaxed(sheet(2.6, height), steps=200)
+    relaxed = relaxed_first(sheet(2.6, height), "a test", ResultFolder(None), wanted=True, as_json=True)
     assert relaxed.cell.lengths()[0] == pytest.approx(A_SHEET, abs=1e-3)
     assert (relaxed.pbc.tolist(), relaxed.cell[2, 2]) == ([True, True, height > 0], height)
 
@@ -151,7 +153,7 @@ def test_energies_are_written_before_a_band_that_fails(tmp_path: Path, monkeypat
 
     words = ("--supercell", "2", "2", "2", "--migration", "--unrelaxed", "--output", str(output), "--json")
     with monkeypatch.context() as patch:
-        patch.setattr("mlcalc.md_protocols.defects.migration.relax_band", fails)
+        patch.setattr("mlcalc.cli.verbs.vacancy.vacancy_migration", fails)
         shown = run(vacancy_command, path, *words)
     assert isinstance(shown.exception, EvaluationError)
     found = json.loads((output / "vacancy.json").read_text())
@@ -160,7 +162,7 @@ def test_energies_are_written_before_a_band_that_fails(tmp_path: Path, monkeypat
     words = ("--stacking-fault", "--unrelaxed", "--n-layers", "4", "--output", str(tmp_path / "surfaces"), "--json")
     twice = ("--miller", "1", "0", "0", "--miller", "2", "0", "0")
     with monkeypatch.context() as patch:
-        patch.setattr("mlcalc.md_protocols.defects.stacking_faults._stack", fails)
+        patch.setattr("mlcalc.cli.verbs.surface.stacking_fault_energy", fails)
         shown = run(surface_command, path, *twice, *words)
     assert isinstance(shown.exception, EvaluationError)
     assert list(json.loads(shown.stdout)) == ["surface_1_0_0"]

@@ -137,7 +137,9 @@ def main() -> int:
     known = modules()
     found = imports(known)
     groups = circles({(each.importer, each.imported) for each in found})
-    late = [each for each in found if each.late and not each.importer.startswith("benchmarks")]
+    late = {
+        (each.importer, each.line): each for each in found if each.late and not each.importer.startswith("benchmarks")
+    }
     rooms: dict[str, int] = {}
     for module in known.values():
         folder = str(module.path.parent.relative_to(ROOT))
@@ -147,8 +149,8 @@ def main() -> int:
         f"{len(known)} files in {len(rooms)} folders, {lines} lines; fullest:",
         *sorted(rooms.items(), key=lambda r: -r[1])[:4],
     )
-    print(f"{len(late)} imports of our own modules inside functions:")
-    for each in late:
+    print(f"{len(late)} statements inside functions that import our own modules:")
+    for each in late.values():
         print(f"  {each.importer}:{each.line} {each.imported}")
     print(f"{len(groups)} circles:")
     for group in groups:

@@ -14,8 +14,8 @@ from mlcalc import import_checkpoint
 from mlcalc.md_protocols.errors import ConfigError
 
 ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"units": 3}, "units is 3: give a text"),
-    ({"quantity": 5}, "quantity is 5: give a text"),
+    ({"units": 3}, "units is 3, which is no text"),
+    ({"quantity": 5}, "quantity is 5, which is no text"),
     ({"n_ref": True}, "n_ref is True; it must be"),
     ({"n_ref": "108"}, "n_ref is '108'; it must be"),
     ({"n_ref": 0}, "n_ref is 0; it must be a positive whole number"),

@@ -59,7 +59,7 @@ def test_a_lightning_checkpoint_as_json(folder: Path, capsys: pytest.CaptureFixt
     summary = json.loads(capsys.readouterr().out)
     model = load_model("water.safetensors")
     assert summary["settings"]["max_num_neighbors"] == model.config.max_num_neighbors == 32
-    assert summary["sha256"] == model.info.sha256
+    assert summary["contents_sha256"] == model.info.sha256
     assert summary["source_sha256"] == model.info.provenance["source_sha256"]
     assert summary["elements"] == ["H", "O"]
 
@@ -69,7 +69,7 @@ def test_warnings_are_lines_on_stderr(folder: Path, capsys: pytest.CaptureFixtur
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in errors] == ["Warning", "Warning"]
     assert "elements was not given" in errors[0]
-    assert "units='kcal/mol'" in errors[1]
+    assert "give --units kcal/mol to convert them" in errors[1]
 
 
 def test_settings_from_a_file_or_in_place(folder: Path) -> None:
@@ -89,9 +89,9 @@ def test_an_existing_file_is_only_replaced_by_force(folder: Path, capsys: pytest
     (folder / "there.safetensors").write_text("mine")
     words = ["import", "water.pt", "there.safetensors", "--cutoff", "4", "--energy-shift", "-1.5"]
     assert main(words) == 2
-    assert "exists: choose another name, or give --force" in capsys.readouterr().err
+    assert "exists: choose another name, or give --overwrite" in capsys.readouterr().err
     assert (folder / "there.safetensors").read_text() == "mine"
-    assert main([*words, "--force"]) == 0
+    assert main([*words, "--overwrite"]) == 0
     assert load_model("there.safetensors").config.structure_shift == -1.5
 
 

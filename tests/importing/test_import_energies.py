@@ -23,7 +23,7 @@ def test_vertex_type_that_the_main_branch_ignores(tmp_path: Path) -> None:
 
 def test_an_unknown_energy_shift_is_warned_of(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pt", DGL)
-    with pytest.warns(PhysicsWarning, match="energy_shift was not given .*unknown constant.*Pass energy_shift") as said:
+    with pytest.warns(PhysicsWarning, match="energy_shift was not given .*unknown constant.*pass energy_shift") as said:
         network = import_checkpoint(path, cutoff=CUTOFF)
     assert said[0].filename == __file__
     assert any("unknown constant" in note for note in network.info.provenance["notes"])
@@ -31,7 +31,7 @@ def test_an_unknown_energy_shift_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_elements_of_visnet(tmp_path: Path) -> None:
-    with pytest.warns(PhysicsWarning, match="elements was not given .*all 19 .*wrong numbers.*Pass elements"):
+    with pytest.warns(PhysicsWarning, match="elements was not given .*all 19 .*wrong numbers.*pass elements"):
         network = import_checkpoint(written(tmp_path / "a.ckpt", lightning(VISNET)))
     assert len(network.elements) == 19
     trained = written(tmp_path / "b.ckpt", lightning(VISNET, trained=(8, 0, 1)))

@@ -27,8 +27,9 @@ from structures import graph_of
 from torch import nn
 
 from mlcalc.errors import ModelFileError, UnknownElementError
+from mlcalc.model_file.header import read_model_info
 from mlcalc.model_file.info import ModelInfo
-from mlcalc.model_file.model_file import load_model, read_model_info, save_model
+from mlcalc.model_file.model_file import load_model, save_model
 from mlcalc.models import HVNet, HVNetConfig, build_network, network_settings, predict, registry
 from mlcalc.models.errors import ModelError
 
@@ -205,7 +206,7 @@ def test_a_failing_save_keeps_the_old_file(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, torch
-from mlcalc.model_file import save_model
+from mlcalc.model_file.model_file import save_model
 from mlcalc.models import HVNet, HVNetConfig
 networks = [HVNet(HVNetConfig(elements=("Cu",), hidden_channels=n, num_layers=1)) for n in (4, 64)]
 while True:

@@ -24,7 +24,7 @@ from mlcalc.cli import main
 from mlcalc.errors import MLCalcError, NonFiniteResultError, StructureError, UnavailablePropertyError
 from mlcalc.md_protocols import run_nve
 from mlcalc.md_protocols.errors import ConfigError
-from mlcalc.model_file.model_file import read_model_info
+from mlcalc.model_file.header import read_model_info
 from mlcalc.models import Graph, Network, build_network, predict
 from mlcalc.training.data import Frame
 

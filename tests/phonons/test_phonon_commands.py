@@ -76,7 +76,7 @@ def test_folders_with_results_are_left_alone(copper: Path, tmp_path: Path, name:
     (folder / there).write_text("results")
     found = run(command, copper, *MODEL, *words, "--output", folder)
     assert found.exit_code == 2
-    assert f"already holds {there}" in " ".join(found.output.split())
+    assert f"holds results of an earlier run ({there})" in " ".join(found.output.split())
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(there, "results")]
 
 
@@ -95,11 +95,14 @@ def test_what_fails_of_an_expansion_does_not_cost_the_rest(copper: Path, tmp_pat
     found = run(qha_command, copper, *words)
     assert found.exit_code != 0
     assert "widen volume_range" in str(found.exception)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"grueneisen.{k}" for k in ("npz", "json", "png")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "crystal.extxyz",
+        *(f"grueneisen.{k}" for k in ("npz", "json", "png")),
+    }
     assert "mode Grueneisen parameters" in found.stdout
     again = run(qha_command, copper, *words)
     assert again.exit_code == 2
-    assert "already holds grueneisen.npz" in " ".join(again.output.split())
+    assert "results of an earlier run (crystal.extxyz, grueneisen.json" in " ".join(again.output.split())
 
 
 def test_moments_of_a_file_are_left_out_and_told(tmp_path: Path) -> None:

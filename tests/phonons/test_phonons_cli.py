@@ -53,7 +53,7 @@ def test_everything_at_once(copper: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path / "out/mode.extxyz", ":")) == 24
     repeated = run(copper, "--model", "cu-hvnet", *words, "--output", tmp_path / "out")
     assert repeated.exit_code == 2
-    assert "already holds phonons.npz, phonons.json" in repeated.output
+    assert "already holds results of an earlier run (FORCE_CONSTANTS, FORCE_SETS" in repeated.output
 
 
 def test_json_and_no_relaxation(copper: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_unconverged_is_written_all_the_same_and_exits_with_1(folder: Path) -> N
 
 
 def test_elastic_constants_of_a_structure_relaxed_first(folder: Path) -> None:
-    done = run(folder, "elastic", "primitive.extxyz", "--relax", "--output", str(folder / "el"))
+    done = run(folder, "elastic", "primitive.extxyz", "--output", str(folder / "el"))
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
     expected = elastic_constants(copper())
@@ -107,7 +107,7 @@ def test_elastic_constants_of_a_structure_relaxed_first(folder: Path) -> None:
     assert json.loads((folder / "el" / "elastic.json").read_text())["stable"] is True
     assert (folder / "el" / "elastic.png").exists()
     assert read(folder / "el" / "structure.extxyz").get_volume() == pytest.approx(expected.atoms.get_volume(), rel=1e-4)
-    stressed = run(folder, "elastic", "primitive.extxyz", "--json")
+    stressed = run(folder, "elastic", "primitive.extxyz", "--no-relax", "--json")
     assert "Warning: elastic constants: the unstrained structure is under a stress of 3.1" in stressed.stderr
     assert json.loads(stressed.stdout)["stiffness_GPa"][0][0] > found.stiffness[0, 0] + 10
 
@@ -119,16 +119,21 @@ def test_equation_of_state(folder: Path) -> None:
     assert (found.eos, len(found.volumes)) == ("vinet", 7)
     assert copper().get_volume() == pytest.approx(found.V0, rel=2e-3)
     assert f"B0   {found.B0_GPa:.3f} GPa" in done.stdout
-    assert sorted(path.name for path in (folder / "eos").iterdir()) == ["eos.json", "eos.npz", "eos.png"]
+    assert sorted(path.name for path in (folder / "eos").iterdir()) == [
+        "crystal.extxyz",
+        "eos.json",
+        "eos.npz",
+        "eos.png",
+    ]
     kept = (folder / "eos" / "eos.json").read_bytes()
-    again = run(folder, "eos", "primitive.extxyz", "--volume-range", "0.03", "--output", str(folder / "eos"))
+    again = run(folder, "eos", "primitive.extxyz", "--volume-range", "-0.03", "0.03", "--output", str(folder / "eos"))
     assert again.exit_code == 2
-    assert "holds results of an earlier run (eos.json, eos.npz, eos.png)" in again.output
+    assert "holds results of an earlier run (crystal.extxyz, eos.json, eos.npz, eos.png)" in again.output
     assert (folder / "eos" / "eos.json").read_bytes() == kept
     (folder / "eos" / "structure.extxyz").touch()
     other = run(folder, "elastic", "primitive.extxyz", "--output", str(folder / "eos"))
-    assert "earlier run (structure.extxyz)" in other.output
-    narrow = run(folder, "eos", "primitive.extxyz", "--volume-range", "0.002")
+    assert "earlier run (crystal.extxyz, structure.extxyz)" in other.output
+    narrow = run(folder, "eos", "primitive.extxyz", "--no-relax", "--volume-range", "-0.002", "0.002")
     assert "no minimum within the volumes" in str(narrow.exception)
 
 
@@ -160,9 +165,13 @@ def test_structure_in_the_output_folder_is_not_overwritten(folder: Path) -> None
     assert "would be overwritten" in done.stderr
 
 
-def test_errors_are_those_of_the_library(folder: Path) -> None:
+def test_errors_are_those_of_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(folder, "relax", "primitive.extxyz", "--dtype", "float32", "--output", str(folder / "x.extxyz"))
     assert "single precision" in str(done.exception)
     assert not (folder / "x.extxyz").exists()
-    done = run(folder, "eos", "frames.extxyz", "--relax", "--steps", "1")
-    assert isinstance(done.exception, NotConvergedError)
+    best = relax(copper(), fmax=1e-9, steps=0)
+    fails = NotConvergedError("the relaxation ended unconverged", results=[best])
+    monkeypatch.setattr("mlcalc.cli.relaxing.relax", lambda *_, **__: (_ for _ in ()).throw(fails))
+    done = run(folder, "eos", "primitive.extxyz", "--output", str(folder / "unconverged"))
+    assert done.exception is fails
+    assert read(folder / "unconverged" / "crystal.extxyz").info["converged"] is False

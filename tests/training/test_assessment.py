@@ -15,7 +15,7 @@ from small_networks import random_network
 
 from mlcalc import MLCalculator
 from mlcalc.assessment import Assessment, assess
-from mlcalc.errors import DataError, UnknownElementError
+from mlcalc.errors import DataError, ResultFileError, UnknownElementError
 from mlcalc.models import Network
 from mlcalc.training.data import Frame
 
@@ -113,8 +113,18 @@ def test_saved_and_loaded(network: Network, tmp_path: Path) -> None:
     assert loaded.groups == assessment.groups
     assert np.array_equal(loaded.forces, assessment.forces)
     (tmp_path / "other.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match="not an assessment"):
+    with pytest.raises(ResultFileError, match="cannot be read as a assessment file"):
         Assessment.load(tmp_path / "other.npz")
+
+
+def test_files_of_earlier_versions_load() -> None:
+    found = Assessment.load(Path(__file__).parents[1] / "data" / "results" / "assessment.npz")
+    assert found.groups == ("hot", "")
+    assert found.overall.energy_mae == pytest.approx((0.01 / 2 + 0.02 / 3) / 2)
+    assert found.overall.stress_mae == pytest.approx(0.001)
+    assert list(found.by_group) == ["hot"]
+    assert "errors on 2 frames, 5 atoms" in str(found)
+    assert "stress  MAE 0.1602, RMSE 0.1602 GPa" in str(found)
 
 
 def test_parity_plot_shows_what_is_labeled(network: Network) -> None:

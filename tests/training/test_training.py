@@ -26,7 +26,7 @@ from mlcalc import load_model
 from mlcalc.assessment import assess
 from mlcalc.errors import DataError, OverlapError, TrainingError
 from mlcalc.md_protocols.errors import ConfigError, SimulationError
-from mlcalc.model_file.model_file import read_model_info
+from mlcalc.model_file.header import read_model_info
 from mlcalc.training import StressSource, Trainer, load_training_config, read_frames, train
 from mlcalc.training.data import Frame, element_energies, primitive_frame, split_frames
 from mlcalc.training.samples import errors_of, loss_of

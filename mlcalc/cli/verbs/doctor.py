@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, existing_file, json_option, kernels_option
-from mlcalc.cli.tables import table
+import mlcalc
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import device_option, existing_file, json_option, kernels_option
+from mlcalc.cli.structures import read_structure
 
 if TYPE_CHECKING:
     from mlcalc.doctor import Backend, Examination, Machine
 
 
-@click.command("doctor", cls=DebugCommand, short_help="What runs here, how fast, how exactly, up to which size.")
+@click.command("doctor", cls=Verb)
 @click.argument("model", metavar="[NAME_OR_FILE]", required=False)
 @click.option("--structure", type=existing_file, metavar="FILE", help="Measure with this structure, not samples.")
 @click.option(
@@ -39,35 +40,27 @@ def doctor_command(
       mlcalc doctor cu-hvnet
       mlcalc doctor my_model.safetensors --structure water.xyz --dtype float32 --json
     """
-    from mlcalc.doctor import backends, machine
+    from mlcalc.doctor import backends, machine, sample_structures  # with torch
 
     if model is None and structure is not None:
         raise click.UsageError("--structure needs a model: mlcalc doctor NAME_OR_FILE --structure FILE")
     here, packages = machine(), backends()
-    with cautions_on_stderr():
-        examined = (
-            [] if model is None else _examined(model, structure, dtype or ("float32", "float64"), device, kernels)
-        )
+    examined: list[Examination] = []
+    if model is not None:
+        network = mlcalc.load_model(model)
+        structures = sample_structures(network, None if structure is None else read_structure(structure))
+        examined = [
+            mlcalc.examine(network, structures, device=device, dtype=each, kernels=kernels)
+            for each in dtype or ("float32", "float64")
+        ]
     if as_json:
         click.echo(json.dumps(_as_json(here, packages, model, examined), indent=2, ensure_ascii=False))
     else:
         click.echo("\n".join(_machine_lines(here, packages)))
         for examination in examined:
-            click.echo("\n" + "\n".join(_lines(model or "", examination)))
+            click.echo(f"\n{model}, {examination}")
     sound = all(package.version or "required" not in package.brings for package in packages)
     return 0 if sound and all(examination.agrees for examination in examined) else 1
-
-
-def _examined(
-    model: str, structure: str | None, dtypes: tuple[str, ...], device: str, kernels: str
-) -> list[Examination]:
-    from mlcalc.cli.structures import read_structure
-    from mlcalc.doctor import examine, sample_structures
-    from mlcalc.model_file.model_file import load_model
-
-    network = load_model(model)
-    structures = sample_structures(network, None if structure is None else read_structure(structure))
-    return [examine(network, structures, device=device, dtype=dtype, kernels=kernels) for dtype in dtypes]
 
 
 def _as_json(
@@ -77,7 +70,7 @@ def _as_json(
         "machine": asdict(here),
         "packages": [asdict(package) for package in packages],
         "model": model,
-        "examinations": [asdict(examination) | {"agrees": examination.agrees} for examination in examined],
+        "examinations": [examination.to_json() for examination in examined],
     }
 
 
@@ -94,29 +87,3 @@ def _machine_lines(here: Machine, packages: tuple[Backend, ...]) -> list[str]:
         state = package.version or f"{package.problem} (it brings: {package.brings})"
         lines.append(f"{package.name:<15} {state}")
     return lines
-
-
-def _lines(model: str, examination: Examination) -> list[str]:
-    agreement = "agrees" if examination.agrees else "DOES NOT AGREE"
-    largest = (
-        "not known" if examination.largest_atoms is None else f"about {_rounded(examination.largest_atoms):,} atoms"
-    )
-    rows = [
-        [str(t.atoms), str(t.edges), f"{t.ms_per_step:.3g}", f"{t.ns_per_day:.3g}", f"{t.memory_GiB:.2g}"]
-        for t in examination.timings
-    ]
-    return [
-        f"{model}, {examination.dtype} on {examination.device}",
-        f"path            {examination.path}" + (f" ({examination.why})" if examination.why else ""),
-        f"agreement       {agreement} with autograd in float64: forces within {examination.force_difference:.1e} eV/Å "
-        f"(allowed {examination.force_tolerance:.1e})",
-        f"matrix products {examination.gemm_GFLOPs:.0f} GFLOP/s",
-        f"largest system  {largest} fit into the memory available",
-        "",
-        table(["atoms", "edges", "ms per step", "ns/day at 1 fs", "GiB"], rows),
-    ]
-
-
-def _rounded(atoms: int) -> int:
-    """To two digits, which is more than an estimate is good for."""
-    return round(atoms, 2 - len(str(atoms)))

@@ -8,24 +8,34 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from ase.units import GPa
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option, kernels_option
+import mlcalc
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import (
+    device_option,
+    dtype_option,
+    existing_file,
+    json_option,
+    kernels_option,
+    overwrite_option,
+)
 from mlcalc.cli.outputs import PICTURES, check_output
 from mlcalc.cli.tables import table
+from mlcalc.scope import Scope
 
 if TYPE_CHECKING:
     from mlcalc.assessment import Assessment, ErrorStatistics
-    from mlcalc.training.data import StressSource
 
 
-@click.command("eval", cls=DebugCommand, short_help="Errors of a model on labeled frames.")
+@click.command("eval", cls=Verb)
 @click.argument("model", metavar="NAME_OR_FILE")
 @click.argument("frames", type=existing_file)
 @json_option
 @click.option("--group-by", default="group", show_default=True, metavar="KEY", help="Header entry that names groups.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.png", help="Draw a parity plot.")
 @click.option("--save", type=click.Path(dir_okay=False), metavar="FILE.npz", help="Save labels and predictions.")
+@overwrite_option
 @click.option("--energy-key", default="energy", show_default=True, help="Name of the energy (eV).")
 @click.option("--forces-key", default="forces", show_default=True, help="Name of the forces (eV/Å).")
 @click.option("--stress-key", metavar="KEY", help="Header entry with six stress numbers, where not ASE's `stress`.")
@@ -44,6 +54,7 @@ def eval_command(
     group_by: str,
     plot: str | None,
     save: str | None,
+    overwrite: bool,
     energy_key: str,
     forces_key: str,
     dtype: str,
@@ -64,21 +75,16 @@ def eval_command(
       mlcalc eval cu-hvnet Cu_test.xyz --stress-key virial_kbar_raw --stress-unit kbar \\
           --stress-order xx,yy,zz,xy,xz,yz --stress-offset 26 --compression-positive
     """
-    check_output(plot, "--plot", PICTURES, [model, frames])
-    check_output(save, "--save", [".npz"], [model, frames])
-    from mlcalc.assessment import assess
-    from mlcalc.model_file.model_file import load_model
-    from mlcalc.scope import Scope
-    from mlcalc.training.data import read_frames
+    check_output(plot, "--plot", PICTURES, [model, frames], overwrite=overwrite)
+    check_output(save, "--save", [".npz"], [model, frames], overwrite=overwrite)
+    from mlcalc.training import StressSource, read_frames  # with torch
 
-    network = load_model(model)
+    network = mlcalc.load_model(model)
     Scope.of(network).require_potential("mlcalc eval")
-    labeled = read_frames(
-        frames, energy_key=energy_key, forces_key=forces_key, stress=_stress_source(**stress), group_key=group_by
-    )
-    with cautions_on_stderr():
-        progress = not as_json and sys.stderr.isatty()
-        assessment = assess(network, labeled, dtype=dtype, device=device, kernels=kernels, progress=progress)
+    source = None if stress["stress_key"] is None else StressSource(**_stress_source(**stress))
+    labeled = read_frames(frames, energy_key=energy_key, forces_key=forces_key, stress=source, group_key=group_by)
+    progress = not as_json and sys.stderr.isatty()
+    assessment = mlcalc.assess(network, labeled, dtype=dtype, device=device, kernels=kernels, progress=progress)
     # The numbers first: a plot that fails must not lose them.
     if as_json:
         about = {"model": model, "data": frames, "dtype": dtype}
@@ -96,19 +102,18 @@ def eval_command(
 
 
 def _stress_source(
-    stress_key: str | None, stress_unit: str, stress_order: str, stress_offset: float, compression_positive: bool
-) -> StressSource | None:
-    from mlcalc.training.data import StressSource
-
-    if stress_key is None:
-        return None
-    order = tuple(word.strip() for word in stress_order.split(","))
-    return StressSource(stress_key, stress_unit, compression_positive, order, stress_offset)
+    stress_key: str, stress_unit: str, stress_order: str, stress_offset: float, compression_positive: bool
+) -> dict[str, Any]:
+    return {
+        "key": stress_key,
+        "unit": stress_unit,
+        "compression_positive": compression_positive,
+        "order": tuple(word.strip() for word in stress_order.split(",")),
+        "offset": stress_offset,
+    }
 
 
 def _report(assessment: Assessment) -> str:
-    from ase.units import GPa
-
     quantities = [("energy", "E/N", 1e3), ("forces", "F", 1e3), ("stress", "stress", 1 / GPa)]
     legend = ["E/N: energy per atom, meV", "F: force components, meV/Å", "stress: components, GPa"]
     if assessment.one_composition:

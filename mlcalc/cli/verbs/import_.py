@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, existing_file, json_option
+import mlcalc
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import existing_file, json_option, overwrite_option
 from mlcalc.cli.outputs import check_output
+from mlcalc.model_file.header import read_model_info
+from mlcalc.model_file.info import ModelInfo, strict_json
 
-if TYPE_CHECKING:
-    from mlcalc.model_file.info import ModelInfo
 
-
-@click.command("import", cls=DebugCommand, short_help="Convert a HermNet or ViSNet checkpoint into a model file.")
+@click.command("import", cls=Verb)
 @click.argument("source", metavar="SRC", type=click.Path())
 @click.argument("target", metavar="DST.safetensors", type=click.Path())
 @click.option("--cutoff", type=float, metavar="Å", help="Cutoff radius of its training.")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--n-ref", type=int, metavar="N", help="HermNet (DGL): atoms of the training structures.")
 @click.option("--max-num-neighbors", type=int, metavar="K", help="ViSNet: apply the limit it was trained with.")
 @click.option("--quantity", metavar="NAME", help="What a scalar ViSNet head predicts, if not the energy.")
-@click.option("--force", is_flag=True, help="Replace DST if it is there.")
+@overwrite_option
 @json_option
 def import_command(
     *,
@@ -38,7 +38,7 @@ def import_command(
     elements: str | None,
     energy_shift: str | None,
     settings: str | None,
-    force: bool,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -52,20 +52,14 @@ def import_command(
       mlcalc import aspirin.ckpt aspirin.safetensors --elements C,H,O --units kcal/mol
       mlcalc import pyg.pt pyg.safetensors --elements C,H,O --settings '{"lmax": 2, "cutoff": 5.0}'
     """
-    check_output(target, "DST", [".safetensors"], [source])
-    if Path(target).exists() and not force:
-        raise click.BadParameter(f"{target!r} exists: choose another name, or give --force", param_hint="DST")
+    check_output(target, "DST", [".safetensors"], [source], overwrite=overwrite)
     words: dict[str, Any] = {
         "elements": None if elements is None else [_element(word) for word in elements.split(",") if word.strip()],
         "energy_shift": _energy_shift(energy_shift),
         "settings": _settings(settings),
     }
-    from mlcalc.importing import import_checkpoint
-    from mlcalc.model_file.model_file import read_model_info, save_model
-
-    with cautions_on_stderr():
-        network = import_checkpoint(source, **options, **words)
-        save_model(network, target, info=network.info)
+    network = mlcalc.import_checkpoint(source, **options, **words)
+    mlcalc.save_model(network, target, info=network.info)
     summary = _summary(read_model_info(target), target)
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
@@ -104,8 +98,6 @@ def _settings(words: str | None) -> dict[str, Any] | None:
     """A JSON object, written out or in a file."""
     if words is None:
         return None
-    from mlcalc.model_file.info import strict_json
-
     if not words.lstrip().startswith("{"):
         try:
             path = existing_file.convert(words, None, None)
@@ -139,7 +131,7 @@ def _summary(info: ModelInfo, target: str) -> dict[str, Any]:
         "conventions": provenance["conventions"],
         "caveats": provenance["caveats"],
         "licence": provenance["licence"],
-        "sha256": info.sha256,
+        "contents_sha256": info.sha256,
     }
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from ase import Atoms
+from ase.io import write
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugGroup, existing_file
+from mlcalc.cli.commands import VerbGroup
+from mlcalc.cli.options import existing_file
+from mlcalc.cli.phonon_runs import supercell_option
 from mlcalc.cli.potential import MODEL_SETTINGS, potential_options
+from mlcalc.cli.structures import read_structure, repeated
+from mlcalc.factory import CalculatorFactory
+from mlcalc.md_protocols import ServeError, run_ipi, serve_ipi
 
-if TYPE_CHECKING:
-    from mlcalc.factory import CalculatorFactory
 
-
-class _ServeByDefault(DebugGroup):
+class _ServeByDefault(VerbGroup):
     """A group whose first word, unless it names a verb, belongs to `serve`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -24,7 +27,7 @@ class _ServeByDefault(DebugGroup):
         return super().parse_args(ctx, args if not args or args[0] in known else ["serve", *args])
 
 
-@click.group("ipi", cls=_ServeByDefault, short_help="Serve i-PI with forces, or run it.", no_args_is_help=True)
+@click.group("ipi", cls=_ServeByDefault, no_args_is_help=True)
 def ipi_command() -> None:
     """Serve i-PI (or ASE's SocketIOCalculator) with a trained potential, or run i-PI from start to end.
 
@@ -81,12 +84,9 @@ def serve_command(structure: str, as_json: bool, **settings: Any) -> None:
       mlcalc ipi init.xyz --model cu-hvnet --unix driver
       mlcalc ipi init.xyz --model aspirin-visnet --port 31415
     """
-    from mlcalc.md_protocols.ipi import ServeError, serve_ipi
-
     atoms, factory = _prepared(structure, settings)
     try:
-        with cautions_on_stderr():
-            report = serve_ipi(factory, atoms, **settings)
+        report = serve_ipi(factory, atoms, **settings)
     except ServeError as error:
         _keep(error)
         raise
@@ -133,15 +133,15 @@ def path_command() -> None:
 @click.option("--exchange-interval", type=int, default=100, show_default=True, help="Steps, on average, for remd.")
 @click.option("--displacement", type=float, default=0.01, show_default=True, help="For vibrations, Å.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of velocities and thermostats.")
-@click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repeat the cell along its vectors.")
+@supercell_option()
 @click.option("--log-interval", type=int, help="Steps between log rows.  [default: 10 or fewer]")
 @click.option("--trajectory-interval", type=int, help="Steps between frames.  [default: at most 1000 frames]")
 @click.option("--checkpoint-interval", type=int, help="Steps between checkpoints.  [default: 50 of them]")
 @click.option("--clients", type=int, default=1, show_default=True, help="Processes that compute side by side.")
 @click.option("--wall-time-s", type=float, help="Stop softly before so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--no-plot", is_flag=True, help="Do not draw DIR/ipi.png.")
-def run_command(structure: str, output: str, as_json: bool, no_plot: bool, **settings: Any) -> None:
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw DIR/ipi.png.")
+def run_command(structure: str, output: str, as_json: bool, plot: bool, **settings: Any) -> None:
     """Run i-PI on STRUCTURE with a trained potential: classical or path-integral dynamics in one command.
 
     The folder is an ordinary one of i-PI (input.xml, sim.out, sim.pos_*.xyz, RESTART).  The same command continues it
@@ -152,60 +152,38 @@ def run_command(structure: str, output: str, as_json: bool, no_plot: bool, **set
       mlcalc ipi run MoSe2.cif --model mose2.safetensors --temperature-K 300 --steps 20000 --output nvt
       mlcalc ipi run aspirin.xyz --model aspirin-visnet --beads 16 --temperature-K 300 --timestep-fs 0.5 --output pimd
     """
-    from mlcalc.md_protocols.ipi import ServeError
-    from mlcalc.md_protocols.ipi.runs.run import run_ipi
-
     repeats = settings.pop("supercell")
     temperatures = settings.pop("temperature_K") or (300.0,)
     atoms, factory = _prepared(structure, settings)
-    if repeats:
-        atoms = _repeated(atoms, repeats)
+    atoms = repeated(atoms, repeats, structure)
     try:
-        with cautions_on_stderr():
-            run = run_ipi(
-                atoms,
-                calc=factory,
-                output=output,
-                temperature_K=temperatures if len(temperatures) > 1 else temperatures[0],
-                **settings,
-            )
+        run = run_ipi(
+            atoms,
+            calc=factory,
+            output=output,
+            temperature_K=temperatures if len(temperatures) > 1 else temperatures[0],
+            **settings,
+        )
     except ServeError as error:
         _keep(error, Path(output))
         raise
-    if not no_plot:
+    if plot:
         figure: Any = run.plot().figure
         figure.savefig(Path(output) / "ipi.png", dpi=150)
     click.echo(json.dumps(run.to_json()) if as_json else str(run))
 
 
-def _prepared(structure: str, settings: dict[str, Any]) -> tuple[Any, CalculatorFactory]:
+def _prepared(structure: str, settings: dict[str, Any]) -> tuple[Atoms, CalculatorFactory]:
     """The structure and a recipe of the calculator; takes their settings out of the others."""
-    from mlcalc.cli.structures import read_structure
-    from mlcalc.factory import CalculatorFactory
-
     atoms = read_structure(structure, settings.pop("index"))
     model = {name: settings.pop(name) for name in MODEL_SETTINGS}
     return atoms, CalculatorFactory(model.pop("model"), **model)
-
-
-def _repeated(atoms: Any, repeats: tuple[int, int, int]) -> Any:
-    from mlcalc.md_protocols.errors import ConfigError
-
-    flat = [axis for axis, times in enumerate(repeats) if times > 1 and not atoms.cell[axis].any()]
-    if min(repeats) < 1 or flat:
-        raise ConfigError(
-            f"--supercell {' '.join(map(str, repeats))}: each number must be at least 1, and 1 along directions "
-            "without a cell vector"
-        )
-    return atoms.repeat(repeats)
 
 
 def _keep(error: Any, folder: Path = Path()) -> None:
     """Write the structures that could not be computed."""
     if not error.structures:
         return
-    from ase.io import write
-
     path = folder / "ipi-failed.extxyz"
     write(path, error.structures)
     click.echo(f"The structures that could not be computed are in {path}", err=True)

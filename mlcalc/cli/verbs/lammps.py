@@ -11,13 +11,16 @@ from typing import Any
 
 import click
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, kernels_option
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import device_option, dtype_option, existing_file, kernels_option
+from mlcalc.cli.potential import model_option
+from mlcalc.errors import MissingExtraError
+from mlcalc.md_protocols.errors import ConfigError
 
 
-@click.command("lammps", cls=DebugCommand, short_help="Run a LAMMPS input script, on one or several processes.")
+@click.command("lammps", cls=Verb)
 @click.argument("script", type=existing_file)
-@click.option("--model", required=True, metavar="NAME_OR_FILE", help="Bundled model (see `mlcalc models`) or file.")
+@model_option
 @click.option(
     "--elements",
     required=True,
@@ -55,16 +58,13 @@ def lammps_command(
     symbols = [symbol for words in elements for symbol in words.replace(",", " ").split()]
     values = dict(_pair(text) for text in variables)
     _on_ranks(ranks)
+    from mlcalc.lammps import library, run_script  # with torch
+
     for number in (signal.SIGINT, signal.SIGTERM):  # Python's way waits for the end of LAMMPS' run
         signal.signal(number, signal.SIG_DFL)
-    from mlcalc.lammps.library import load_mpi
-
-    rank = load_mpi().COMM_WORLD.rank
+    rank = library.load_mpi().COMM_WORLD.rank
     try:
-        from mlcalc.lammps import run_script
-
-        with cautions_on_stderr():
-            run_script(script, model, elements=symbols, variables=values, **settings)
+        run_script(script, model, elements=symbols, variables=values, **settings)
     except Exception:
         if rank:  # the error is that of all ranks: the first one tells it
             raise SystemExit(1) from None
@@ -72,8 +72,6 @@ def lammps_command(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    from mlcalc.md_protocols.errors import ConfigError
-
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value.strip()):
         raise ConfigError(f"--var {text!r} is no NAME=VALUE: write --var T=300")
@@ -82,9 +80,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _on_ranks(ranks: int | None) -> None:
     """Become mpiexec with so many processes of this command, unless we are one of them."""
-    from mlcalc.errors import MissingExtraError
-    from mlcalc.lammps.library import check_installed, ranks_promised
-    from mlcalc.md_protocols.errors import ConfigError
+    from mlcalc.lammps.library import check_installed, ranks_promised  # with torch
 
     started = ranks_promised()
     if started is not None:

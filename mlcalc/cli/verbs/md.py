@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+from ase import Atoms
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, kernels_option
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from mlcalc.md_protocols import Trajectory
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.figures import md_figure
+from mlcalc.cli.options import device_option, dtype_option, existing_file, kernels_option, setting
+from mlcalc.cli.phonon_runs import supercell_option
+from mlcalc.cli.potential import calculator, model_option
+from mlcalc.cli.structures import read_structure, repeated
+from mlcalc.md_protocols import ResultFileError, Trajectory, run_nve, run_nvt
+from mlcalc.md_protocols.errors import ConfigError
+from mlcalc.md_protocols.folders.storage import load_arrays
 
 ENSEMBLES = ("nve", "berendsen", "bussi")
 
 
-@click.command("md", cls=DebugCommand, short_help="Run molecular dynamics; run again to continue.")
+@click.command("md", cls=Verb)
 @click.argument("structure", type=existing_file)
-@click.option("--model", required=True, metavar="NAME_OR_FILE", help="Bundled model (see `mlcalc models`) or file.")
+@model_option
 @click.option(
     "--ensemble",
     type=click.Choice(ENSEMBLES),
@@ -33,12 +37,12 @@ ENSEMBLES = ("nve", "berendsen", "bussi")
 @click.option("--temperature-K", "temperature_K", type=float, help="Target; for nve of the first velocities. K")
 @click.option("--timestep-fs", type=float, default=1.0, show_default=True, help="fs; 0.5 with hydrogen.")
 @click.option("--steps", type=int, required=True, help="Number of steps in all, earlier runs in the folder included.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the velocities and the thermostat.")
+@setting(run_nvt, "--seed", help="Of the velocities and the thermostat.")
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for all files of the run.")
-@click.option("--tau-fs", type=float, default=100.0, show_default=True, help="Relaxation time of the thermostat, fs.")
+@setting(run_nvt, "--tau-fs", help="Relaxation time of the thermostat, fs.")
 @click.option("--trajectory-interval", type=int, help="Steps between frames.  [default: at most 1000 frames in all]")
 @click.option("--log-interval", type=int, help="Steps between log rows.  [default: with the frames]")
-@click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repeat the cell along its vectors.")
+@supercell_option()
 @click.option("--index", type=int, default=-1, show_default=True, help="Which frame of STRUCTURE to start from.")
 @click.option("--wall-time-s", type=float, help="Stop with a checkpoint before so many seconds.")
 @click.option("--allow-large-timestep", is_flag=True, help="Accept more than 10 fs.")
@@ -47,8 +51,8 @@ ENSEMBLES = ("nve", "berendsen", "bussi")
 @dtype_option("float64")
 @device_option
 @kernels_option
-@click.option("--no-plot", is_flag=True, help="Do not draw DIR/md.png.")
-def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> None:
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw DIR/md.png.")
+def md_command(structure: str, output: str, plot: bool, **settings: Any) -> None:
     """Molecular dynamics of STRUCTURE with a trained potential, written to a folder.
 
     Velocities in STRUCTURE are kept; otherwise they are drawn at the temperature.  The folder gets the frames
@@ -67,8 +71,7 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
     atoms = _prepared(structure, settings)
     folder = Path(os.path.expanduser(output))  # noqa: PTH111 - leaves a ~ of nobody for the run to refuse
     first, started = _steps_done(folder), time.perf_counter()
-    with cautions_on_stderr():
-        trajectory = _run(atoms, folder, settings)
+    trajectory = _run(atoms, folder, settings)
     seconds = time.perf_counter() - started
     steps = int(trajectory.steps[-1])
     click.echo("\n".join(_summary(trajectory, len(atoms))))
@@ -79,42 +82,24 @@ def md_command(structure: str, output: str, no_plot: bool, **settings: Any) -> N
         click.echo(f"speed           {speed:.4g} ns/day ({1e3 * seconds / (steps - first):.3g} ms per step)")
     if not trajectory.completed:
         click.echo(f"stopped after {steps} of {settings['steps']} steps: run the same command again to continue")
-    if not no_plot:
-        from mlcalc.cli.figures import md_figure
-
+    if plot:
         md_figure(trajectory).savefig(folder / "md.png", dpi=150)
     click.echo(f"files           {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def _prepared(structure: str, settings: dict[str, Any]) -> Atoms:
     """The starting structure with its calculator; takes what concerns them out of the settings."""
-    from mlcalc.cli.structures import read_structure
-    from mlcalc.errors import CellError
-    from mlcalc.md_protocols.errors import ConfigError
-
     thermostat = settings["ensemble"] != "nve"
     if thermostat and settings["temperature_K"] is None:
         raise ConfigError(f"--ensemble {settings['ensemble']} needs a temperature: give --temperature-K")
     supercell = settings.pop("supercell")
     atoms = read_structure(structure, settings.pop("index"))
-    if supercell:
-        if min(supercell) < 1:
-            raise ConfigError(f"--supercell {' '.join(map(str, supercell))}: each number must be at least 1")
-        flat = [axis for axis, times in enumerate(supercell) if times > 1 and not atoms.cell[axis].any()]
-        if flat:
-            raise CellError(f"{structure} has no cell vector along {'abc'[flat[0]]}: it cannot be repeated there")
-        atoms = atoms.repeat(supercell)
-    from mlcalc.calculator import MLCalculator
-
-    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "kernels", "skin", "min_distance")}
-    atoms.calc = MLCalculator(model.pop("model"), **model)
-    atoms.calc.engine.scope.require_potential("molecular dynamics")
+    atoms = repeated(atoms, supercell, structure)
+    atoms.calc = calculator(settings, "molecular dynamics", "skin", "min_distance")
     return atoms
 
 
 def _run(atoms: Atoms, folder: Path, settings: dict[str, Any]) -> Trajectory:
-    from mlcalc.md_protocols import run_nve, run_nvt
-
     ensemble, tau_fs = settings["ensemble"], settings["tau_fs"]
     common = {name: value for name, value in settings.items() if name not in ("ensemble", "tau_fs")}
     if ensemble == "nve":
@@ -124,9 +109,6 @@ def _run(atoms: Atoms, folder: Path, settings: dict[str, Any]) -> Trajectory:
 
 def _steps_done(folder: Path) -> int:
     """Steps in the folder's checkpoint, so that the speed is that of the steps added; 0 where there is none."""
-    from mlcalc.md_protocols import ResultFileError
-    from mlcalc.md_protocols.folders.storage import load_arrays
-
     try:
         return int(load_arrays(folder / "checkpoint.npz", "checkpoint")[1]["step"])
     except ResultFileError:  # nothing there yet, or damaged: the run itself says so
@@ -134,8 +116,6 @@ def _steps_done(folder: Path) -> int:
 
 
 def _summary(trajectory: Trajectory, atoms: int) -> list[str]:
-    import numpy as np
-
     half = len(trajectory.steps) // 2
     total = trajectory.total_energies
     lines = [

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mlcalc.cli.options import DebugCommand, json_option
+from mlcalc.bundled import bundled_models
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import json_option
 from mlcalc.cli.tables import table
+from mlcalc.model_file.header import read_model_info
+from mlcalc.model_file.info import ModelInfo, info_to_json
+from mlcalc.scope import Scope
 
-if TYPE_CHECKING:
-    from mlcalc.model_file.info import ModelInfo
+_DIGITS = {"errors": 4}  # of numbers under these names
+_MOST_DIGITS = 8
 
 
-@click.command("models", cls=DebugCommand, short_help="List the bundled models, or describe one model file.")
+@click.command("models", cls=Verb)
 @click.argument("name", metavar="[NAME_OR_FILE]", required=False)
 @json_option
 def models_command(name: str | None, as_json: bool) -> None:
@@ -30,9 +35,6 @@ def models_command(name: str | None, as_json: bool) -> None:
       mlcalc models cu-hvnet
       mlcalc models my_model.safetensors --json
     """
-    from mlcalc.bundled import bundled_models
-    from mlcalc.model_file.model_file import read_model_info
-
     infos = {key: read_model_info(key) for key in ([name] if name is not None else bundled_models())}
     if as_json:
         described = {key: _summary(info) | {"info": _plain(info)} for key, info in infos.items()}
@@ -44,8 +46,6 @@ def models_command(name: str | None, as_json: bool) -> None:
 
 
 def _summary(info: ModelInfo) -> dict[str, Any]:
-    from mlcalc.scope import Scope
-
     quantity, unit = (str(info.settings.get(name, only)) for name, only in (("quantity", "energy"), ("unit", "")))
     return {
         "name": info.name,
@@ -56,7 +56,7 @@ def _summary(info: ModelInfo) -> dict[str, Any]:
         "cutoff_A": info.cutoff,
         "licence": info.provenance.get("licence", info.provenance.get("license")),
         "errors": info.errors,
-        "sha256": info.sha256,
+        "contents_sha256": info.sha256,
     }
 
 
@@ -76,8 +76,6 @@ def _details(info: ModelInfo) -> dict[str, Any]:
 
 
 def _plain(info: ModelInfo) -> dict[str, Any]:
-    from mlcalc.model_file.info import info_to_json
-
     return {key: value for key, value in info_to_json(info).items() if key != "golden"}
 
 
@@ -104,15 +102,23 @@ def _listed(infos: Mapping[str, ModelInfo]) -> str:
     return table(header, rows) + "\n\nDetails of one: mlcalc models NAME"
 
 
-def _described(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _described(values: Mapping[str, Any], indent: str = "", digits: int = _MOST_DIGITS) -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}{key}:"
-            yield from _described(value, indent + "  ")
+            yield from _described(value, indent + "  ", _DIGITS.get(key, digits))
         elif isinstance(value, list | tuple) and any(" " in str(entry) for entry in value):  # sentences
             yield f"{indent}{key}:"
-            yield from (f"{indent}  - {entry}" for entry in value)
+            yield from (f"{indent}  - {_word(entry, digits)}" for entry in value)
         elif isinstance(value, list | tuple):
-            yield f"{indent}{key}: {', '.join(map(str, value)) or '-'}"
+            yield f"{indent}{key}: {', '.join(_word(entry, digits) for entry in value) or '-'}"
         else:
-            yield f"{indent}{key}: {value if value not in (None, '', {}) else '-'}"
+            yield f"{indent}{key}: {_word(value, digits)}"
+
+
+def _word(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_word(entry, digits) for entry in value)}]"
+    return "-" if value in (None, "", {}) else str(value)

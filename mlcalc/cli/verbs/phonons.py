@@ -3,43 +3,63 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import click
+import numpy as np
+from ase import Atoms
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures
-from mlcalc.cli.potential import potential_options, relaxed_crystal, show, write_result
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import existing_file, folder_options, json_option, setting
+from mlcalc.cli.outputs import ResultFolder, result_folder
+from mlcalc.cli.phonon_runs import PHONON_FILES, crystal_with_calculator, supercell_option, temperatures
+from mlcalc.cli.potential import calculator, potential_options
+from mlcalc.cli.relaxing import relax_option, relaxed_first
+from mlcalc.cli.tables import table
+from mlcalc.errors import DataError
+from mlcalc.md_protocols import hessian_check, phonon_dispersion
+from mlcalc.md_protocols.phonons import (
+    displacement_convergence,
+    phonons_of_displacements,
+    read_born,
+    supercell_convergence,
+)
+from mlcalc.md_protocols.phonons.crystal import phonopy_crystal
+from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from ase import Atoms
-
-
-@click.command("phonons", cls=DebugCommand, short_help="Phonon dispersion, density of states, thermodynamics.")
+@click.command("phonons", cls=Verb)
 @click.argument("structure", type=existing_file, required=False)
 @potential_options
-@click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repetitions of the cell.")
-@click.option("--displacement", type=float, default=0.01, show_default=True, help="Of one atom at a time, Å.")
-@click.option(
-    "--relax/--no-relax",
-    "relaxed",
-    default=True,
-    show_default=True,
-    help="First relax positions and cell (of a slab: in its plane), keeping the symmetry.",
+@supercell_option()
+@setting(phonon_dispersion, "--displacement", help="Of one atom at a time, Å.")
+@relax_option
+@setting(
+    phonon_dispersion, "--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: recommended]'
 )
-@click.option("--path", metavar="POINTS", help='As in "G X K | G L 0.5,0.25,0.75".  [default: the recommended path]')
 @click.option("--npoints", type=int, default=101, show_default=True, help="q-points on each segment of the path.")
-@click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points for the density of states and --thermal.")
-@click.option("--born", type=existing_file, metavar="FILE", help="Born charges in phonopy's BORN format.")
-@click.option("--allow-float32", is_flag=True, help="Let --dtype float32 pass; take a larger --displacement.")
+@setting(
+    phonon_dispersion,
+    "--mesh",
+    type=int,
+    nargs=3,
+    metavar="A B C",
+    help="q-points for the density of states and --thermal.",
+)
+@setting(phonon_dispersion, "--born", type=existing_file, metavar="FILE", help="Born charges in phonopy's BORN format.")
+@setting(
+    phonon_dispersion, "--allow-float32", is_flag=True, help="Let --dtype float32 pass; take a larger --displacement."
+)
 @click.option("--allow-imaginary", is_flag=True, help="Let --thermal leave imaginary modes out.")
-@click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
-@click.option("--rotational", is_flag=True, help="Enforce the rotational sum rules; for sheets.")
-@click.option("--dimensions", type=click.Choice(["2", "3"]), help="2 for slabs.  [default: found from the vacuum]")
+@setting(phonon_dispersion, "--symprec", help="Tolerance of the symmetry search, Å.")
+@setting(phonon_dispersion, "--rotational", is_flag=True, help="Enforce the rotational sum rules; for sheets.")
+@setting(
+    phonon_dispersion,
+    "--dimensions",
+    type=click.Choice(["2", "3"]),
+    help="2 for slabs.  [default: found from the vacuum]",
+)
 @click.option(
     "--overlay", type=existing_file, metavar="FILE", help="Points to draw: columns distance THz, or q1 q2 q3 THz."
 )
@@ -57,9 +77,11 @@ if TYPE_CHECKING:
 @click.option(
     "--phonopy", type=existing_file, metavar="FILE", help="A phonopy_disp.yaml, in place of STRUCTURE and --supercell."
 )
-@click.option("--output", metavar="DIR", help="Folder for phonons.npz, .json, .png and phonopy's files.")
+@folder_options("phonons.npz, .json, .png and phonopy's files")
 @json_option
-def phonons_command(*, structure: str | None, output: str | None, as_json: bool, **settings: Any) -> None:
+def phonons_command(
+    *, structure: str | None, output: str | None, overwrite: bool, as_json: bool, **settings: Any
+) -> None:
     """Phonons of STRUCTURE by finite displacements: bands, stability, density of states, thermodynamics.
 
     All displaced supercells are evaluated in batches.  Residual forces and stress, symmetry lost to noise, imaginary
@@ -74,33 +96,31 @@ def phonons_command(*, structure: str | None, output: str | None, as_json: bool,
       mlcalc phonons --phonopy phonopy_disp.yaml --model cu-hvnet --output forces
     """
     _check(structure, settings, output)
+    settings["dimensions"] = int(settings["dimensions"]) if settings["dimensions"] else None
     settings["overlay"] = _points(settings["overlay"])
-    folder = fresh_folder(output)
-    with cautions_on_stderr():
-        more = {name: settings.pop(name) for name in ("convergence", "hessian", "thermal", "mode", "overlay", "unit")}
-        settings["animated"] = more["mode"]
-        more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec")}
-        if settings["phonopy"]:
-            atoms, result = _of_phonopy(settings)
-        else:
-            atoms, result = _of_structure(str(structure), settings)
-        if folder is not None:
-            _write(result, folder, more, settings["mesh"])
-        if not as_json:
-            show(result, False)
-        report: dict[str, Any] = {}
-        try:
-            for name, value in _more(atoms, result, more, settings["mesh"]):
-                report[name] = value
-                if not as_json:
-                    click.echo(_thermal_table(value) if name == "thermal" else str(value))
-                if folder is not None:
-                    write_result(value, folder, name)
-        finally:  # what is there when a later one fails
-            if as_json:
-                click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in report.items()}))
-            elif folder is not None:
-                click.echo(f"wrote {folder}")
+    inputs = [name for name in (structure, settings["phonopy"], settings["born"]) if name]
+    results = result_folder(output, PHONON_FILES, inputs, overwrite=overwrite)
+    more = {name: settings.pop(name) for name in ("convergence", "hessian", "thermal", "mode", "overlay", "unit")}
+    settings["animated"] = more["mode"]
+    more |= {name: settings[name] for name in ("allow_float32", "allow_imaginary", "symprec", "supercell")}
+    if settings["phonopy"]:
+        atoms, result = _of_phonopy(settings)
+    else:
+        atoms, result = _of_structure(str(structure), settings, results, as_json)
+    _write(result, results, more, settings["mesh"])
+    if not as_json:
+        click.echo(str(result))
+    found: dict[str, Any] = {}
+    try:
+        for name, value in _more(atoms, result, more, settings["mesh"]):
+            found[name] = value
+            if not as_json:
+                click.echo(_thermal_table(value) if name == "thermal" else str(value))
+            results.result(value, name)
+    finally:  # what is there when a later one fails
+        if as_json:
+            click.echo(json.dumps(result.to_json() | {name: value.to_json() for name, value in found.items()}))
+        results.tell(as_json)
 
 
 def _check(structure: str | None, settings: dict[str, Any], output: str | None) -> None:
@@ -141,41 +161,23 @@ def _check_band(word: str | None, phonon: Any) -> None:
         )
 
 
-def _of_structure(structure: str, settings: dict[str, Any]) -> tuple[Atoms, Any]:
-    from mlcalc.md_protocols.crystals.supercells import supercell_matrix
-    from mlcalc.md_protocols.phonons import phonon_dispersion, read_born
-    from mlcalc.md_protocols.phonons.crystal import phonopy_crystal, plane_of
-
+def _of_structure(structure: str, settings: dict[str, Any], results: ResultFolder, as_json: bool) -> tuple[Atoms, Any]:
     atoms = crystal_with_calculator(structure, settings)
-    supercell = list(settings["supercell"])
-    dimensions = int(settings["dimensions"]) if settings["dimensions"] else None
-    if settings["relaxed"]:
-        flat = plane_of(atoms, supercell_matrix(supercell), dimensions) == 2
-        cell = "in-plane" if flat else "full"
-        atoms = relaxed_crystal(atoms, cell)
-    shared: dict[str, Any] = {"supercell": supercell, "dimensions": dimensions, "symprec": settings["symprec"]}
+    dimensions = settings["dimensions"]
+    flat = None if dimensions is None else dimensions == 2
+    atoms = relaxed_first(atoms, "phonons", results, wanted=settings["relax"], as_json=as_json, flat=flat)
+    shared: dict[str, Any] = {
+        "supercell": list(settings["supercell"]),
+        "dimensions": dimensions,
+        "symprec": settings["symprec"],
+    }
     _check_band(settings["animated"], phonopy_crystal(atoms, **shared))
     born = read_born(settings["born"], atoms, **shared) if settings["born"] else None
-    result = phonon_dispersion(
-        atoms,
-        displacement=settings["displacement"],
-        path=settings["path"],
-        npoints=settings["npoints"],
-        born=born,
-        rotational=settings["rotational"],
-        allow_float32=settings["allow_float32"],
-        **shared,
-    )
-    return atoms, result
+    names = ("displacement", "path", "npoints", "rotational", "allow_float32")
+    return atoms, phonon_dispersion(atoms, born=born, **shared, **{name: settings[name] for name in names})
 
 
 def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
-    from mlcalc.calculator import MLCalculator
-    from mlcalc.md_protocols.phonons import phonons_of_displacements, read_born
-    from mlcalc.md_protocols.phonons.phonopy_yaml import read_phonopy
-
-    settings.pop("index")
-    model = {name: settings.pop(name) for name in ("device", "dtype", "kernels")}
     found = read_phonopy(settings["phonopy"])
     symprec, chosen = settings["symprec"], "auto" if found.primitive_matrix is None else found.primitive_matrix
     _check_band(settings["animated"], found.phonopy(symprec=symprec))
@@ -184,33 +186,26 @@ def _of_phonopy(settings: dict[str, Any]) -> tuple[Atoms, Any]:
         if settings["born"]
         else None
     )
+    names = ("dimensions", "path", "npoints", "rotational", "allow_float32", "symprec")
     result = phonons_of_displacements(
         settings["phonopy"],
-        MLCalculator(settings.pop("model"), **model),
-        dimensions=int(settings["dimensions"]) if settings["dimensions"] else None,
+        calculator(settings, "phonons"),
         born=born,
-        path=settings["path"],
-        npoints=settings["npoints"],
-        rotational=settings["rotational"],
-        allow_float32=settings["allow_float32"],
-        symprec=settings["symprec"],
+        **{name: settings[name] for name in names},
     )
     return found.unitcell, result
 
 
 def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any) -> Iterator[tuple[str, Any]]:
     """Further results that were asked for, with the names of their files, one after the other."""
-    import numpy as np
-
-    from mlcalc.md_protocols.phonons import displacement_convergence, supercell_convergence
-
     if more["thermal"] is not None:
         allow = more["allow_imaginary"]
         yield "thermal", result.thermal_properties(more["thermal"], mesh=mesh or None, allow_imaginary=allow)
     if more["convergence"]:
-        sizes = np.diag(result.supercell)
-        same = {"npoints": 2, "allow_float32": more["allow_float32"], "symprec": more["symprec"]}
+        sizes = np.array(more["supercell"])
+        same = {name: more[name] for name in ("allow_float32", "symprec")}
         same |= {"dimensions": result.dimensions, "born": result.born, "rotational": result.rotational}
+        same |= {"npoints": 2}
         yield "displacements", displacement_convergence(atoms, supercell=sizes, **same)
         other = np.where(sizes > 1, sizes - 1, 1)
         if len(atoms) * other.prod() == 1:  # whose force constants vanish
@@ -218,29 +213,25 @@ def _more(atoms: Atoms, result: Any, more: dict[str, Any], mesh: Any) -> Iterato
         if not np.array_equal(other, sizes):
             yield "supercells", supercell_convergence(atoms, supercells=[other, sizes], **same)
     if more["hessian"]:
-        from mlcalc.md_protocols.phonons.hessian_check import hessian_check
-
         yield "hessian", hessian_check(result, calc=atoms.calc)
 
 
-def _write(result: Any, folder: Path, more: dict[str, Any], mesh: Any) -> None:
-    result.save(folder / "phonons.npz")
-    (folder / "phonons.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    result.plot(overlay=more["overlay"], unit=more["unit"]).figure.savefig(folder / "phonons.png", dpi=200)
-    write_result(result.dos(mesh=mesh or None), folder, "dos")
-    result.write_phonopy(folder)
+def _write(result: Any, results: ResultFolder, more: dict[str, Any], mesh: Any) -> None:
+    if results.path is None:
+        return
+    results.result(result, "phonons", overlay=more["overlay"], unit=more["unit"])
+    results.result(result.dos(mesh=mesh or None), "dos")
+    before = set(results.path.iterdir())
+    result.write_phonopy(results.path)
+    results.written += sorted(path.name for path in set(results.path.iterdir()) - before)
     mode = _mode(more["mode"])
     if mode is not None:
-        result.animate(*mode, folder / "mode.extxyz")
+        result.animate(*mode, results.file("mode.extxyz"))
 
 
 def _points(path: str | None) -> Any:
     if path is None:
         return None
-    import numpy as np
-
-    from mlcalc.errors import DataError
-
     try:
         points = np.loadtxt(path, ndmin=2)
     except ValueError as error:
@@ -253,8 +244,6 @@ def _points(path: str | None) -> Any:
 
 
 def _thermal_table(found: Any) -> str:
-    from mlcalc.cli.tables import table
-
     rows = [
         (f"{t:g}", f"{free:.6f}", f"{1e3 * entropy:.6f}", f"{1e3 * heat:.6f}")
         for t, free, entropy, heat in zip(

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from ase import Atoms
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.phonon_runs import crystal_with_calculator, fresh_folder, temperatures, temperatures_option
-from mlcalc.cli.potential import potential_options, relaxed_crystal, write_result
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import existing_file, folder_options, json_option, setting
+from mlcalc.cli.outputs import ResultFolder, in_json, result_folder
+from mlcalc.cli.phonon_runs import (
+    PHONON_FILES,
+    crystal_with_calculator,
+    supercell_option,
+    temperatures,
+    temperatures_option,
+)
+from mlcalc.cli.potential import potential_options
+from mlcalc.cli.relaxing import relax_option, relaxed_first
+from mlcalc.cli.reports import end
+from mlcalc.cli.wording import told
+from mlcalc.ground.errors import MLCalcError
+from mlcalc.md_protocols import grueneisen, quasi_harmonic
 
-if TYPE_CHECKING:
-    from ase import Atoms
 
-
-@click.command("qha", cls=DebugCommand, short_help="Thermal expansion and Grueneisen parameters.")
+@click.command("qha", cls=Verb)
 @click.argument("structure", type=existing_file)
 @potential_options
-@click.option("--supercell", type=int, nargs=3, required=True, metavar="A B C", help="Repetitions of the cell.")
+@supercell_option(required=True)
 @temperatures_option(0.0, 1000.0, 10.0)
 @click.option(
     "--volume-range",
@@ -28,24 +37,38 @@ if TYPE_CHECKING:
     nargs=2,
     default=(-0.03, 0.07),
     show_default=True,
-    metavar="V0 V1",
+    metavar="LO HI",
     help="Smallest and largest volume, relative to that of the crystal, less 1.",
 )
 @click.option("--n-volumes", type=int, default=9, show_default=True, help="Number of volumes.")
-@click.option("--displacement", type=float, default=0.01, show_default=True, help="Of one atom at a time, Å.")
-@click.option("--mesh", type=int, nargs=3, metavar="A B C", help="q-points.  [default: enough for waves of 100 Å]")
-@click.option("--eos", type=click.Choice(["vinet", "birch_murnaghan", "murnaghan"]), default="vinet", show_default=True)
-@click.option(
-    "--pressure-GPa", "pressure_GPa", type=float, default=0.0, show_default=True, help="Positive presses. GPa"
+@setting(quasi_harmonic, "--displacement", help="Of one atom at a time, Å.")
+@setting(
+    quasi_harmonic,
+    "--mesh",
+    type=int,
+    nargs=3,
+    metavar="A B C",
+    help="q-points.  [default: enough for waves of 100 Å]",
 )
+@setting(
+    quasi_harmonic, "--eos", type=click.Choice(["vinet", "birch_murnaghan", "murnaghan"]), help="The curve fitted."
+)
+@setting(quasi_harmonic, "--pressure-GPa", help="Positive presses. GPa")
 @click.option("--grueneisen/--no-grueneisen", default=True, show_default=True, help="Also the modes' parameters.")
-@click.option(
-    "--relax/--no-relax", "relaxed", default=True, show_default=True, help="Relax atoms and cell first, symmetry kept."
-)
-@click.option("--allow-float32", is_flag=True, help="Accept --dtype float32.")
-@click.option("--output", metavar="DIR", help="Folder for qha.npz, .json and .png, and grueneisen.*")
+@relax_option
+@setting(quasi_harmonic, "--allow-float32", is_flag=True, help="Accept --dtype float32.")
+@folder_options("qha.npz, .json and .png, grueneisen.* and crystal.extxyz")
 @json_option
-def qha_command(*, structure: str, output: str | None, as_json: bool, **settings: Any) -> None:
+def qha_command(
+    *,
+    structure: str,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    relax: bool,
+    grueneisen: bool,
+    **settings: Any,
+) -> None:
     """Thermal expansion of STRUCTURE in the quasi-harmonic approximation, and its mode Grueneisen parameters.
 
     Phonons are computed at several volumes, all in one batch; at each temperature the free energy is minimized over
@@ -58,47 +81,40 @@ def qha_command(*, structure: str, output: str | None, as_json: bool, **settings
       mlcalc qha Cu.cif --model cu-hvnet --supercell 2 2 2 --volume-range -0.02 0.05 --temperatures 0 100 5 --json
     """
     settings["temperatures"] = temperatures(settings["temperatures"], "--temperatures")
-    folder = fresh_folder(output)
-    modes, relaxed = settings.pop("grueneisen"), settings.pop("relaxed")
     settings["mesh"] = settings["mesh"] or None
-    with cautions_on_stderr():
-        atoms = crystal_with_calculator(structure, settings)
-        if relaxed:
-            atoms = relaxed_crystal(atoms)
-        found, errors = _results(atoms, settings, folder, modes=modes)
+    results = result_folder(output, PHONON_FILES, [structure], overwrite=overwrite)
+    atoms = crystal_with_calculator(structure, settings)
+    atoms = relaxed_first(atoms, "a quasi-harmonic calculation", results, wanted=relax, as_json=as_json)
+    found, errors = _results(atoms, settings, results, modes=grueneisen)
     if as_json and found:
-        click.echo(json.dumps({name: result.to_json() for name, result in found.items()}))
+        click.echo(json.dumps({name: in_json(result) for name, result in found.items()}))
     for result in () if as_json else found.values():
         click.echo(str(result))
-    if folder is not None and found and not as_json:
-        click.echo(f"wrote {folder}")
+    results.tell(as_json)
     for error in errors[1:]:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {told(error, click.get_current_context())}", err=True)
     if errors:
         raise errors[0]
+    end(*found.values())
 
 
 def _results(
-    atoms: Atoms, settings: dict[str, Any], folder: Path | None, *, modes: bool
-) -> tuple[dict[str, Any], list[Exception]]:
+    atoms: Atoms, settings: dict[str, Any], results: ResultFolder, *, modes: bool
+) -> tuple[dict[str, Any], list[MLCalcError]]:
     """What could be computed, written as soon as it is there, and why the rest could not."""
-    from mlcalc.md_protocols.errors import ProtocolError
-    from mlcalc.md_protocols.phonons import grueneisen, quasi_harmonic
-
     shared = {name: settings[name] for name in ("supercell", "displacement", "mesh", "allow_float32")}
     found: dict[str, Any] = {}
-    errors: list[Exception] = []
-    for name, wanted, protocol, more in (
+    errors: list[MLCalcError] = []
+    for name, wanted, protocol, chosen in (
         ("qha", True, quasi_harmonic, settings),
         ("grueneisen", modes, grueneisen, shared),
     ):
         if not wanted:
             continue
         try:
-            found[name] = protocol(atoms, **more)
-        except ProtocolError as error:
+            found[name] = protocol(atoms, **chosen)
+        except MLCalcError as error:
             errors.append(error)
             continue
-        if folder is not None:
-            write_result(found[name], folder, name)
+        results.result(found[name], name)
     return found, errors

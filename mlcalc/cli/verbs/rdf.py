@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from ase import Atoms
 
-from mlcalc.cli.options import DebugCommand
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import json_option, overwrite_option
 from mlcalc.cli.outputs import PICTURES, check_output
+from mlcalc.cli.structures import parse_index, read_trajectory, select_frames
+from mlcalc.md_protocols import Trajectory, interatomic_distances, radial_distribution
 
-if TYPE_CHECKING:
-    from ase import Atoms
 
-
-@click.command("rdf", cls=DebugCommand, short_help="Distribution of distances: g(r), or h(r) of molecules.")
+@click.command("rdf", cls=Verb)
 @click.argument("frames", type=click.Path(exists=True))
 @click.option("--pair", nargs=2, metavar="X Y", help="Two elements, as in --pair O H.  [default: all atoms]")
 @click.option(
@@ -30,8 +32,19 @@ if TYPE_CHECKING:
     help="rdf: g(r), needs a periodic cell; distances: h(r); auto: g(r) if the frames are periodic in 3 directions.",
 )
 @click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help=".png, .pdf, .svg; .csv; or .npz")
+@overwrite_option
+@json_option
 def rdf_command(
-    *, frames: str, pair: tuple[str, str] | None, r_max: float, bins: int, index: str, kind: str, output: str | None
+    *,
+    frames: str,
+    pair: tuple[str, str] | None,
+    r_max: float,
+    bins: int,
+    index: str,
+    kind: str,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Radial distribution function g(r) of periodic frames, or distribution of distances h(r) of molecules.
 
@@ -43,38 +56,37 @@ def rdf_command(
       mlcalc rdf run --output distances.png
       mlcalc rdf water.extxyz --pair O H --r-max 8 --bins 400 --output goh.csv
     """
-    check_output(output, "--output", [*PICTURES, ".csv", ".npz"], [frames])
+    check_output(output, "--output", [*PICTURES, ".csv", ".npz"], [frames], overwrite=overwrite)
     images = _frames(frames, index)
     periodic = kind == "rdf" or (kind == "auto" and bool(images[0].pbc.all()))
     result = _distribution(images, periodic, r_max, bins, pair)
-    name, values = ("g", result.g) if periodic else ("h", result.h)
-    if output is None:
-        click.echo(_columns(name, result.r, values, " "))
-        return
-    suffix = Path(output).suffix.lower()
-    if suffix == ".csv":
-        Path(output).write_text(_columns(name, result.r, values, ",") + "\n", encoding="utf-8")
-    elif suffix == ".npz":
-        result.save(output)
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
     else:
-        result.plot().figure.savefig(output, dpi=150)
-    click.echo(f"{'g(r)' if periodic else 'h(r)'} of {len(images)} frames; wrote {output}")
+        click.echo(str(result) if output else _columns(result, " "))
+    if output is not None:
+        _write(result, Path(output))
+        click.echo(f"wrote {output}", err=as_json)
+
+
+def _write(result: Any, path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        path.write_text(_columns(result, ",") + "\n", encoding="utf-8")
+    elif suffix == ".npz":
+        result.save(path)
+    else:
+        result.plot().figure.savefig(path, dpi=150)
 
 
 def _frames(path: str, index: str) -> list[Atoms]:
-    from mlcalc.cli.structures import parse_index, read_trajectory, select_frames
-
     if not Path(path).is_dir():
         return read_trajectory(path, index)
-    from mlcalc.md_protocols import Trajectory
-
     selection = parse_index(index)
     return select_frames(Trajectory.load(path).frames, selection, path, index)
 
 
 def _distribution(images: list[Atoms], periodic: bool, r_max: float, bins: int, pair: tuple[str, str] | None) -> Any:
-    from mlcalc.md_protocols import interatomic_distances, radial_distribution
-
     if periodic:
         return radial_distribution(images, r_max=r_max, bins=bins, pair=pair)
     if pair is not None:
@@ -82,6 +94,8 @@ def _distribution(images: list[Atoms], periodic: bool, r_max: float, bins: int, 
     return interatomic_distances(images, r_max=r_max, bins=bins)
 
 
-def _columns(name: str, r: Any, values: Any, separator: str) -> str:
+def _columns(result: Any, separator: str) -> str:
+    name = "g" if hasattr(result, "g") else "h"
     header = f"r_A{separator}{name}"
-    return "\n".join([header, *(f"{x:.6f}{separator}{y:.8g}" for x, y in zip(r, values, strict=True))])
+    rows = zip(result.r, getattr(result, name), strict=True)
+    return "\n".join([header, *(f"{x:.6f}{separator}{y:.8g}" for x, y in rows)])

@@ -5,32 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, device_option, dtype_option, existing_file, json_option, kernels_option
-from mlcalc.cli.outputs import check_output, refuse_used
-from mlcalc.cli.potential import check_folder
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from mlcalc.md_protocols.relaxation.outcome import Relaxation
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import (
+    device_option,
+    dtype_option,
+    existing_file,
+    json_option,
+    kernels_option,
+    overwrite_option,
+    setting,
+)
+from mlcalc.cli.outputs import ResultFolder, check_output, result_folder
+from mlcalc.cli.potential import calculator, model_option
+from mlcalc.cli.structures import read_trajectory
+from mlcalc.md_protocols import Relaxation, relax_many
+from mlcalc.md_protocols.errors import EvaluationError
+from mlcalc.md_protocols.plotting import axes
 
 _STRUCTURES = (".extxyz", ".xyz")
 _FILES = ("relax.*", "relax-*.npz", "relaxed.extxyz")
 _SHOWN = 10  # structures told one by one
 
 
-@click.command("relax", cls=DebugCommand, short_help="Relax positions and cells.")
+@click.command("relax", cls=Verb)
 @click.argument("structure", type=existing_file)
-@click.option("--model", required=True, metavar="NAME_OR_FILE", help="Bundled model (see `mlcalc models`) or file.")
+@model_option
 @click.option(
     "--index", default="-1", show_default=True, metavar="SLICE", help="Frames of STRUCTURE, as in 7, : or ::10."
 )
-@click.option("--fmax", type=float, default=1e-4, show_default=True, help="Largest force left on an atom, eV/Å.")
+@setting(relax_many, "--fmax", help="Largest force left on an atom, eV/Å.")
 @click.option(
     "--cell",
     type=click.Choice(["fixed", "full", "isotropic", "in-plane", "shape"]),
@@ -38,30 +48,28 @@ _SHOWN = 10  # structures told one by one
     show_default=True,
     help="What of the cell moves; in-plane: a slab with its normal along z; shape: at constant volume.",
 )
-@click.option("--smax", type=float, default=1e-5, show_default=True, help="Largest stress left, eV/Å^3.")
-@click.option(
-    "--pressure-GPa", "pressure_GPa", type=float, default=0.0, show_default=True, help="Positive presses. GPa"
-)
-@click.option("--keep-symmetry", is_flag=True, help="Keep the space group.")
+@setting(relax_many, "--smax", help="Largest stress left, eV/Å^3.")
+@setting(relax_many, "--pressure-GPa", help="Positive presses. GPa")
+@setting(relax_many, "--keep-symmetry", is_flag=True, help="Keep the space group.")
 @click.option(
     "--symmetry-tolerance", type=float, default=1e-3, show_default=True, help="How far atoms may be from it, Å."
 )
-@click.option(
+@setting(
+    relax_many,
     "--optimizer",
     type=click.Choice(["auto", "lbfgs", "fire"]),
-    default="auto",
-    show_default=True,
     help="auto: lbfgs, then fire where that goes astray.",
 )
-@click.option("--steps", type=int, default=500, show_default=True, help="Largest number of steps.")
+@setting(relax_many, "--steps", help="Largest number of steps.")
 @dtype_option("float64")
 @device_option
 @kernels_option
 @click.option(
     "--output", required=True, metavar="FILE_OR_DIR", help=".extxyz or .xyz for the structures; else a folder."
 )
+@overwrite_option
 @json_option
-def relax_command(*, structure: str, output: str, as_json: bool, **settings: Any) -> None:
+def relax_command(*, structure: str, output: str, overwrite: bool, as_json: bool, **settings: Any) -> None:
     """Relax the structures of STRUCTURE with a trained potential, all in one batch.
 
     The structures come out as extended XYZ with energy, forces and, where periodic, stress.  A folder gets them as
@@ -74,55 +82,46 @@ def relax_command(*, structure: str, output: str, as_json: bool, **settings: Any
       mlcalc relax Cu.cif --model cu-hvnet --cell full --output relaxed.extxyz
       mlcalc relax candidates.extxyz --index : --model cu-hvnet --fmax 1e-3 --steps 200 --output minima
     """
-    folder = None if Path(output).suffix.lower() in _STRUCTURES else check_folder(output)
-    target = Path(output) if folder is None else folder / "relaxed.extxyz"
-    check_output(str(target), "--output", _STRUCTURES, [structure])
-    refuse_used(folder, _FILES)
+    alone = Path(output).suffix.lower() in _STRUCTURES
+    results = result_folder(None if alone else output, _FILES, [structure], overwrite=overwrite)
+    target = Path(output) if alone else Path(output) / "relaxed.extxyz"
+    check_output(str(target), "--output", _STRUCTURES, [structure], overwrite=overwrite)
     atoms = _read(structure, settings)
-    from mlcalc.md_protocols.errors import EvaluationError
-    from mlcalc.md_protocols.relaxation.relax import relax_many
-
     names = [f"frame {k}" for k in range(len(atoms))] if len(atoms) > 1 else ["the structure"]
 
-    def keep(found: Sequence[Relaxation | None]) -> None:
-        _write_best(found, names, target)
+    def place() -> Path:
+        return target if alone else results.file(target.name)
 
-    with cautions_on_stderr():
-        try:
-            results = relax_many(atoms, names=names, when_stopped=keep, **settings)
-        except EvaluationError as error:
-            keep(error.results)
-            raise
-    _write_structures(results, target)
-    _tell(results, names, as_json)
-    if folder is not None:
-        _write_files(results, folder)
+    def keep(found: Sequence[Relaxation | None]) -> None:
+        if any(result is not None for result in found):
+            _write_best(found, names, place())
+
+    try:
+        relaxed = relax_many(atoms, names=names, when_stopped=keep, **settings)
+    except EvaluationError as error:
+        keep(error.results)
+        raise
+    _write_structures(relaxed, place())
+    _tell(relaxed, names, as_json)
+    if not alone:
+        _write_files(relaxed, results)
     if not as_json:
         click.echo(f"wrote {output}")
-    if not all(result.converged for result in results):
+    if not all(result.converged for result in relaxed):
         click.get_current_context().exit(1)
 
 
 def _read(structure: str, settings: dict[str, Any]) -> list[Atoms]:
     """The frames, sharing one calculator; takes what concerns them out of the settings."""
-    from mlcalc.cli.structures import read_trajectory
-
     frames = read_trajectory(structure, settings.pop("index"))
-    model = {name: settings.pop(name) for name in ("model", "device", "dtype", "kernels")}
-    from mlcalc.calculator import MLCalculator
-
-    calculator = MLCalculator(model.pop("model"), **model)
-    calculator.engine.scope.require_potential("a relaxation")
+    calc = calculator(settings, "a relaxation")
     for atoms in frames:
-        atoms.calc = calculator
+        atoms.calc = calc
     return frames
 
 
 def _write_structures(results: Sequence[Relaxation], path: Path) -> None:
     """With raw energies, forces and stresses, which constraints do not touch."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
-
     frames = []
     for result in results:
         calculator, periodic = result.atoms.calc, bool(result.atoms.pbc.all())
@@ -137,9 +136,6 @@ def _write_structures(results: Sequence[Relaxation], path: Path) -> None:
 
 def _write_best(results: Sequence[Relaxation | None], names: Sequence[str], path: Path) -> None:
     """What there is of relaxations that did not come to their end, without computing anything."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
-
     frames = []
     for name, result in zip(names, results, strict=False):
         if result is None:
@@ -149,10 +145,9 @@ def _write_best(results: Sequence[Relaxation | None], names: Sequence[str], path
         frame.calc = SinglePointCalculator(frame, **values)
         frame.info |= {"converged": result.converged, "name": name}
         frames.append(frame)
-    if frames:
-        write(path, frames, format="extxyz")
-        done = sum(bool(frame.info["converged"]) for frame in frames)
-        click.echo(f"wrote {path}: the best structures met, {done} of {len(names)} converged", err=True)
+    write(path, frames, format="extxyz")
+    done = sum(bool(frame.info["converged"]) for frame in frames)
+    click.echo(f"wrote {path}: the best structures met, {done} of {len(names)} converged", err=True)
 
 
 def _summary(results: Sequence[Relaxation]) -> dict[str, Any]:
@@ -179,19 +174,17 @@ def _tell(results: Sequence[Relaxation], names: Sequence[str], as_json: bool) ->
         click.echo(f"{done} of {len(results)} structures converged")
 
 
-def _write_files(results: Sequence[Relaxation], folder: Path) -> None:
-    (folder / "relax.json").write_text(json.dumps(_summary(results), indent=1) + "\n", encoding="utf-8")
-    for k, result in enumerate(results):
-        result.save(folder / ("relax.npz" if len(results) == 1 else f"relax-{k}.npz"))
-    _picture(results).savefig(folder / "relax.png", dpi=150)
+def _write_files(relaxed: Sequence[Relaxation], results: ResultFolder) -> None:
+    results.file("relax.json").write_text(json.dumps(_summary(relaxed), indent=1) + "\n", encoding="utf-8")
+    for k, result in enumerate(relaxed):
+        result.save(results.file("relax.npz" if len(relaxed) == 1 else f"relax-{k}.npz"))
+    _picture(relaxed).savefig(results.file("relax.png"), dpi=150)
 
 
 def _picture(results: Sequence[Relaxation]) -> Any:
     """One relaxation in full, or the largest forces of many."""
     ax = results[0].plot() if len(results) == 1 else None
     if ax is None:
-        from mlcalc.md_protocols.plotting import axes
-
         ax = axes(None)
         for k, result in enumerate(results):
             style = "-" if result.converged else "--"

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
-from mlcalc.cli.options import DebugCommand, existing_file, json_option
+import mlcalc
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import existing_file, json_option
 
 
-@click.command("train", cls=DebugCommand, short_help="Train a model; run again to continue.")
+@click.command("train", cls=Verb)
 @click.argument("config", metavar="CONFIG.toml", type=existing_file)
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder of checkpoint, log and model.")
 @click.option(
@@ -35,10 +37,8 @@ def train_command(config: str, output: str, overrides: tuple[str, ...], resume: 
       mlcalc train cu-hvnet.toml --output runs/cu
       mlcalc train cu-hvnet.toml --output runs/short --set optimizer.epochs=5 --set model.hidden_channels=32
     """
-    from mlcalc.training import load_training_config, train
-
-    settings = load_training_config(config, _overrides(overrides))
-    path = train(settings, output, resume=resume, progress=not as_json and sys.stderr.isatty())
+    settings = mlcalc.load_training_config(config, _overrides(overrides))
+    path = mlcalc.train(settings, output, resume=resume, progress=not as_json and sys.stderr.isatty())
     if as_json:
         click.echo(json.dumps({"model": str(path), "output": output}))
     else:

@@ -4,100 +4,113 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from ase import Atoms
 
-from mlcalc.cli.cautions import cautions_on_stderr
-from mlcalc.cli.options import DebugCommand, existing_file, json_option
-from mlcalc.cli.outputs import refuse_used
-from mlcalc.cli.potential import check_folder, potential_options, with_calculator, write_result
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from mlcalc.cli.commands import Verb
+from mlcalc.cli.options import existing_file, folder_options, json_option, setting
+from mlcalc.cli.outputs import ResultFolder, in_json, result_folder
+from mlcalc.cli.phonon_runs import supercell_option
+from mlcalc.cli.potential import potential_options, with_calculator
+from mlcalc.cli.relaxing import CRYSTAL, relax_option, relaxed_first
+from mlcalc.cli.reports import end
+from mlcalc.md_protocols import vacancy_energy, vacancy_migration, vacancy_series
+from mlcalc.md_protocols.crystals.vacuum import vacuum_axes
+from mlcalc.md_protocols.defects.hops import check_jump
+from mlcalc.md_protocols.defects.sites import check_vacancies
+from mlcalc.md_protocols.defects.vacancies import check_sites
 
 _MIGRATION = ("n_images", "hop", "band_fmax", "site")
-_STRUCTURES = ("vacancies.extxyz", "crystal.extxyz", "migration.extxyz")
-_FILES = ("vacancy.*", "vacancy_series.*", "migration.*", *_STRUCTURES)
+_FILES = ("vacancy.*", "vacancy_series.*", "migration.*", "vacancies.extxyz", CRYSTAL)
 
 
-@click.command("vacancy", cls=DebugCommand, short_help="Vacancy energies and migration barriers.")
+@click.command("vacancy", cls=Verb)
 @click.argument("structure", type=existing_file)
 @potential_options
-@click.option("--supercell", type=int, nargs=3, metavar="A B C", help="Repeat the unit cell along its vectors.")
+@supercell_option()
 @click.option("--series", metavar="N,N,...", help="Several supercells, as in 2,3,4, and the limit of 1/N -> 0.")
-@click.option("--sites", metavar="I,I,...", help="Atoms of the unit cell, from 0.  [default: one of each kind]")
-@click.option("--unrelaxed", is_flag=True, help="Do not relax the vacancies.")
-@click.option(
+@setting(
+    vacancy_energy, "--sites", metavar="I,I,...", help="Atoms of the unit cell, from 0.  [default: one of each kind]"
+)
+@setting(vacancy_energy, "--relaxed/--unrelaxed", help="Whether the vacancies relax.")
+@setting(
+    vacancy_energy,
     "--cell",
     type=click.Choice(["fixed", "isotropic", "full"]),
-    default="fixed",
-    show_default=True,
     help="Cell of a vacancy: that of the perfect crystal, or relaxed to zero pressure.",
 )
-@click.option("--mu", multiple=True, metavar="X=EV", help="Chemical potential of an element, as in Mo=-10.1, eV.")
-@click.option("--fmax", type=float, default=1e-3, show_default=True, help="Largest force of relaxed vacancies, eV/Å.")
-@click.option("--steps", type=int, default=500, show_default=True, help="At most, of relaxations and of the band.")
-@click.option("--rattle", type=float, default=0.02, show_default=True, help="Random displacements at the start, Å.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random displacements.")
-@click.option("--symprec", type=float, default=1e-5, show_default=True, help="Tolerance of the symmetry search, Å.")
-@click.option("--relax", "relax_first", is_flag=True, help="Relax the crystal first, its symmetry kept.")
+@setting(
+    vacancy_energy,
+    "--mu",
+    of="chemical_potential",
+    multiple=True,
+    metavar="X=EV",
+    help="Chemical potential of an element, as in Mo=-10.1, eV.",
+)
+@setting(vacancy_energy, "--fmax", help="Largest force of relaxed vacancies, eV/Å.")
+@setting(vacancy_energy, "--steps", help="At most, of relaxations and of the band.")
+@setting(vacancy_energy, "--rattle", help="Random displacements at the start, Å.")
+@setting(vacancy_energy, "--seed", help="Of the random displacements.")
+@setting(vacancy_energy, "--symprec", help="Tolerance of the symmetry search, Å.")
+@relax_option
 @click.option("--migration", is_flag=True, help="Also the barrier of a neighbor's jump into the vacancy.")
-@click.option("--site", type=int, help="Vacancy of --migration, from 0.  [default: the only kind of site]")
-@click.option("--hop", type=int, help="Which of the inequivalent jumps, the shortest is 0.")
+@setting(
+    vacancy_migration, "--site", type=int, help="Vacancy of --migration, from 0.  [default: the only kind of site]"
+)
+@setting(vacancy_migration, "--hop", type=int, help="Which of the inequivalent jumps, the shortest is 0.")
 @click.option("--n-images", type=int, default=5, show_default=True, help="Of --migration, between the end points.")
 @click.option("--band-fmax", type=float, default=0.01, show_default=True, help="Largest force of --migration, eV/Å.")
-@click.option("--output", type=click.Path(), metavar="DIR", help="Folder for results, pictures and structures.")
+@folder_options("results, pictures and structures")
 @json_option
-def vacancy_command(*, structure: str, output: str | None, as_json: bool, **settings: Any) -> None:
+def vacancy_command(
+    *, structure: str, output: str | None, overwrite: bool, as_json: bool, relax: bool, **settings: Any
+) -> None:
     """Formation energies of vacancies E(N-1) - E(N) + mu at the inequivalent sites of STRUCTURE, a unit cell.
 
-    STRUCTURE must be relaxed with the same model (or give --relax).  mu is E(N)/N in a crystal of one element;
-    compounds need --mu for the element of each site.  --migration follows the shortest jump with a climbing-image
-    elastic band in the supercell given, at fixed volume.  Energies are written before the band begins.
+    The crystal is relaxed first: energies refer to its minimum.  mu is E(N)/N in a crystal of one element; compounds
+    need --mu for the element of each site.  --migration follows the shortest jump with a climbing-image elastic band
+    in the supercell given, at fixed volume.  Energies are written before the band begins.
 
     \b
     Examples:
-      mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3 --relax
-      mlcalc vacancy Cu.cif --model cu-hvnet --series 2,3,4 --relax --output vacancies
+      mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3
+      mlcalc vacancy Cu.cif --model cu-hvnet --series 2,3,4 --output vacancies
       mlcalc vacancy Cu.cif --model cu-hvnet --supercell 3 3 3 --migration --output vacancies
       mlcalc vacancy MoSe2.cif --model mose2.safetensors --supercell 5 5 1 --mu Mo=-10.1 --mu Se=-3.5
     """
     _check(settings)
-    sites, sizes = _whole(settings.pop("sites"), "--sites"), _whole(settings.pop("series"), "--series")
+    sizes = _whole(settings.pop("series"), "--series")
     if sizes is not None and len(sizes) < 2:
         raise click.BadParameter("a limit needs at least two sizes, as in 2,3,4", param_hint="--series")
-    potentials = _potentials(settings.pop("mu"))
-    folder = _folder(output, structure)
+    chosen = {
+        "sites": _whole(settings.pop("sites"), "--sites"),
+        "chemical_potential": _potentials(settings.pop("chemical_potential")) or None,
+    }
+    results = result_folder(output, _FILES, [structure], overwrite=overwrite)
     migration = {name: settings.pop(name) for name in _MIGRATION}
-    written: list[str] = []
-    migrate, relax_first = settings.pop("migration"), settings.pop("relax_first")
-    with cautions_on_stderr():
-        atoms = with_calculator(structure, settings)
-        atoms.calc.engine.scope.require_potential("a vacancy energy")
-        supercell = settings.pop("supercell")
-        chosen = {"sites": sites, "chemical_potential": potentials or None}
-        _refuse(atoms, supercell, sizes, migration if migrate else None, chosen | {"symprec": settings["symprec"]})
-        if relax_first:
-            atoms = _relaxed(atoms, settings["steps"])
-            written += _write_structures(folder, "crystal.extxyz", [atoms])
-        result = _energy(atoms, supercell, sizes, settings | chosen)
-        written += _write(folder, result)
-        barrier = None
-        try:
+    migrate, supercell = settings.pop("migration"), settings.pop("supercell")
+    atoms = with_calculator(structure, settings, "a vacancy energy")
+    _refuse(atoms, supercell, sizes, migration if migrate else None, chosen | {"symprec": settings["symprec"]})
+    atoms = relaxed_first(atoms, "a vacancy energy", results, wanted=relax, as_json=as_json)
+    found = {"vacancy": _energy(atoms, supercell, sizes, settings | chosen)}
+    _write(results, found["vacancy"], sizes is not None)
+    try:
+        if not as_json:
+            click.echo(str(found["vacancy"]))
+        if migrate:
+            found["migration"] = _barrier(atoms, supercell, migration, settings)
+            results.result(found["migration"], "migration")
+            results.structures(found["migration"].images, "migration.extxyz")
             if not as_json:
-                click.echo(str(result))
-            if migrate:
-                barrier = _barrier(atoms, supercell, migration, settings)
-                written += _write(folder, barrier)
-                if not as_json:
-                    click.echo(str(barrier))
-        finally:  # what is there when the band fails
-            if as_json:
-                click.echo(json.dumps(result.to_json() | ({"migration": barrier.to_json()} if barrier else {})))
-            elif folder is not None:
-                click.echo(f"files: {folder}: {', '.join(written)}")
+                click.echo(str(found["migration"]))
+    finally:  # what is there when the band fails
+        if as_json:
+            barrier = {"migration": in_json(found["migration"])} if "migration" in found else {}
+            click.echo(json.dumps(in_json(found["vacancy"]) | barrier))
+        results.tell(as_json)
+    end(*found.values())
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -107,23 +120,11 @@ def _check(settings: dict[str, Any]) -> None:
         raise click.UsageError("--supercell and --series exclude each other")
     if settings["migration"] and not settings["supercell"]:
         raise click.UsageError("--migration needs --supercell A B C")
-    if settings["unrelaxed"] and settings["series"]:
+    if not settings["relaxed"] and settings["series"]:
         raise click.UsageError("--series extrapolates relaxed energies: leave out --unrelaxed")
     alone = [name for name in ("site", "hop") if settings[name] is not None and not settings["migration"]]
     if alone:
         raise click.UsageError(f"--{alone[0]} is for --migration" + (": use --sites" if alone == ["site"] else ""))
-
-
-def _folder(output: str | None, structure: str) -> Path | None:
-    """The output folder; BadParameter if STRUCTURE lies in it under the name of a result."""
-    folder = check_folder(output)
-    if folder is not None and any((folder / name).resolve() == Path(structure).resolve() for name in _STRUCTURES):
-        raise click.BadParameter(
-            f"{structure!r} is an input of this command and would be overwritten: choose another folder",
-            param_hint="--output",
-        )
-    refuse_used(folder, _FILES)
-    return folder
 
 
 def _refuse(
@@ -134,10 +135,6 @@ def _refuse(
     chosen: dict[str, Any],
 ) -> None:
     """ConfigError, before anything is computed, where energies or barrier would be refused."""
-    from mlcalc.md_protocols.defects.hops import check_jump
-    from mlcalc.md_protocols.defects.sites import check_vacancies
-    from mlcalc.md_protocols.defects.vacancies import check_sites
-
     check_vacancies(atoms, "a vacancy energy")
     check_sites(atoms, [supercell] if supercell else _supercells(atoms, sizes), **chosen)
     if migration is not None:
@@ -169,16 +166,7 @@ def _potentials(words: tuple[str, ...]) -> dict[str, float]:
     return found
 
 
-def _relaxed(atoms: Atoms, steps: int) -> Atoms:
-    """The perfect crystal at its minimum, with the part of the cell that has a meaning free."""
-    from mlcalc.md_protocols.relaxation.crystal import relax_crystal
-
-    return relax_crystal(atoms, steps=steps, require=True).atoms
-
-
 def _supercells(atoms: Atoms, sizes: list[int] | None) -> list[tuple[int, ...]]:
-    from mlcalc.md_protocols.crystals.vacuum import vacuum_axes
-
     flat = vacuum_axes(atoms)
     return [tuple(1 if layer else size for layer in flat) for size in sizes or ()]
 
@@ -186,47 +174,19 @@ def _supercells(atoms: Atoms, sizes: list[int] | None) -> list[tuple[int, ...]]:
 def _energy(
     atoms: Atoms, supercell: tuple[int, int, int] | None, sizes: list[int] | None, settings: dict[str, Any]
 ) -> Any:
-    from mlcalc.md_protocols.defects.vacancies import vacancy_energy
-    from mlcalc.md_protocols.defects.vacancy_series import vacancy_series
-
-    relaxed = not settings.pop("unrelaxed")
     if supercell:
-        return vacancy_energy(atoms, supercell=supercell, relaxed=relaxed, **settings)
-    return vacancy_series(atoms, supercells=_supercells(atoms, sizes), **settings)
+        return vacancy_energy(atoms, supercell=supercell, **settings)
+    series = {name: value for name, value in settings.items() if name != "relaxed"}
+    return vacancy_series(atoms, supercells=_supercells(atoms, sizes), **series)
 
 
 def _barrier(atoms: Atoms, supercell: tuple[int, int, int], migration: dict[str, Any], settings: dict[str, Any]) -> Any:
-    from mlcalc.md_protocols.defects.migration import vacancy_migration
-
-    return vacancy_migration(
-        atoms,
-        supercell=supercell,
-        site=migration["site"],
-        hop=migration["hop"],
-        n_images=migration["n_images"],
-        band_fmax=migration["band_fmax"],
-        **{name: settings[name] for name in ("fmax", "steps", "rattle", "seed", "symprec")},
-    )
+    shared = {name: settings[name] for name in ("fmax", "steps", "rattle", "seed", "symprec")}
+    return vacancy_migration(atoms, supercell=supercell, **migration, **shared)
 
 
-def _write(folder: Path | None, result: Any) -> list[str]:
-    """The files of energies, of a series of them, or of a barrier."""
-    if folder is None:
-        return []
-    if hasattr(result, "images"):
-        return write_result(result, folder, "migration") + _write_structures(
-            folder, "migration.extxyz", list(result.images)
-        )
-    series = hasattr(result, "results")
-    structures = [atoms for one in (result.results if series else [result]) for atoms in one.structures]
-    written = write_result(result, folder, "vacancy_series" if series else "vacancy")
-    return written + _write_structures(folder, "vacancies.extxyz", structures)
-
-
-def _write_structures(folder: Path | None, name: str, frames: list[Atoms]) -> list[str]:
-    if folder is None:
-        return []
-    from ase.io import write
-
-    write(folder / name, [frame.copy() for frame in frames], format="extxyz")
-    return [name]
+def _write(results: ResultFolder, found: Any, series: bool) -> None:
+    """The files of energies, or of a series of them."""
+    results.result(found, "vacancy_series" if series else "vacancy")
+    structures = [atoms for one in (found.results if series else [found]) for atoms in one.structures]
+    results.structures(structures, "vacancies.extxyz")
