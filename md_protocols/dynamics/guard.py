@@ -40,7 +40,7 @@ class Guard:
 
     def complaint(self, state: PhaseSpace, temperature_K: float) -> str | None:
         """What is wrong after the forces of a new step, or None."""
-        largest = float(np.abs(state.forces).max())
+        largest = float(np.maximum.reduce(np.abs(state.forces), axis=None))
         # Written so that NaN, for which every comparison is false, does not pass.
         if largest <= self._max_force and math.isfinite(state.energy) and temperature_K <= self._max_temperature:
             return None

@@ -14,6 +14,7 @@ from .. import checks
 from ..errors import PhysicsWarning, SimulationError
 from ..folders.stop import StopRequest
 from ..progress import ProgressBar
+from .frames import Record
 from .integrators import THERMOSTATS
 from .recording import MemoryRecorder, Recorder, state_frame
 from .run_folder import RunFolder
@@ -167,11 +168,11 @@ def _run(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> T
     simulation = Simulation(atoms, settings, max_temperature_K=options.max_temperature_K, max_force=options.max_force)
     stop = StopRequest(options.wall_time_s, signals=options.output is not None)
     with stop, _recorder(atoms, settings, steps, options) as recorder:
-        trajectory = _record(simulation, recorder, steps, stop, options.progress)
+        record = _record(simulation, recorder, steps, stop, options.progress)
     if stop.signal is not None:
         _log.warning("stopped by %s after step %d; the same call continues", stop.signal.name, simulation.step)
     stop.deliver()
-    return trajectory
+    return Trajectory(**record._asdict())
 
 
 def _recorder(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> Recorder:
@@ -180,9 +181,7 @@ def _recorder(atoms: Atoms, settings: MDSettings, steps: int, options: _Options)
     return RunFolder(Path(options.output), atoms, settings, steps=steps, interval_s=options.checkpoint_interval_s)
 
 
-def _record(
-    simulation: Simulation, recorder: Recorder, steps: int, stop: StopRequest, progress: bool | None
-) -> Trajectory:
+def _record(simulation: Simulation, recorder: Recorder, steps: int, stop: StopRequest, progress: bool | None) -> Record:
     before = recorder.resumed
     if before is not None and before.step >= steps and before.ended:
         return recorder.result(completed=True)
@@ -220,6 +219,7 @@ def _advance(simulation: Simulation, recorder: Recorder, steps: int, stop: StopR
 
 
 def _add(simulation: Simulation, recorder: Recorder) -> None:
-    log, frame = (simulation.step % interval == 0 for interval in recorder.intervals)
+    log_interval, frame_interval = recorder.intervals
+    log, frame = simulation.step % log_interval == 0, simulation.step % frame_interval == 0
     if log or frame:
         recorder.add(simulation.row(), simulation.state, log=log, frame=frame)

@@ -43,13 +43,14 @@ class Simulation:
         self.verlet = VelocityVerlet(self.kinetics, self.forces, settings.timestep_fs)
         self.thermostat = self._thermostat()
         self.step = 0
+        self.kinetic = 0.0  # eV, of the present momenta
 
     def start(self) -> None:
         """Momenta and first forces; errors of the calculator pass through."""
         momenta = self.kinetics.initial_momenta(self.atoms, self.settings.temperature_K, self.rng)
         positions = self.atoms.positions.astype(float)
         energy, forces = self.forces(positions)
-        self.state = PhaseSpace(positions, momenta, forces, energy)
+        self.state, self.kinetic = PhaseSpace(positions, momenta, forces, energy), self.kinetics.kinetic_energy(momenta)
         self._arm_guard()
         if complaint := self.guard.complaint(self.state, self.temperature):
             raise SimulationError(f"the starting structure cannot be run: {complaint}")
@@ -59,6 +60,7 @@ class Simulation:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, with the stored forces; the calculator must agree with them."""
         self.state, self.step = checkpoint.state.copy(), checkpoint.step
+        self.kinetic = self.kinetics.kinetic_energy(self.state.momenta)
         self.rng.bit_generator.state = checkpoint.rng_state
         energy, forces = self.forces(self.state.positions)
         scale = max(1.0, float(np.abs(self.state.forces).max()))
@@ -77,6 +79,7 @@ class Simulation:
         cause = None
         try:
             self.verlet.step(self.state)
+            self.kinetic = self.kinetics.kinetic_energy(self.state.momenta)
             complaint = self.guard.complaint(self.state, self.temperature)
         except Exception as error:
             complaint, cause = f"the calculator failed: {type(error).__name__}: {error}", error
@@ -85,9 +88,10 @@ class Simulation:
             number = self.step + 1
             failure = FailedStep(f"step {number} ({number * self.settings.timestep_fs:g} fs): {complaint}", self.state)
             self.step, self.state = self.guard.good[-1]
+            self.kinetic = self.kinetics.kinetic_energy(self.state.momenta)
             raise failure from cause
         if self.thermostat is not None:
-            apply_thermostat(self.thermostat, self.state, self.kinetics, self.rng)
+            self.kinetic = apply_thermostat(self.thermostat, self.state, self.kinetic, self.kinetics, self.rng)
         self.step += 1
         self.guard.keep(self.step, self.state)
 
@@ -97,15 +101,13 @@ class Simulation:
 
     @property
     def temperature(self) -> float:
-        return self.kinetics.temperature(self.kinetics.kinetic_energy(self.state.momenta))
+        return self.kinetics.temperature(self.kinetic)
 
     def row(self) -> LogRow:
         """The log row of the present step."""
-        kinetic = self.kinetics.kinetic_energy(self.state.momenta)
-        total = self.state.energy + kinetic
-        time_fs = self.step * self.settings.timestep_fs
-        temperature = self.kinetics.temperature(kinetic)
-        return LogRow(self.step, time_fs, self.state.energy, kinetic, total, temperature, total - self.state.heat)
+        state, kinetic = self.state, self.kinetic
+        total, time_fs = state.energy + kinetic, self.step * self.settings.timestep_fs
+        return LogRow(self.step, time_fs, state.energy, kinetic, total, self.temperature, total - state.heat)
 
     def _thermostat(self) -> Thermostat | None:
         settings, kinetics = self.settings, self.kinetics

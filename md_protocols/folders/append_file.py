@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import SimulationError
 
 _CHUNK = 1 << 24  # bytes read at once
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a file: how many bytes come before it, and their CRC-32."""
 
     offset: int = 0  # bytes

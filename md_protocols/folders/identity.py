@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-
-from ..errors import ConfigError
 
 
 def describe_calculator(calculator: Any) -> dict[str, Any]:
@@ -85,20 +80,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return type(value).__name__
-
-
-def made_folder(path: Path) -> Path:
-    """The folder, there and writable, with `~` expanded; ConfigError if it cannot be."""
-    try:
-        folder = path.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "no permission to write there")
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that does not exist
-        files = [place for place in (path, *path.parents) if os.path.isfile(place)]  # noqa: PTH113 - no error at long names
-        cause = f"{files[0]} is a file" if files else getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"{path} cannot be the output folder: {cause}; give the path of a folder, new or of the run to be "
-            "continued, where you may write"
-        ) from error
-    return folder

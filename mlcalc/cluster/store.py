@@ -44,11 +44,11 @@ class ResultStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], structures: Sequence[Atoms], about: Mapping[str, Any]) -> None:
-        self.path = _made(Path(folder))
         self._counts = [len(atoms) for atoms in structures]
         digests = np.array([_digest(atoms) for atoms in structures], dtype=np.uint8).reshape(-1, 32)
         self._run = hashlib.sha256(digests.tobytes() + json.dumps(dict(about), sort_keys=True).encode()).hexdigest()
-        self._lock = FolderLock(self.path / "run.lock")
+        self._lock = FolderLock(Path(folder), files=(_RUN,))
+        self.path = self._lock.folder
         try:
             self._claim(digests, about)
             self.results = self._found()
@@ -113,20 +113,6 @@ class ResultStore:
                 f"{self.path / name} could not be written: {error.strerror or error}; the results before it are there: "
                 "make space and run the same call again"
             ) from error
-
-
-def _made(path: Path) -> Path:
-    try:
-        folder = path.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~ of a user that does not exist
-        raise ConfigError(
-            f"output is {str(path)!r}: this folder cannot be made ({getattr(error, 'strerror', None) or error}); give "
-            "a folder, not a file, where you may write"
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"output is {str(path)!r}: no permission to write there; give another folder")
-    return folder
 
 
 def _digest(atoms: Atoms) -> list[int]:

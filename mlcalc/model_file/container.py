@@ -7,9 +7,7 @@ import math
 import os
 import struct
 import sys
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,31 +108,6 @@ def storable(dtype: torch.dtype) -> bool:
 def _little_endian_bytes(tensor: Tensor) -> bytes:
     array = tensor.detach().cpu().contiguous().numpy()
     return (array.byteswap() if sys.byteorder == "big" else array).tobytes()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put the bytes at `path` so that the old file or the whole new one is there, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError, AttributeError):  # Windows cannot open folders; the file itself is safe by now
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_container(path: Path) -> Container:

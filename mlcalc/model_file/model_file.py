@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mlcalc.bundled import bundled_models, bundled_sha256
 from mlcalc.errors import ModelFileError, UnknownModelError
-from mlcalc.model_file.container import Container, pack, read_container, storable, write_atomically
+from mlcalc.md_protocols.folders.storage import write_atomically
+from mlcalc.model_file.container import Container, pack, read_container, storable
 from mlcalc.model_file.golden import check_golden, default_structures, golden_structures
 from mlcalc.model_file.info import (
     FORMAT,
