@@ -196,7 +196,7 @@ class MLCalculator(Calculator):
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         scope = self.engine.scope
-        stress = scope.is_potential and bool(atoms.pbc.all())
+        stress = scope.is_potential and bool(np.logical_and.reduce(atoms.pbc))
         if "stress" in properties and not stress:
             validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")

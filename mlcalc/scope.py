@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Scope:
             said["energy_jumps"] = False  # there is no energy
         return cls(cutoff=float(potential.cutoff), **said)
 
-    @property
+    @cached_property
     def is_potential(self) -> bool:
         return self.quantity == "energy"
 

@@ -115,8 +115,8 @@ class FrameText:
 def make_frame(template: Atoms, step: int, time_fs: float, energy: float, arrays: Mapping[str, Array]) -> Atoms:
     """A copy of the template moved to positions (N, 3) Å with momenta, and forces in eV/Å stored beside the energy."""
     frame: Atoms = template.copy()
-    frame.set_positions(arrays["positions"], apply_constraint=False)
-    frame.set_momenta(arrays["momenta"], apply_constraint=False)
+    frame.arrays["positions"] = np.array(arrays["positions"])
+    frame.arrays["momenta"] = np.array(arrays["momenta"])  # those of fixed atoms too, as they were
     frame.info |= {"step": step, "time_fs": time_fs}
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=arrays["forces"])
     return frame

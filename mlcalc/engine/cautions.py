@@ -47,6 +47,8 @@ class Cautions:
 
         Without `dynamics` the structures do not follow one another in time, whatever momenta they have.
         """
+        if not (self.nearest_image or self.limit or self.trained_limit or self.energy_jumps):
+            return
         for name, text in self._due(atoms, graph, dynamics):
             self.said.add(name)
             warnings.warn(where + text, PhysicsWarning, stacklevel=3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -23,7 +22,6 @@ from mlcalc.scope import Scope
 
 _logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_PREDICTED = tuple(field.name for field in fields(Prediction))
 _LEAST = 1  # bytes; pieces of so little cannot be
 _FEW, _LITTLE = 300, 2**28  # atoms and edges, bytes: not worth looking how much memory there is
 _SHARE = 0.8  # of the memory available that a piece is planned for
@@ -87,6 +85,7 @@ class Engine:
                 "potential with a cutoff (Å) that returns atomic energies of a graph"
             )
         self.kernels = kernels
+        self._small = 0, 0  # atoms and edges of a call that took little memory
         self.pieces = 0  # into which the last structure was cut, that did not fit into memory; 0: none was
         with torch.inference_mode(False):  # in which autograd, the measure of all paths, would not work
             if isinstance(potential, nn.Module):
@@ -121,8 +120,8 @@ class Engine:
         One structure that does not fit into memory is computed in pieces, where the model's energies are local.
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
-        result = self._bounded(graph, forces=forces, stress=stress)
-        values = {name: _to_cpu(getattr(result, name)) for name in _PREDICTED}
+        result = vars(self._bounded(graph, forces=forces, stress=stress))
+        values = {name: _to_cpu(value) for name, value in result.items() if value is not None}
         _check_finite(values, graph)
         return Prediction(**values)
 
@@ -144,9 +143,11 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 raise self._shortage(graph, "the states of atoms are not computed in pieces") from error
-        values = {"scalars": _to_cpu(features.scalars), "vectors": _to_cpu(features.vectors)}
+        values = {"scalars": _to_cpu(features.scalars)}
+        if features.vectors is not None:
+            values["vectors"] = _to_cpu(features.vectors)
         _check_finite(values, graph)
-        return NodeFeatures(**values)  # type: ignore[arg-type]  # scalars are never None
+        return NodeFeatures(values["scalars"], values.get("vectors"))
 
     def _bounded(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """The path's prediction, or, where that takes or would take too much memory, one in pieces."""
@@ -189,11 +190,12 @@ class Engine:
 
     def _room(self, graph: Graph) -> int | None:
         """The bytes available if they are fewer than the call is expected to take, else None."""
-        atoms, edges = len(graph.numbers), graph.edges.shape[1]
-        if atoms + edges < _FEW:
+        atoms, edges = graph.numbers.shape[0], graph.edges.shape[1]
+        if atoms + edges < _FEW or (atoms <= self._small[0] and edges <= self._small[1]):
             return None
         need = self.memory(atoms, edges)
         if need < _LITTLE:
+            self._small = atoms, edges
             return None
         available = self.available_memory()
         return available if need > available else None
@@ -219,14 +221,14 @@ def _size(atoms: int, edges: int) -> int:
     return atoms + edges
 
 
-def _to_cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.detach().to("cpu", torch.float64)
+def _to_cpu(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float64)
 
 
-def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:
+def _check_finite(values: dict[str, Tensor], graph: Graph) -> None:
     for name, value in values.items():
         # a sum is finite only where all its terms are; a sum of huge numbers may be infinite though they are not
-        if value is None or math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all()):
+        if math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all()):
             continue
         raise NonFiniteResultError(
             f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms"
@@ -235,7 +237,7 @@ def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:
         )
 
 
-def _concerned(values: dict[str, Tensor | None], atoms: int) -> str:
+def _concerned(values: dict[str, Tensor], atoms: int) -> str:
     """The first atoms with bad results of their own, where there are such."""
     bad = torch.zeros(atoms, dtype=torch.bool)
     for name in ("energies", "forces", "scalars", "vectors"):

@@ -76,7 +76,7 @@ def validate_structure(
 
 def check_moved(atoms: Atoms, *, max_coordinate: float = MAX_COORDINATE) -> None:
     """The part of `validate_structure` that a structure passes or not by its positions and momenta alone."""
-    check_positions(atoms.positions, max_coordinate=max_coordinate)
+    check_positions(atoms.arrays["positions"], max_coordinate=max_coordinate)
     momenta = atoms.arrays.get("momenta")
     # a sum is finite only where all its terms are
     if momenta is not None and not math.isfinite(np.add.reduce(momenta, axis=None)):
@@ -100,7 +100,8 @@ def check_positions(positions: NDArray[Any], *, max_coordinate: float = MAX_COOR
     """Nothing, or NonFiniteError, or StructureError for coordinates (N, 3) Å too large for float64 sums."""
     if len(positions) == 0:
         return
-    largest = max(float(np.max(positions)), -float(np.min(positions)))  # NaN if there is one
+    # NaN if there is one
+    largest = max(float(np.maximum.reduce(positions, axis=None)), -float(np.minimum.reduce(positions, axis=None)))
     if largest <= max_coordinate:  # false for NaN too
         return
     _check_finite("positions", positions, "Check the input file, or the step before: a too long time step does this.")
