@@ -7,6 +7,8 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from ..errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -33,7 +35,18 @@ class Kinetics:
         self.mobile[fixed] = 0.0
         if remove_rotation and (atoms.pbc.any() or len(fixed)):
             raise ConfigError(
-                "remove_rotation needs a free molecule: set pbc=False and remove constraints, or leave it out"
+                "remove_rotation needs a free molecule: one without periodic directions and constraints",
+                setting="remove_rotation",
+                value=True,
+                remedies=[
+                    Use(
+                        "pbc",
+                        False,
+                        python="set pbc=False and remove constraints",
+                        file='make the file say so (extended XYZ: pbc="F F F"), without constraints',
+                    ),
+                    "leave it out",
+                ],
             )
         self.remove_drift = remove_drift and not len(fixed)
         self.remove_rotation = remove_rotation

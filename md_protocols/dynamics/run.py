@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
 
 from .. import checks
 from ..errors import PhysicsWarning, SimulationError
@@ -26,8 +28,12 @@ _log = logging.getLogger(__name__)
 
 _JUMPS = (
     "the energy of this calculator jumps when an atom crosses the cutoff of its model, while forces are right in "
-    "between: this run at constant energy will drift. Watch the total energy in the log, sample with run_nvt, or take "
-    "a model without jumps"
+    "between: this run at constant energy will drift"
+)
+_AGAINST_JUMPS = (
+    "watch the total energy in the log",
+    Use("ensemble", "bussi", python="sample with run_nvt"),
+    "take a model without jumps",
 )
 
 
@@ -164,7 +170,7 @@ def _settings(**values: Any) -> MDSettings:
 def _run(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> Trajectory:
     checks.runnable(atoms)
     if settings.ensemble == "nve" and getattr(atoms.calc, "energy_jumps", False):
-        warnings.warn(_JUMPS, PhysicsWarning, stacklevel=3)
+        warn(PhysicsWarning(_JUMPS, setting="ensemble", value="nve", remedies=_AGAINST_JUMPS))
     simulation = Simulation(atoms, settings, max_temperature_K=options.max_temperature_K, max_force=options.max_force)
     stop = StopRequest(options.wall_time_s, signals=options.output is not None)
     with stop, _recorder(atoms, settings, steps, options) as recorder:
@@ -201,7 +207,7 @@ def _record(simulation: Simulation, recorder: Recorder, steps: int, stop: StopRe
         frames = [
             state_frame(simulation.atoms, step, step * simulation.settings.timestep_fs, state) for step, state in good
         ]
-        raise SimulationError(f"{failure}{where}", frames) from failure.__cause__
+        raise SimulationError(f"{failure}{where}", frames, remedies=simulation.guard.remedies) from failure.__cause__
     recorder.checkpoint(simulation.row(), simulation.state, simulation.rng_state, last=True)
     return recorder.result(completed=simulation.step >= steps)
 

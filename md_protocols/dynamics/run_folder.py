@@ -136,13 +136,18 @@ class RunFolder:
         changed = differences({key: info[key] for key in now}, now) + differences(structure, self._structure)
         if changed:
             raise ConfigError(
-                f"{self._path} holds a run with other settings, so it is not continued: {'; '.join(changed)}. Use the "
-                "old settings, or another folder"
+                f"{self._path} holds a run with other settings, so it is not continued: {'; '.join(changed)}",
+                setting="output",
+                value=str(self._path),
+                remedies=["use the old settings", "use another folder"],
             )
         if checkpoint.step > self._steps:
             raise ConfigError(
-                f"{self._path} already holds {checkpoint.step} steps, more than steps={self._steps}: ask for at least "
-                "as many, or use another folder"
+                f"{self._path} already holds {checkpoint.step} steps, more than the {self._steps} asked for",
+                setting="steps",
+                value=self._steps,
+                limit=checkpoint.step,
+                remedies=["ask for at least as many", "use another folder"],
             )
         verify(self._path / _LOG, checkpoint.log_end)
         verify(self._path / _FRAMES, checkpoint.frames_end)
@@ -156,8 +161,10 @@ class RunFolder:
         present = [name for name in (_FRAMES, _LOG, _RUN) if (self._path / name).exists()]
         if present:
             raise SimulationError(
-                f"{self._path} holds {' and '.join(present)} but no {_CHECKPOINT}: nothing there is overwritten; use "
-                "another folder, or move these files away"
+                f"{self._path} holds {' and '.join(present)} but no {_CHECKPOINT}: nothing there is overwritten",
+                setting="output",
+                value=str(self._path),
+                remedies=["use another folder", "move these files away"],
             )
         return None
 
@@ -189,8 +196,9 @@ class RunFolder:
             save_arrays(self._path / _CHECKPOINT, _KIND, arrays | self._structure, info)
         except OSError as error:
             raise SimulationError(
-                f"the checkpoint in {self._path} could not be written: {error.strerror or error}; the one before it is "
-                "still there: make space and run the same call again"
+                f"the checkpoint in {self._path} could not be written ({error.strerror or error}), the one before it "
+                "is still there",
+                remedies=["make space and run the same call again"],
             ) from error
         self._saved_at = time.monotonic()
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlcalc.ground.errors import Use
+
 from ..errors import ConfigError, SimulationError, ThermostatError
 from .frames import LogRow
 from .guard import Guard
@@ -53,7 +55,7 @@ class Simulation:
         self.state, self.kinetic = PhaseSpace(positions, momenta, forces, energy), self.kinetics.kinetic_energy(momenta)
         self._arm_guard()
         if complaint := self.guard.complaint(self.state, self.temperature):
-            raise SimulationError(f"the starting structure cannot be run: {complaint}")
+            raise SimulationError(f"the starting structure cannot be run: {complaint}", remedies=self.guard.remedies)
         self._check_net_force(forces)
         self.guard.keep(0, self.state)
 
@@ -68,8 +70,11 @@ class Simulation:
         if not (difference <= 1e-3 * scale and abs(energy - self.state.energy) <= 1e-3 * scale * len(forces)):
             raise ConfigError(
                 f"the calculator is not the one of the run to be continued: at step {self.step} its forces differ by "
-                f"{difference:.3g} eV/Å and its energy by {abs(energy - self.state.energy):.3g} eV; use the same model "
-                "and settings, or another output folder"
+                f"{difference:.3g} eV/Å and its energy by {abs(energy - self.state.energy):.3g} eV",
+                setting="calc",
+                value=difference,
+                limit=1e-3 * scale,
+                remedies=["use the same model and settings", "take another output folder"],
             )
         self._arm_guard()
         self.guard.keep(self.step, self.state)
@@ -116,8 +121,14 @@ class Simulation:
         if kinetics.degrees_of_freedom == 0:
             raise ThermostatError(
                 f"the thermostat {settings.ensemble!r} has nothing to act on: {len(kinetics.masses)} atoms, "
-                f"{len(kinetics.fixed)} of them fixed, leave no degrees of freedom; use run_nve, or more atoms, or "
-                "remove_drift=False in an external field"
+                f"{len(kinetics.fixed)} of them fixed, leave no degrees of freedom",
+                setting="ensemble",
+                value=settings.ensemble,
+                remedies=[
+                    Use("ensemble", "nve", python="use run_nve"),
+                    "take more atoms",
+                    Use("remove_drift", False, "in an external field"),
+                ],
             )
         target = kinetics.target_energy(settings.temperature_K)
         rate = settings.timestep_fs / settings.tau_fs
@@ -127,8 +138,11 @@ class Simulation:
         net, total = float(np.linalg.norm(forces.sum(axis=0))), float(np.linalg.norm(forces, axis=1).sum())
         if self.kinetics.remove_drift and net > max(_NET_FORCE, _NET_FORCE_SHARE * total):
             raise ConfigError(
-                f"the forces add up to {net:.3g} eV/Å, not to zero: the center of mass would be driven away; pass "
-                "remove_drift=False if an external field is meant, else check the calculator"
+                f"the forces add up to {net:.3g} eV/Å, not to zero: the center of mass would be driven away",
+                setting="remove_drift",
+                value=net,
+                limit=max(_NET_FORCE, _NET_FORCE_SHARE * total),
+                remedies=[Use("remove_drift", False, "if an external field is meant"), "check the calculator"],
             )
 
     def _arm_guard(self) -> None:

@@ -48,6 +48,7 @@ def structure_arrays(atoms: Atoms) -> dict[str, Any]:
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """One line per setting or structure array that is not the same."""
     found = []
+    stored = _renamed(stored, now)
     for name in sorted(stored.keys() | now.keys()):
         old, new = stored.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -57,6 +58,14 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         elif old != new:
             found.append(f"{prefix}{name}: {old!r} in the folder, {new!r} now")
     return found
+
+
+def _renamed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The stored values under today's names; earlier versions had "sha256" for two things."""
+    names = [name for name in ("contents_sha256", "file_sha256") if name in now and name not in stored]
+    if "sha256" not in stored or "sha256" in now or len(names) != 1:
+        return stored
+    return {names[0] if key == "sha256" else key: value for key, value in stored.items()}
 
 
 def _array_difference(name: str, old: Any, new: Any) -> list[str]:

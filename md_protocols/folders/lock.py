@@ -19,6 +19,7 @@ except ImportError:  # Windows: no advisory locks, the folder is not guarded the
     fcntl = None  # type: ignore[assignment]
 
 
+_NO_LOCK = ("remove it", "use another folder")
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -52,20 +53,29 @@ class FolderLock:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise SimulationError(
-                    f"another run is using {self._path.parent} ({self._owner()}): wait for it, or use another folder"
+                    f"another run is using {self.folder} ({self._owner()})",
+                    setting="output",
+                    value=str(self.folder),
+                    remedies=["wait for it", "use another folder"],
                 ) from None
         owner = self._owner()
         host = socket.gethostname()
         if owner and f"host {host}," not in f"{owner},":
             raise SimulationError(
                 f"{self._path} says that a run on another machine uses this folder ({owner}), which cannot be checked "
-                f"from here: if that run has ended, delete the file {self._path} and repeat the call, which then "
-                "continues it; else wait, or use another folder"
+                "from here",
+                setting="output",
+                value=str(self.folder),
+                remedies=[
+                    f"if that run has ended, delete the file {self._path} and repeat the call, which then continues it",
+                    "else wait",
+                    "use another folder",
+                ],
             )
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": host}).encode(), 0)
         if not self._path.exists() or os.fstat(self._descriptor).st_ino != self._path.stat().st_ino:
-            raise SimulationError(f"another run has just left {self._path.parent}: try again")
+            raise SimulationError(f"another run has just left {self.folder}", remedies=["try again"])
 
     def _owner(self) -> str:
         text = os.pread(self._descriptor, 4096, 0)
@@ -94,8 +104,10 @@ def _made(path: Path) -> Path:
         files = [place for place in (path, *path.parents) if os.path.isfile(place)]  # noqa: PTH113 - no error at long names
         cause = f"{files[0]} is a file" if files else getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"{path} cannot be the output folder: {cause}; give the path of a folder, new or of the run to be "
-            "continued, where you may write"
+            f"{path} cannot be the output folder: {cause}",
+            setting="output",
+            value=str(path),
+            remedies=["give the path of a folder, new or of the run to be continued, where you may write"],
         ) from error
     return folder
 
@@ -106,12 +118,12 @@ def _opened(path: Path) -> int:
         descriptor = os.open(path, _FLAGS, 0o644)
     except OSError as error:
         why = "it is a link" if error.errno == errno.ELOOP else error.strerror or str(error)
-        raise SimulationError(f"{path} cannot be used as a lock: {why}; remove it, or use another folder") from error
+        raise SimulationError(f"{path} cannot be used as a lock: {why}", remedies=_NO_LOCK) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
         raise SimulationError(
-            f"{path} cannot be used as a lock: it is no file of its own, but linked from elsewhere or a device; remove "
-            "it, or use another folder"
+            f"{path} cannot be used as a lock: it is no file of its own, but linked from elsewhere or a device",
+            remedies=_NO_LOCK,
         )
     return descriptor

@@ -97,8 +97,10 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], d
         ) from error
     if found != kind or version != _FORMAT:
         raise ResultFileError(
-            f"{path} holds a {found!r} of format {version!r}, expected a {kind!r} of format {_FORMAT}: "
-            "load it with its own class, or with the version that wrote it"
+            f"{path} holds a {found!r} of format {version!r}, expected a {kind!r} of format {_FORMAT}",
+            value=found,
+            limit=kind,
+            remedies=["load it with its own class", "load it with the version that wrote it"],
         )
     return arrays, info
 

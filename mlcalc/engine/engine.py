@@ -14,6 +14,7 @@ from mlcalc.engine.choice import choose_path
 from mlcalc.engine.pieces import Memory, evaluate_pieces, receptive_layers, split_graph
 from mlcalc.errors import DeviceError, NonFiniteResultError, OutOfMemoryError
 from mlcalc.evaluation_path import TorchPath
+from mlcalc.ground.errors import Use
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.memory import available_memory, is_out_of_memory, largest_system
 from mlcalc.models import Graph, Network, Potential, Prediction
@@ -44,22 +45,35 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if wanted is not None and wanted.type == "cuda" and found and (wanted.index or 0) < len(found):
         return wanted
     raise DeviceError(
-        f"device {str(device)!r} is not available: this machine has {', '.join(['cpu', *found])}. "
-        "Choose one of these, or 'auto' to use a GPU only where there is one"
+        f"device {str(device)!r} is not available: this machine has {', '.join(['cpu', *found])}",
+        setting="device",
+        value=str(device),
+        limit=("cpu", *found),
+        remedies=["choose one of these", Use("device", "auto", "to use a GPU only where there is one")],
     )
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
     """The torch dtype of "float32" or "float64"."""
     if dtype not in DTYPES:
-        raise ConfigError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+        raise ConfigError(
+            f"dtype {dtype!r} is not supported: choose float32 or float64",
+            setting="dtype",
+            value=dtype,
+            limit=tuple(DTYPES),
+        )
     return DTYPES[dtype]
 
 
 def check_distance(min_distance: float) -> None:
     """Refuse a smallest distance that is not a finite number of at least zero."""
     if not (isinstance(min_distance, int | float) and 0 <= min_distance < math.inf):
-        raise ConfigError(f"min_distance = {min_distance!r} is not allowed: give a distance in Å, such as 0.3, or 0")
+        raise ConfigError(
+            f"min_distance = {min_distance!r} is not allowed: give a distance in Å, such as 0.3, or 0",
+            setting="min_distance",
+            value=min_distance,
+            limit=0,
+        )
 
 
 class Engine:
@@ -82,7 +96,8 @@ class Engine:
         if not (callable(potential) and hasattr(potential, "cutoff")):
             raise ConfigError(
                 f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a "
-                "potential with a cutoff (Å) that returns atomic energies of a graph"
+                "potential with a cutoff (Å) that returns atomic energies of a graph",
+                setting="model",
             )
         self.kernels = kernels
         self._small = 0, 0  # atoms and edges of a call that took little memory
@@ -101,11 +116,15 @@ class Engine:
         return self._path.name
 
     def __repr__(self) -> str:
+        return f"<Engine of {type(self.potential).__name__}: {self.running_text()}; {self.scope.range_text()}>"
+
+    def running_text(self) -> str:
+        """What runs, in which precision, and where."""
         dtype, threads = str(self.dtype).removeprefix("torch."), torch.get_num_threads()
         where = f"{self.device}, {threads} threads" if self.device.type == "cpu" else str(self.device)
         why = f" ({self.why})" if self.why else ""
         pieces = f"; the last large structure in {self.pieces} pieces by autograd" if self.pieces else ""
-        return f"<Engine of {type(self.potential).__name__}: {self.path}{why}{pieces}; {dtype} on {where}>"
+        return f"{self.path}{why}{pieces}; {dtype} on {where}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_path"}
@@ -212,8 +231,14 @@ class Engine:
         )
         return OutOfMemoryError(
             f"{atoms} atoms with {edges} edges do not fit into the memory of {self.device}{estimate}. They cannot be "
-            f"computed in pieces: {why_whole}. Evaluate a smaller structure or fewer structures at a time, use "
-            "float32, or another device"
+            f"computed in pieces: {why_whole}",
+            value=need,
+            limit=available,
+            remedies=[
+                "evaluate a smaller structure or fewer structures at a time",
+                Use("dtype", "float32"),
+                Use("device", None, python="use another device"),
+            ],
         )
 
 
@@ -233,7 +258,8 @@ def _check_finite(values: dict[str, Tensor], graph: Graph) -> None:
         raise NonFiniteResultError(
             f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms"
             f"{_concerned(values, len(graph.numbers))}. The structure lies outside what the model can describe, or its "
-            "weights are damaged: look at these atoms' distances, and evaluate a structure of the training kind"
+            "weights are damaged",
+            remedies=["look at these atoms' distances, and evaluate a structure of the training kind"],
         )
 
 

@@ -101,8 +101,8 @@ def _list_too_large(positions: NDArray[np.float64], frame: _Frame, neighbors: Ne
     edges = expected_edges(search_box(positions, frame.cell, frame.pbc, neighbors.cutoff), neighbors.cutoff)
     return OutOfMemoryError(
         f"the list of neighbors of {len(positions)} atoms, about {edges:.2g} edges within {neighbors.cutoff:g} Å, does "
-        f"not fit into memory: {available_memory(torch.device('cpu')) / 2**30:.3g} GiB are available. Take a smaller "
-        "structure, or a machine with more memory"
+        f"not fit into memory: {available_memory(torch.device('cpu')) / 2**30:.3g} GiB are available",
+        remedies=["take a smaller structure", "take a machine with more memory"],
     )
 
 

@@ -109,7 +109,12 @@ class NeighborList:
         self.cutoff = _checked_cutoff(cutoff)
         self._threshold = squared_threshold(self.cutoff)
         if not (math.isfinite(skin) and skin >= 0.0):
-            raise ConfigError(f"skin = {skin!r} Å is not allowed: give 0 (no reuse) or a positive distance such as 1.")
+            raise ConfigError(
+                f"skin = {skin!r} Å is not allowed: give 0 (no reuse) or a positive distance such as 1",
+                setting="skin",
+                value=skin,
+                limit=0,
+            )
         self.skin = float(skin)
         self.backend = backend
         self.max_edges = max_edges
@@ -267,7 +272,12 @@ def _largest_square(vectors: Floats) -> float:
 
 def _checked_cutoff(cutoff: float) -> float:
     if not (math.isfinite(cutoff) and cutoff > 0.0):
-        raise ConfigError(f"cutoff = {cutoff!r} Å is not allowed: give a finite distance above 0, such as 5.0.")
+        raise ConfigError(
+            f"cutoff = {cutoff!r} Å is not allowed: give a finite distance above 0, such as 5.0",
+            setting="cutoff",
+            value=cutoff,
+            limit=0,
+        )
     return float(cutoff)
 
 

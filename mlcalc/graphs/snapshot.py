@@ -16,7 +16,9 @@ class Snapshot:
     """Copies of what a structure consists of, made into Atoms only when these are asked for."""
 
     def __init__(self, atoms: Atoms) -> None:
-        self._arrays: dict[str, NDArray[Any]] = dict(zip(atoms.arrays, map(np.array, atoms.arrays.values()), strict=True))
+        self._arrays: dict[str, NDArray[Any]] = dict(
+            zip(atoms.arrays, map(np.array, atoms.arrays.values()), strict=True)
+        )
         self._cell, self._pbc = atoms.cell.array.copy(), atoms.pbc.copy()
         self._kind, self._info = type(atoms), dict(atoms.info)
         self._constraints, self._origin = list(atoms.constraints), atoms.get_celldisp().copy()
@@ -29,11 +31,7 @@ class Snapshot:
         there = atoms.arrays
         for name in _COMPARED:
             one, other = self._arrays.get(name), there.get(name)
-            if one is None or other is None:
-                equal = one is other
-            else:
-                equal = same_numbers(one, other)
-            if not equal:
+            if not (one is other if one is None or other is None else same_numbers(one, other)):
                 found.append(name)
         return found
 

@@ -182,7 +182,7 @@ def test_nothing_and_one_atom() -> None:
 SPREAD = """
 import resource, sys
 import numpy as np
-from mlcalc.neighbors import neighbor_pairs
+from mlcalc.graphs.neighbors import neighbor_pairs
 far = np.array([[0.0, 0.0, 0.0], [6e4, 6e4, 6e4], [6e4, 6e4, 6e4 + 1.5], [6e4, 7.0, 1.0]])
 neighbor_pairs(far[:2] * 1e-4, np.eye(3), False, 5.0, backend=sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -40,9 +40,9 @@ OF_OUTSIDE = """
 import sys
 from pathlib import Path
 sys.setrecursionlimit(1_000_000)
-from mlcalc.md_protocols.lock import FolderLock
-from mlcalc.md_protocols.storage import load_arrays
-from mlcalc.model_info import strict_json
+from mlcalc.md_protocols.folders.lock import FolderLock
+from mlcalc.md_protocols.folders.storage import load_arrays
+from mlcalc.model_file.info import strict_json
 from mlcalc.training.checkpoint import load_state
 for name, read in {
     "deep.npz": lambda path: load_arrays(path, "phonons"),
