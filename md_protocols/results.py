@@ -89,7 +89,15 @@ class Result:
     @classmethod
     def unpacked(cls, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> Self:
         """What `packed` packed, also by earlier versions."""
-        found: Self = _built(cls, *cls.upgraded(dict(arrays), dict(info)), "")
+        try:
+            found: Self = _built(cls, *cls.upgraded(dict(arrays), dict(info)), "")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ResultFileError):
+                raise
+            raise ResultFileError(
+                f"the contents are not those of a {cls.kind} ({type(error).__name__}: {error}): the file is damaged, or "
+                "of another version"
+            ) from error
         return found
 
     @classmethod
@@ -157,12 +165,19 @@ def _packed(name: str, value: Any, arrays: Arrays) -> Any:
         for key, item in value.items():
             arrays[f"{name}.{key}"] = item
         return list(value)
-    if is_dataclass(value):
+    if isinstance(value, tuple | list) and any(_holds_more(item) for item in value):
+        return [_packed(f"{name}.{k}", item, arrays) for k, item in enumerate(value)]
+    if _holds_more(value):
         inner = {
             field.name: _packed(f"{name}.{field.name}", getattr(value, field.name), arrays) for field in fields(value)
         }
         return {key: item for key, item in inner.items() if item is not None}
     return plain(value)
+
+
+def _holds_more(value: Any) -> bool:
+    """Whether it consists of fields of its own, which may be arrays and structures."""
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _built(cls: type[Any], arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any], prefix: str) -> Any:
@@ -183,17 +198,21 @@ def _required(field: Field[Any]) -> bool:
 
 
 def _unpacked(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    hint = next((each for each in _options(hint) if each is not type(None)), hint)
+    if name in arrays:
+        return arrays[name]
+    hint = next((each for each in _options(hint) if not _is_array(each) and each is not type(None)), None)
     origin = get_origin(hint) or hint
-    if origin is np.ndarray:
-        return arrays.get(name)
+    if hint is None:
+        return None
     if origin is Atoms:
         return unpack_atoms(name, arrays) if f"{name}.numbers" in arrays else None
     if origin in (tuple, list) and get_args(hint) and get_args(hint)[0] is Atoms:
         return None if value is None else origin(unpack_atoms(f"{name}.{k}", arrays) for k in range(value or 0))
     if origin in (dict, Mapping) and value is not None and isinstance(value, list):
         return {key: arrays[f"{name}.{key}"] for key in value}
-    if isinstance(origin, type) and is_dataclass(origin):
+    if origin in (tuple, list) and isinstance(value, list) and _is_dataclass_type(inner := (*get_args(hint), None)[0]):
+        return origin(_built(inner, arrays, item, f"{name}.{k}.") for k, item in enumerate(value))
+    if _is_dataclass_type(origin):
         inside = any(other.startswith(f"{name}.") for other in arrays)
         return _built(origin, arrays, value or {}, f"{name}.") if value is not None or inside else None
     return _as_hinted(hint, value)
@@ -203,12 +222,25 @@ def _as_hinted(hint: Any, value: Any) -> Any:
     """JSON's lists as the tuples they were, its texts as paths."""
     if value is None:
         return None
-    origin = get_origin(hint) or hint
+    hint = next((each for each in _options(hint) if each is not type(None)), hint)
+    origin, inner = get_origin(hint) or hint, get_args(hint)
     if origin is tuple:
-        inner = get_args(hint)
         kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else inner or [Any] * len(value)
         return tuple(_as_hinted(kind, item) for kind, item in zip(kinds, value, strict=True))
+    if inner and isinstance(value, list):
+        return [_as_hinted(inner[0], item) for item in value]
+    if len(inner) == 2 and isinstance(value, dict):  # whose keys are texts in JSON
+        keys = inner[0] if inner[0] in (int, float) else str
+        return {keys(key): _as_hinted(inner[1], item) for key, item in value.items()}
     return Path(value) if origin is Path else value
+
+
+def _is_array(hint: Any) -> bool:
+    return (get_origin(hint) or hint) is np.ndarray
+
+
+def _is_dataclass_type(hint: Any) -> bool:
+    return isinstance(hint, type) and is_dataclass(hint)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
