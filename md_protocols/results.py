@@ -95,8 +95,8 @@ class Result:
             if isinstance(error, ResultFileError):
                 raise
             raise ResultFileError(
-                f"the contents are not those of a {cls.kind} ({type(error).__name__}: {error}): the file is damaged, or "
-                "of another version"
+                f"the contents do not fit a {cls.kind} ({type(error).__name__}: {error}): the file is damaged, or of "
+                "another version"
             ) from error
         return found
 
@@ -157,22 +157,28 @@ def _packed(name: str, value: Any, arrays: Arrays) -> Any:
     if isinstance(value, Atoms):
         arrays.update(pack_atoms(name, value))
         return None
-    if isinstance(value, tuple | list) and value and all(isinstance(item, Atoms) for item in value):
-        for k, atoms in enumerate(value):
-            arrays.update(pack_atoms(f"{name}.{k}", atoms))
-        return len(value)
+    if isinstance(value, tuple | list):
+        return _packed_items(name, value, arrays)
     if isinstance(value, Mapping) and value and all(isinstance(item, np.ndarray) for item in value.values()):
-        for key, item in value.items():
-            arrays[f"{name}.{key}"] = item
+        arrays.update({f"{name}.{key}": item for key, item in value.items()})
         return list(value)
-    if isinstance(value, tuple | list) and any(_holds_more(item) for item in value):
-        return [_packed(f"{name}.{k}", item, arrays) for k, item in enumerate(value)]
     if _holds_more(value):
         inner = {
             field.name: _packed(f"{name}.{field.name}", getattr(value, field.name), arrays) for field in fields(value)
         }
         return {key: item for key, item in inner.items() if item is not None}
     return plain(value)
+
+
+def _packed_items(name: str, values: tuple[Any, ...] | list[Any], arrays: Arrays) -> Any:
+    """How many structures, which go into `arrays`; a list of anything else."""
+    if values and all(isinstance(item, Atoms) for item in values):
+        for k, atoms in enumerate(values):
+            arrays.update(pack_atoms(f"{name}.{k}", atoms))
+        return len(values)
+    if any(_holds_more(item) for item in values):
+        return [_packed(f"{name}.{k}", item, arrays) for k, item in enumerate(values)]
+    return plain(values)
 
 
 def _holds_more(value: Any) -> bool:
@@ -200,21 +206,27 @@ def _required(field: Field[Any]) -> bool:
 def _unpacked(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     if name in arrays:
         return arrays[name]
-    hint = next((each for each in _options(hint) if not _is_array(each) and each is not type(None)), None)
+    hint = next((each for each in _options(hint) if not _is_array(each) and each is not type(None)), type(None))
     origin = get_origin(hint) or hint
-    if hint is None:
-        return None
     if origin is Atoms:
         return unpack_atoms(name, arrays) if f"{name}.numbers" in arrays else None
-    if origin in (tuple, list) and get_args(hint) and get_args(hint)[0] is Atoms:
-        return None if value is None else origin(unpack_atoms(f"{name}.{k}", arrays) for k in range(value or 0))
-    if origin in (dict, Mapping) and value is not None and isinstance(value, list):
-        return {key: arrays[f"{name}.{key}"] for key in value}
-    if origin in (tuple, list) and isinstance(value, list) and _is_dataclass_type(inner := (*get_args(hint), None)[0]):
-        return origin(_built(inner, arrays, item, f"{name}.{k}.") for k, item in enumerate(value))
     if _is_dataclass_type(origin):
         inside = any(other.startswith(f"{name}.") for other in arrays)
         return _built(origin, arrays, value or {}, f"{name}.") if value is not None or inside else None
+    if origin in (tuple, list) and value is not None:
+        return _unpacked_items(hint, name, value, arrays)
+    if origin in (dict, Mapping) and isinstance(value, list):
+        return {key: arrays[f"{name}.{key}"] for key in value}
+    return _as_hinted(hint, value)
+
+
+def _unpacked_items(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    inner = (*get_args(hint), None)[0]
+    kind = get_origin(hint) or hint
+    if inner is Atoms:
+        return kind(unpack_atoms(f"{name}.{k}", arrays) for k in range(value or 0))
+    if _is_dataclass_type(inner):
+        return kind(_built(inner, arrays, item, f"{name}.{k}.") for k, item in enumerate(value))
     return _as_hinted(hint, value)
 
 

@@ -35,7 +35,7 @@ class Kinetics:
         self.mobile[fixed] = 0.0
         if remove_rotation and (atoms.pbc.any() or len(fixed)):
             raise ConfigError(
-                "remove_rotation needs a free molecule: one without periodic directions and constraints",
+                "remove_rotation needs a free molecule",
                 setting="remove_rotation",
                 value=True,
                 remedies=[

@@ -126,7 +126,7 @@ class Simulation:
                 value=settings.ensemble,
                 remedies=[
                     Use("ensemble", "nve", python="use run_nve"),
-                    "take more atoms",
+                    "more atoms",
                     Use("remove_drift", False, "in an external field"),
                 ],
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,15 @@ class ClusterEvaluationError(EvaluationError):
     failures: the error of each of them, by its place; results: one per structure, None for those that failed.
     """
 
-    def __init__(self, message: str, failures: dict[int, Exception], results: Sequence[Evaluation | None]) -> None:
-        super().__init__(message)
-        self.failures, self.results = failures, list(results)
+    def __init__(
+        self,
+        text: str = "",
+        failures: Mapping[int, Exception] | None = None,
+        results: Sequence[Evaluation | None] = (),
+        **known: Any,
+    ) -> None:
+        super().__init__(text, results, **known)
+        self.failures = dict(failures or {})
 
 
 def evaluate_on_cluster(

@@ -118,7 +118,7 @@ def test_another_file_under_the_path_is_refused(tmp_path: Path, monkeypatch: pyt
     assert refusal(factory) == ""
     model_file(path, shift=1e-3)
     assert MLCalculator(path)  # which takes whatever is there
-    assert "has sha256" in refusal(factory)
+    assert "has file_sha256" in refusal(factory)
     path.unlink()
     assert "does not exist" in refusal(factory)
 

@@ -148,7 +148,7 @@ def test_one_process_at_a_time_and_only_in_folders(tmp_path: Path) -> None:
     with ResultStore(tmp_path, structures(), ABOUT), pytest.raises(SimulationError, match="another run is using"):
         ResultStore(tmp_path, structures(), ABOUT)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be the output folder"):
         ResultStore(tmp_path / "file", structures(), ABOUT)
     assert (tmp_path / "file").read_text() == "mine"
 

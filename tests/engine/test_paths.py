@@ -54,7 +54,7 @@ def test_the_path_chosen_gives_the_numbers_of_the_reference(model, dtype: str, t
 
 def test_why_there_is_no_faster_path() -> None:
     assert "Morse is no network" in Engine(Morse()).why
-    with pytest.raises(ConfigError, match=r"'fused' is not possible: .*Morse is no network.*Use kernels='auto'"):
+    with pytest.raises(ConfigError, match=r"'fused' is not possible: .*Morse is no network.*pass kernels='auto'"):
         Engine(Morse(), kernels="fused")
     with pytest.raises(ConfigError, match=r"'compile' is not possible: Morse is no network"):
         Engine(Morse(), kernels="compile")

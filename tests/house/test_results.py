@@ -1,4 +1,4 @@
-"""The common base of results: every kind of field through files, JSON with units, summaries, damage told in our words."""
+"""The common base of results: every kind of field through files, JSON with units, summaries, damage in our words."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_every_kind_of_field_comes_back_from_a_file(tmp_path: Path) -> None:
     again = Everything.load(tmp_path / "x.npz")
     for field in fields(Everything):
         assert same(getattr(first, field.name), getattr(again, field.name)), field.name
-    assert pickle.loads(pickle.dumps(again)).number == first.number
+    assert pickle.loads(pickle.dumps(again)).number == first.number  # noqa: S301 - our own object
     again.save(tmp_path / "y.npz")
     assert same(Everything.load(tmp_path / "y.npz"), first)
 
@@ -233,7 +233,7 @@ def test_fields_of_later_versions_have_their_defaults_and_those_that_must_be_the
     assert Everything.unpacked(arrays, {k: v for k, v in info.items() if k != "label"}).label == "unnamed"
     for name in ("array", "number", "atoms", "part", "inner", "tables", "parts", "images"):
         kept = {key: value for key, value in arrays.items() if key != name and not key.startswith(f"{name}.")}
-        with pytest.raises(ResultFileError, match=rf"{name}|not those of a everything"):
+        with pytest.raises(ResultFileError, match=rf"{name}|do not fit a everything"):
             Everything.unpacked(kept, {key: value for key, value in info.items() if key != name})
     del arrays["part.forces"]  # which may be missing
     assert Everything.unpacked(arrays, info).part.forces is None
