@@ -185,7 +185,7 @@ _LIMITED = """
 import resource, sys
 sys.path[:0] = {paths!r}
 from test_memory import LIMITED, bar, in_edges
-from mlcalc.engine import Engine
+from mlcalc.engine.engine import Engine
 from small_networks import random_network
 from structures import graph_of
 engine = Engine(random_network("visnet", LIMITED), kernels="torch", dtype="float32")
