@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -13,11 +14,14 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
-from mlcalc.ground.remedies import SET_PBC
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import NO_CONSTRAINTS, SET_PBC
 
 from .errors import ConfigError
 
 _LISTED = 8  # indices named in an error text
+_CALCULATOR = Use("calc", python="attach one first, atoms.calc = MLCalculator(...)")
+_MASSES = Use("masses", python="set one with atoms.set_masses(...)", file="give each atom one in the file")
 
 
 def number(
@@ -72,21 +76,25 @@ def finite_rows(what: str, values: Any) -> None:
     """ConfigError naming the atoms whose values are not finite."""
     bad = np.flatnonzero(~np.isfinite(values).all(axis=-1)).tolist()
     if bad:
-        raise ConfigError(f"{what} of {len(bad)} atoms are not finite (indices {listed(bad)}): repair the structure")
+        raise ConfigError(
+            f"{what} of {len(bad)} atoms are not finite (indices {listed(bad)})",
+            value=bad,
+            remedies=["repair the structure"],
+        )
 
 
 def structure(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
     """ConfigError for anything but a sound structure whose calculator gives what is needed for this purpose."""
     geometry(atoms, purpose)
     if atoms.calc is None:
-        raise ConfigError("the atoms have no calculator: attach one first, atoms.calc = MLCalculator(...)")
+        raise ConfigError("the atoms have no calculator", setting="calc", remedies=[_CALCULATOR])
     _gives(atoms.calc, purpose, needs)
 
 
 def geometry(atoms: Any, purpose: str) -> None:
     """ConfigError for anything but a structure of known elements and finite numbers; it needs no calculator."""
     if not isinstance(atoms, Atoms):
-        raise ConfigError(f"atoms is a {type(atoms).__name__}: give one ase.Atoms object")
+        raise ConfigError(f"atoms is a {type(atoms).__name__}: give one ase.Atoms object", setting="atoms")
     if len(atoms) == 0:
         raise ConfigError(f"the structure has no atoms: there is nothing to do for {purpose}")
     strange = np.flatnonzero((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))).tolist()
@@ -97,7 +105,7 @@ def geometry(atoms: Any, purpose: str) -> None:
         )
     finite_rows("positions", atoms.positions)
     if not np.isfinite(atoms.cell.array).all():
-        raise ConfigError(f"the cell is not finite: {atoms.cell.array.tolist()}; repair the structure")
+        raise ConfigError(f"the cell is not finite: {atoms.cell.array.tolist()}", remedies=["repair the structure"])
 
 
 def crystal(atoms: Any, purpose: str, needs: Sequence[str] = ("energy", "forces")) -> None:
@@ -110,11 +118,10 @@ def lattice(atoms: Atoms, purpose: str) -> None:
     """ConfigError for a structure that is not periodic in all directions, or whose cell has no volume."""
     if not atoms.pbc.all():
         raise ConfigError(
-            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs one that is periodic in all directions, a "
-            "slab with enough vacuum in the cell",
+            f"the structure has pbc={atoms.pbc.tolist()}: {purpose} needs one that is periodic in all directions",
             setting="pbc",
             value=atoms.pbc.tolist(),
-            remedies=[SET_PBC],
+            remedies=[replace(SET_PBC, why="(for a slab with enough vacuum in the cell)")],
         )
     lengths = np.linalg.norm(atoms.cell.array, axis=1)
     if abs(np.linalg.det(atoms.cell.array)) <= 1e-6 * lengths.prod() or not lengths.all():
@@ -127,11 +134,16 @@ def runnable(atoms: Any) -> None:
     finite_rows("momenta", atoms.get_momenta())
     light = np.flatnonzero(~(atoms.get_masses() > 0)).tolist()
     if light:
-        raise ConfigError(f"atoms {listed(light)} have no positive mass: set one with atoms.set_masses(...)")
+        raise ConfigError(
+            f"atoms {listed(light)} have no positive mass", setting="masses", value=light, limit=0, remedies=[_MASSES]
+        )
     other = [type(c).__name__ for c in atoms.constraints if not isinstance(c, FixAtoms)]
     if other:
         raise ConfigError(
-            f"the constraint {other[0]} is not supported: only FixAtoms is; remove it with atoms.set_constraint()"
+            f"the constraint {other[0]} is not supported: only FixAtoms is",
+            setting="constraints",
+            value=other,
+            remedies=[NO_CONSTRAINTS],
         )
 
 
@@ -142,6 +154,8 @@ def _gives(calculator: Any, purpose: str, needs: Sequence[str]) -> None:
     if lacking:
         raise ConfigError(
             f"the calculator {type(calculator).__name__} gives {', '.join(offered) or 'nothing'}, but no "
-            f"{' and no '.join(lacking)}: {purpose} needs {'both' if len(needs) == 2 else 'them'}, so attach one of a "
-            "potential"
+            f"{' and no '.join(lacking)}: {purpose} needs {'both' if len(needs) == 2 else 'them'}",
+            setting="calc",
+            value=lacking,
+            remedies=["attach one of a potential"],
         )

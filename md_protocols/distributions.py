@@ -11,6 +11,9 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import SET_PBC
+
 from . import checks, plotting
 from .dynamics.trajectory import Trajectory
 from .errors import ConfigError
@@ -66,7 +69,11 @@ class InteratomicDistances(Result):
         if self.r.shape != other.r.shape or not np.allclose(self.r, other.r):
             raise ConfigError(
                 f"the distributions have other bins ({len(self.r)} up to {self.r[-1]:g} Å, {len(other.r)} up to "
-                f"{other.r[-1]:g} Å): compute both with the same r_max and bins"
+                f"{other.r[-1]:g} Å)",
+                setting="bins",
+                value=len(other.r),
+                limit=len(self.r),
+                remedies=["compute both with the same r_max and bins"],
             )
         return float(np.abs(self.h - other.h).mean())
 
@@ -110,7 +117,12 @@ def radial_distribution(
         centers += int(first.sum())
     names = None if species is None else (chemical_symbols[species[0]], chemical_symbols[species[1]])
     if not np.any(ideal):
-        raise ConfigError(f"no frame holds both elements of the pair {names}: choose elements of the structure")
+        raise ConfigError(
+            f"no frame holds both elements of the pair {names}",
+            setting="pair",
+            value=names,
+            remedies=["choose elements of the structure"],
+        )
     n, expected = np.array(counts, dtype=float), np.array(ideal)
     return RadialDistribution(
         r=(edges[1:] + edges[:-1]) / 2,
@@ -137,8 +149,19 @@ def interatomic_distances(frames: Iterable[Atoms] | Trajectory, *, r_max: float,
     for k, frame in enumerate(_each(frames)):
         if frame.pbc.any():
             raise ConfigError(
-                f"frame {k} is periodic: h(r) is defined for free molecules; use radial_distribution, or set pbc=False "
-                "if the molecule is whole and its box meaningless"
+                f"frame {k} is periodic: h(r) is defined for free molecules",
+                setting="pbc",
+                value=frame.pbc.tolist(),
+                remedies=[
+                    Use("distribution", python="use radial_distribution"),
+                    Use(
+                        "pbc",
+                        False,
+                        "if the molecule is whole and its box meaningless",
+                        python="set pbc=False",
+                        file='make the file say so (extended XYZ: pbc="F F F")',
+                    ),
+                ],
             )
         if len(frame) < 2:
             raise ConfigError(f"frame {k} has {len(frame)} atoms: a distance needs two")
@@ -176,14 +199,16 @@ def _each(frames: Iterable[Atoms] | Trajectory) -> Iterable[Atoms]:
             raise ConfigError(f"frame {k}: the cell is not finite: {frame.cell.array.tolist()}")
         yield frame
     if k < 0:
-        raise ConfigError("there are no frames: give at least one structure")
+        raise ConfigError("there are no frames: give at least one structure", setting="frames")
 
 
 def _require_periodic(frame: Atoms, k: int) -> None:
     if not frame.pbc.all():
         raise ConfigError(
-            f"frame {k} has pbc={frame.pbc.tolist()}: g(r) needs a density, so all three directions must be periodic; "
-            "set pbc=True, or use interatomic_distances for a molecule"
+            f"frame {k} has pbc={frame.pbc.tolist()}: g(r) needs a density, so all three directions must be periodic",
+            setting="pbc",
+            value=frame.pbc.tolist(),
+            remedies=[SET_PBC, Use("distribution", python="use interatomic_distances for a molecule")],
         )
     lengths = np.linalg.norm(frame.cell.array, axis=1)
     if abs(np.linalg.det(frame.cell.array)) <= 1e-6 * lengths.prod() or not lengths.all():
@@ -192,7 +217,9 @@ def _require_periodic(frame: Atoms, k: int) -> None:
 
 def _pair(pair: Any) -> tuple[int, int]:
     if isinstance(pair, str) or not isinstance(pair, Iterable) or len(kinds := list(pair)) != 2:
-        raise ConfigError(f"pair is {pair!r}: give two elements, for example ('O', 'H') or (8, 1)")
+        raise ConfigError(
+            f"pair is {pair!r}: give two elements, for example ('O', 'H') or (8, 1)", setting="pair", value=pair
+        )
     first, second = (_atomic_number(kind) for kind in kinds)
     return first, second
 
@@ -202,7 +229,9 @@ def _atomic_number(kind: Any) -> int:
         return int(atomic_numbers[kind])
     if isinstance(kind, int | np.integer) and not isinstance(kind, bool) and 0 < kind < len(chemical_symbols):
         return int(kind)
-    raise ConfigError(f"unknown element {kind!r} in pair: give a symbol such as 'O', or an atomic number")
+    raise ConfigError(
+        f"unknown element {kind!r} in pair: give a symbol such as 'O', or an atomic number", setting="pair", value=kind
+    )
 
 
 def _masks(frame: Atoms, species: tuple[int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

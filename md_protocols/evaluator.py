@@ -11,10 +11,13 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import MLCalcError, Use
+
 from .checks import listed
 from .errors import CalculatorError, ConfigError, EvaluationError
 
 Array = NDArray[np.float64]
+_CHECK = "check the structure and the potential"
 Evaluate = Callable[[list[Atoms]], Sequence[Any]]  # results with .energy, .forces and, where needed, .stress
 
 
@@ -78,7 +81,7 @@ class Evaluator:
         try:
             return self._batch(structures, stress)
         except Exception as error:
-            if _explained(error):
+            if isinstance(error, MLCalcError):
                 raise
             if len(structures) == 1:
                 raise _failure(error, names[0]) from error
@@ -99,7 +102,7 @@ class Evaluator:
         try:
             return self._asked(atoms, stress)
         except Exception as error:
-            if _explained(error):
+            if isinstance(error, MLCalcError):
                 raise
             raise _failure(error, name) from error
 
@@ -113,23 +116,20 @@ class Evaluator:
         )
 
 
-def _explained(error: Exception) -> bool:
-    """Whether the error is one of this package, whose texts say what was wrong and where."""
-    return type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
-
-
 def _failure(error: Exception, name: str) -> EvaluationError:
     kind = EvaluationError if isinstance(error, ValueError | ArithmeticError) else CalculatorError
     return kind(
-        f"{name}: {error or 'no reason given'} ({type(error).__name__} of the calculator): check the structure and the "
-        "calculator"
+        f"{name}: {error or 'no reason given'} ({type(error).__name__} of the calculator)",
+        remedies=["check the structure and the calculator"],
     )
 
 
 def _checked(result: Any, atoms: Atoms, name: str, stress: bool) -> Evaluated:
     if result.energy is None or result.forces is None or (stress and result.stress is None):
         lacking = "energy" if result.energy is None else "forces" if result.forces is None else "stress"
-        raise EvaluationError(f"{name}: the calculator gave no {lacking}: choose a calculator that has it")
+        raise EvaluationError(
+            f"{name}: the calculator gave no {lacking}", value=lacking, remedies=["choose a calculator that has it"]
+        )
     energy, forces = float(result.energy), np.asarray(result.forces, dtype=float)
     tensor = None if not stress else np.asarray(result.stress, dtype=float)
     if (
@@ -152,12 +152,14 @@ def _refuse(energy: float, forces: Array, tensor: Array | None, atoms: Atoms, na
     if forces.shape != (len(atoms), 3):
         raise EvaluationError(f"{name}: forces have the shape {forces.shape}, expected {(len(atoms), 3)}")
     if not math.isfinite(energy):
-        raise EvaluationError(f"{name}: the energy is {energy}: check the structure and the potential")
+        raise EvaluationError(f"{name}: the energy is {energy}", value=energy, remedies=[_CHECK])
     bad = np.flatnonzero(~np.isfinite(forces).all(axis=1)).tolist()
     if bad:
         raise EvaluationError(
             f"{name}: the forces on {len(bad)} of {len(atoms)} atoms are not finite "
-            f"({listed(bad, atoms.get_chemical_symbols())}): check the structure and the potential"
+            f"({listed(bad, atoms.get_chemical_symbols())})",
+            value=bad,
+            remedies=[_CHECK],
         )
     if tensor is not None and (tensor.shape != (6,) or not np.isfinite(tensor).all()):
         raise EvaluationError(f"{name}: the stress is {tensor.tolist()}, expected six finite numbers, eV/Å^3")
@@ -167,6 +169,12 @@ def refuse_float32(evaluator: Evaluator, what: str, allow: bool) -> None:
     """ConfigError where second derivatives would be rounding noise."""
     if evaluator.float32 and not allow:
         raise ConfigError(
-            f"{what} are differences of forces, which single precision rounds at 1e-5 eV/Å: take a calculator in "
-            "float64, MLCalculator(..., dtype='float64'), or pass allow_float32=True with larger displacements"
+            f"{what} are differences of forces, which single precision rounds at 1e-5 eV/Å",
+            setting="dtype",
+            value="float32",
+            limit="float64",
+            remedies=[
+                Use("dtype", "float64", python="take a calculator in float64, MLCalculator(..., dtype='float64')"),
+                Use("allow_float32", True, "with larger displacements"),
+            ],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mlcalc.graphs.graphs import GraphSeries
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES, NeighborList
 from mlcalc.graphs.snapshot import Snapshot
 from mlcalc.graphs.validation import MIN_DISTANCE, validate_structure
+from mlcalc.ground.remedies import SET_PBC
 from mlcalc.hessians import engine_hessian
 from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Potential, Prediction
@@ -126,20 +128,20 @@ class MLCalculator(Calculator):
     def hessian(
         self,
         atoms: Atoms,
-        rows: Sequence[int] | None = None,
+        indices: Sequence[int] | None = None,
         *,
         chunk: int | None = None,
         constraints: bool = False,
         progress: bool | None = False,
     ) -> NDArray[np.float64]:
-        """Second derivatives of the energy, (M, 3, N, 3) eV/Å^2 for M rows of atoms, as by `mlcalc.hessian`.
+        """Second derivatives of the energy, (M, 3, N, 3) eV/Å^2 for the M atoms chosen, as by `mlcalc.hessian`.
 
         Protocols of mlcalc.md_protocols look for this method.
         """
         return engine_hessian(
             self.engine,
             atoms,
-            rows=rows,
+            indices=indices,
             chunk=chunk,
             constraints=constraints,
             progress=progress,
@@ -153,10 +155,16 @@ class MLCalculator(Calculator):
         """
         return {
             "model": self.model_name,
-            "sha256": getattr(self.info, "sha256", None),
+            "contents_sha256": getattr(self.info, "sha256", None),
             "cutoff": self.engine.scope.cutoff,
             "dtype": self.dtype,
         }
+
+    def __repr__(self) -> str:
+        engine = self.engine
+        return f"<MLCalculator {self.model_name}: {engine.scope.range_text()}; {engine.running_text()}>"
+
+    __str__ = __repr__
 
     def calculate(
         self,
@@ -169,7 +177,7 @@ class MLCalculator(Calculator):
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise EmptyStructureError(
-                "there is no structure to calculate: pass Atoms, or attach the calculator to some"
+                "there is no structure to calculate", remedies=["pass Atoms", "attach the calculator to some"]
             )
         try:
             self._structure = Snapshot(atoms)
@@ -196,7 +204,7 @@ class MLCalculator(Calculator):
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         scope = self.engine.scope
-        stress = scope.is_potential and bool(atoms.pbc.all())
+        stress = scope.is_potential and bool(np.logical_and.reduce(atoms.pbc))
         if "stress" in properties and not stress:
             validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             raise _no_stress(atoms) if scope.is_potential else scope.unavailable("stress")
@@ -232,5 +240,8 @@ class MLCalculator(Calculator):
 def _no_stress(atoms: Atoms) -> UnavailablePropertyError:
     return UnavailablePropertyError(
         f"stress needs a volume, but the structure is periodic along {int(atoms.pbc.sum())} of 3 directions "
-        f"(pbc = {atoms.pbc.tolist()}): set all of atoms.pbc to True, with a cell, if that is meant"
+        f"(pbc = {atoms.pbc.tolist()})",
+        setting="pbc",
+        value=atoms.pbc.tolist(),
+        remedies=[replace(SET_PBC, python="set all of atoms.pbc to True, with a cell,", why="if that is meant")],
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,22 +19,32 @@ from mlcalc.engine.engine import Engine
 from mlcalc.errors import StructureError
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
 from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import SET_PBC
+from mlcalc.md_protocols.results import Quantity, Result
 from mlcalc.model_file.model_file import load_model
 from mlcalc.models import Graph, Potential, join_graphs
 
+Array = NDArray[np.float64]
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+
+_TRAINED = "in the unit of the training data"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
     """What a model says of one structure: a potential fills the first four fields, other models one of the rest."""
 
-    energy: float | None = None  # eV
-    energies: NDArray[np.float64] | None = None  # (N,) eV; None where the energy is no sum over atoms
-    forces: NDArray[np.float64] | None = None  # (N, 3) eV/Å
-    stress: NDArray[np.float64] | None = None  # (6,) eV/Å^3, ASE sign, Voigt order xx, yy, zz, yz, xz, xy
-    dipole: NDArray[np.float64] | None = None  # (3,) e Å
-    electronic_spatial_extent: float | None = None  # Å^2
-    vector: NDArray[np.float64] | None = None  # (3,) in the unit of the training data
-    scalar: float | None = None  # in the unit of the training data
+    kind = "evaluation"
+
+    energy: Annotated[float | None, Quantity("of the structure", "eV")] = None
+    energies: Annotated[Array | None, Quantity("of the atoms; None where the energy is no sum", "eV", "(N,)")] = None
+    forces: Annotated[Array | None, Quantity("on the atoms", "eV/Å", "(N, 3)")] = None
+    stress: Annotated[Array | None, Quantity("ASE's sign, Voigt order xx, yy, zz, yz, xz, xy", "eV/Å^3", "(6,)")] = None
+    dipole: Annotated[Array | None, Quantity("of the molecule", "e Å", "(3,)")] = None
+    electronic_spatial_extent: Annotated[float | None, Quantity("of the molecule", "Å^2")] = None
+    vector: Annotated[Array | None, Quantity(_TRAINED, shape="(3,)")] = None
+    scalar: Annotated[float | None, Quantity(_TRAINED)] = None
 
 
 def evaluate(
@@ -90,8 +101,10 @@ def evaluate_batches(
 def _check_stress(atoms: Atoms) -> None:
     if not atoms.pbc.all():
         raise StructureError(
-            f"stress needs a structure periodic in all directions, this one has pbc = {atoms.pbc.tolist()}: "
-            "ask for it without stress, or set pbc and a cell"
+            f"stress needs a structure periodic in all directions, this one has pbc = {atoms.pbc.tolist()}",
+            setting="pbc",
+            value=atoms.pbc.tolist(),
+            remedies=[Use("stress", False, python="ask for it without stress"), SET_PBC],
         )
 
 

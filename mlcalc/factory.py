@@ -39,13 +39,13 @@ class CalculatorFactory:
     """
 
     model: str  # a bundled name, or an absolute path
-    sha256: str  # of the whole file, when the factory was made
+    file_sha256: str  # when the factory was made
     settings: tuple[tuple[str, Any], ...]  # those given, by name: texts and numbers
 
     def __init__(self, model: str | os.PathLike[str], **settings: Any) -> None:
         found, sha256 = _found(model)
         object.__setattr__(self, "model", found)
-        object.__setattr__(self, "sha256", sha256)
+        object.__setattr__(self, "file_sha256", sha256)
         object.__setattr__(self, "settings", _checked(settings))
 
     def __call__(self) -> MLCalculator:
@@ -53,11 +53,14 @@ class CalculatorFactory:
         from mlcalc.calculator import MLCalculator
 
         found, sha256 = _found(self.model)
-        if sha256 != self.sha256:
+        if sha256 != self.file_sha256:
             raise ModelFileError(
-                f"model {found} has sha256 {sha256} here, but {self.sha256} when its CalculatorFactory was made: the "
-                "file was changed since, or this machine has another one or another version of mlcalc. Give all "
-                "machines the same file under the same path, or make the factory anew"
+                f"model {found} has file_sha256 {sha256} here, but {self.file_sha256} when its CalculatorFactory was "
+                "made: the file was changed since, or this machine has another one or another version of mlcalc",
+                setting="model",
+                value=sha256,
+                limit=self.file_sha256,
+                remedies=["give all machines the same file under the same path", "make the factory anew"],
             )
         return MLCalculator(self.model, **dict(self.settings))
 
@@ -70,15 +73,18 @@ class CalculatorFactory:
 
         Not the device, kernels, skin and list: they give the same within rounding.
         """
-        return {"sha256": self.sha256, "dtype": dict(self.settings).get("dtype", "float64")}
+        return {"file_sha256": self.file_sha256, "dtype": dict(self.settings).get("dtype", "float64")}
 
 
 def _found(model: Any) -> tuple[str, str]:
     """Bundled name or absolute path, and the sha256 of the file."""
     if not isinstance(model, str | os.PathLike):
         raise ConfigError(
-            f"model is a {type(model).__name__} held in memory, which a factory does not carry to other processes: "
-            "write it to a file first, save_model(model, 'model.safetensors'), and give the path of that file"
+            f"model is a {type(model).__name__} held in memory, which a factory does not carry to other processes",
+            setting="model",
+            remedies=[
+                "write it to a file first, save_model(model, 'model.safetensors'), and give the path of that file"
+            ],
         )
     bundled = json.loads(_INDEX.read_text(encoding="utf-8")) if isinstance(model, str) else {}
     if f"{model}.safetensors" in bundled:
@@ -95,7 +101,10 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelFileError(
-            f"model file {path} cannot be read ({error.strerror or error}): check the path and its permissions"
+            f"model file {path} cannot be read ({error.strerror or error})",
+            setting="model",
+            value=str(path),
+            remedies=["check the path and its permissions"],
         ) from error
 
 
@@ -105,13 +114,19 @@ def _checked(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         if name not in _CHECKS:
             near = difflib.get_close_matches(name, _CHECKS, n=1)
             guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown setting {name!r} of MLCalculator: choose from {', '.join(_CHECKS)}.{guess}")
+            raise ConfigError(
+                f"unknown setting {name!r} of MLCalculator: choose from {', '.join(_CHECKS)}.{guess}",
+                setting=name,
+                limit=tuple(_CHECKS),
+            )
     return tuple((name, _CHECKS[name](name, settings[name])) for name in sorted(settings))
 
 
 def _device(name: str, value: Any) -> str:
     if _DEVICE.fullmatch(str(value)) is None:  # also for torch.device, of which str() is such a word
-        raise ConfigError(f"{name} is {value!r}: choose 'cpu', 'cuda', 'cuda:1' (any number) or 'auto'")
+        raise ConfigError(
+            f"{name} is {value!r}: choose 'cpu', 'cuda', 'cuda:1' (any number) or 'auto'", setting=name, value=value
+        )
     return str(value)
 
 

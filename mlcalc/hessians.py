@@ -21,6 +21,8 @@ from mlcalc.evaluation_path import TorchPath
 from mlcalc.graphs.graphs import validated_graph
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES
 from mlcalc.graphs.validation import MIN_DISTANCE
+from mlcalc.ground.errors import Use
+from mlcalc.ground.remedies import NO_CONSTRAINTS
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.md_protocols.progress import CountBar
 from mlcalc.memory import is_out_of_memory
@@ -30,6 +32,7 @@ from mlcalc.models import Graph, Potential, hessian_vector_product, join_graphs,
 __all__ = ["engine_hessian", "hessian"]
 
 Array = NDArray[np.float64]
+_DIFFERENCES = "take differences of forces instead"
 _CALL = 48  # vectors per call, each of which begins with a forward and a backward pass of its own
 _SECOND = 2.0  # memory of the second backward pass over that of the first; 1.4 was measured
 _GPU_ATOMS = 2048  # atoms that keep a GPU busy
@@ -41,7 +44,7 @@ def hessian(
     model: str | os.PathLike[str] | Potential,
     atoms: Atoms,
     *,
-    atoms_subset: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
     chunk: int | None = None,
     constraints: bool = False,
     dtype: str = "float64",
@@ -51,7 +54,7 @@ def hessian(
     """The Hessian d2E / dx_ia dx_jb, (M, 3, N, 3) eV/Å^2: rows of the M atoms chosen, columns of all N atoms.
 
     model: name of a bundled model, path of a model file, or any Potential.
-    atoms_subset: the atoms i, in this order; None for all, whose Hessian is `result.reshape(3 * N, 3 * N)`.  In a
+    indices: the atoms i, in this order; None for all, whose Hessian is `result.reshape(3 * N, 3 * N)`.  In a
     periodic structure an atom's row holds what all images of the others do to it, as in force constants of a supercell.
     chunk: copies of the structure in one backward pass, one row each; None for 1 on a CPU, where more gain nothing,
     and as many as keep a GPU busy.  Memory grows with it, and not with the number of rows.
@@ -65,23 +68,23 @@ def hessian(
     """
     potential: Potential = load_model(model) if isinstance(model, str | os.PathLike) else model
     engine = Engine(potential, device=device, dtype=dtype, kernels="torch")
-    return engine_hessian(engine, atoms, rows=atoms_subset, chunk=chunk, constraints=constraints, progress=progress)
+    return engine_hessian(engine, atoms, indices=indices, chunk=chunk, constraints=constraints, progress=progress)
 
 
 def engine_hessian(
     engine: Engine,
     atoms: Atoms,
     *,
-    rows: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
     chunk: int | None = None,
     constraints: bool = False,
     progress: bool | None = False,
     min_distance: float = MIN_DISTANCE,
     max_edges: int = DEFAULT_MAX_EDGES,
 ) -> Array:
-    """`hessian` by the potential of an engine, on its device and in its precision; rows are the atoms chosen."""
+    """`hessian` by the potential of an engine, on its device and in its precision."""
     engine.scope.require_potential("a Hessian")
-    chosen = _rows(rows, len(atoms))
+    chosen = _chosen(indices, len(atoms))
     fixed = _fixed(atoms) if constraints else np.zeros(len(atoms), dtype=bool)
     graph = validated_graph(atoms, engine.scope, min_distance=min_distance, max_edges=max_edges)
     found = np.zeros((len(chosen), 3, len(atoms), 3))
@@ -118,15 +121,22 @@ class _Line(NamedTuple):
     axis: int
 
 
-def _rows(rows: Sequence[int] | None, atoms: int) -> NDArray[np.int64]:
+def _chosen(indices: Sequence[int] | None, atoms: int) -> NDArray[np.int64]:
     """The atoms chosen; ConfigError for what is no index."""
-    if rows is None:
+    if indices is None:
         return np.arange(atoms)
-    chosen = np.asarray(rows)
+    chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
-        raise ConfigError(f"the atoms chosen are {rows!r}: give a list of at least one index")
+        raise ConfigError(
+            f"indices is {indices!r}: give a list of at least one index", setting="indices", value=indices
+        )
     if chosen.min() < 0 or chosen.max() >= atoms:
-        raise ConfigError(f"the atoms chosen are {chosen.tolist()}: indices of {atoms} atoms go from 0 to {atoms - 1}")
+        raise ConfigError(
+            f"indices is {chosen.tolist()}: indices of {atoms} atoms go from 0 to {atoms - 1}",
+            setting="indices",
+            value=chosen.tolist(),
+            limit=atoms - 1,
+        )
     return chosen.astype(np.int64)
 
 
@@ -136,8 +146,9 @@ def _fixed(atoms: Atoms) -> NDArray[np.bool_]:
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
             raise ConfigError(
-                f"the constraint {type(constraint).__name__} is not supported in a Hessian: only FixAtoms is; remove "
-                "it, or leave constraints=False and project the Hessian yourself"
+                f"the constraint {type(constraint).__name__} is not supported in a Hessian, only FixAtoms is",
+                setting="constraints",
+                remedies=[NO_CONSTRAINTS, Use("constraints", False, "and project the Hessian yourself")],
             )
         fixed[constraint.index] = True
     return fixed
@@ -148,7 +159,9 @@ def _copies(chunk: int | None, device: torch.device, atoms: int) -> int:
         return 1 if device.type == "cpu" else max(1, _GPU_ATOMS // atoms)
     if isinstance(chunk, int) and not isinstance(chunk, bool) and chunk > 0:
         return chunk
-    raise ConfigError(f"chunk is {chunk!r}: it must be a whole number of copies, at least 1")
+    raise ConfigError(
+        f"chunk is {chunk!r}: it must be a whole number of copies, at least 1", setting="chunk", value=chunk, limit=1
+    )
 
 
 def _parts(engine: Engine, graph: Graph) -> list[_Part]:
@@ -162,7 +175,7 @@ def _parts(engine: Engine, graph: Graph) -> list[_Part]:
     layers = receptive_layers(engine.potential)
     pieces = None if isinstance(layers, str) else split_graph(graph, layers, saved.memory, 0.8 * room)
     if pieces is None:
-        raise OutOfMemoryError(_shortage(engine, graph))
+        raise _shortage(engine, graph)
     return [
         _Part(
             CentralEnergies(engine.potential, p.central.to(engine.device)), p.graph.to(engine.device), p.atoms.numpy()
@@ -213,7 +226,8 @@ def _verify(engine: Engine, parts: list[_Part], atoms: int) -> None:
             f"{type(engine.potential).__name__} has no usable second derivatives: a product of its Hessian with a "
             f"random vector differs by {error:.3g} of {scale:.3g} eV/Å^2 from the difference of its forces over "
             f"{2 * step:g} Å. Its graph is cut (detach, no_grad, a custom function), or it has kinks or jumps, as the "
-            "original networks have. Take differences of forces instead"
+            "original networks have",
+            remedies=[_DIFFERENCES],
         )
 
 
@@ -222,12 +236,12 @@ def _told(error: Exception, engine: Engine, graph: Graph) -> Exception | None:
     if isinstance(error, OutOfMemoryError | UnavailablePropertyError):
         return None
     if is_out_of_memory(error):
-        return OutOfMemoryError(_shortage(engine, graph))
+        return _shortage(engine, graph)
     if isinstance(error, RuntimeError | NotImplementedError) and _undifferentiable(str(error)):
         said = str(error).splitlines()[0]
         return UnavailablePropertyError(
-            f"{type(engine.potential).__name__} has no second derivatives: autograd says {said!r}. Take differences of "
-            "forces instead"
+            f"{type(engine.potential).__name__} has no second derivatives: autograd says {said!r}",
+            remedies=[_DIFFERENCES],
         )
     return None
 
@@ -237,19 +251,24 @@ def _undifferentiable(text: str) -> bool:
     return any(mark in text for mark in marks)
 
 
-def _shortage(engine: Engine, graph: Graph) -> str:
+def _shortage(engine: Engine, graph: Graph) -> OutOfMemoryError:
     atoms, edges = len(graph.numbers), graph.edges.shape[1]
     need = _SECOND * TorchPath(engine.potential, engine.device).memory(atoms, edges)
-    return (
+    available = engine.available_memory()
+    return OutOfMemoryError(
         f"second derivatives of {atoms} atoms with {edges} edges need about {need / 2**30:.3g} GiB, "
-        f"{engine.available_memory() / 2**30:.3g} GiB are available on {engine.device}, and pieces of the structure do "
-        "not fit either, or the model has none. Take a smaller structure, chunk=1, or differences of forces"
+        f"{available / 2**30:.3g} GiB are available on {engine.device}, and pieces of the structure do not fit either, "
+        "or the model has none",
+        value=need,
+        limit=available,
+        remedies=["take a smaller structure", Use("chunk", 1), _DIFFERENCES],
     )
 
 
 def _not_finite(atoms: list[int]) -> NonFiniteResultError:
     return NonFiniteResultError(
         f"the second derivatives are not finite for {len(atoms)} atoms (first: {atoms[:8]}): the network has kinks "
-        "there, as the original networks have on sites of high symmetry, or its weights are damaged. Take differences "
-        "of forces, or a smooth variant"
+        "there, as the original networks have on sites of high symmetry, or its weights are damaged",
+        value=atoms,
+        remedies=[_DIFFERENCES, "a smooth variant"],
     )

@@ -45,8 +45,9 @@ def atom_representations(
     engine = Engine(potential, device=device, dtype=dtype, kernels="torch")  # the only path that shows states
     if not isinstance(engine.potential, Network):
         raise ConfigError(
-            f"{type(engine.potential).__name__} is no Network of mlcalc.models, and so has no direction units to show: "
-            "give a bundled model, a model file or such a network"
+            f"{type(engine.potential).__name__} is no Network of mlcalc.models, and so has no direction units to show",
+            setting="model",
+            remedies=["give a bundled model, a model file or such a network"],
         )
     batches = Batches(engine, edges_per_batch, neighbor_backend, min_distance, max_edges)
 
@@ -60,8 +61,9 @@ def _inner_products(engine: Engine, graphs: Sequence[Graph]) -> list[NDArray[np.
     vectors = engine.node_features(join_graphs(graphs)).vectors
     if vectors is None:
         raise ConfigError(
-            f"{type(engine.potential).__name__} has scalars only and no direction units: take a network that has, "
-            "such as ViSNet or HVNet"
+            f"{type(engine.potential).__name__} has scalars only and no direction units",
+            setting="model",
+            remedies=["take a network that has, such as ViSNet or HVNet"],
         )
     products = vectors.square().sum(dim=1).numpy()
     ends = np.cumsum([len(graph.numbers) for graph in graphs])

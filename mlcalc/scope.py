@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcalc.errors import StructureError, UnavailablePropertyError
+from mlcalc.ground.errors import Use
 
 if TYPE_CHECKING:
     from mlcalc.models import Graph
@@ -20,6 +22,14 @@ _WORDS = {  # of the quantities whose meaning is fixed: name and unit
     "vector": ("a vector", _TRAINED),
 }
 _ABOUT_CENTER_OF_MASS = ("dipole", "electronic_spatial_extent")
+_SHOWN = 8  # elements named
+_WHOLE_MOLECULE = Use(
+    "pbc",
+    False,
+    "for a molecule whose atoms are whole, not wrapped into the cell one by one",
+    python="set atoms.pbc = False",
+    file='make the file say so (extended XYZ: pbc="F F F")',
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Scope:
             said["energy_jumps"] = False  # there is no energy
         return cls(cutoff=float(potential.cutoff), **said)
 
-    @property
+    @cached_property
     def is_potential(self) -> bool:
         return self.quantity == "energy"
 
@@ -75,36 +85,48 @@ class Scope:
         )
         return f"{words or self.quantity} (property {self.field!r}, in {unit})"
 
+    def range_text(self) -> str:
+        """Elements and cutoff in a few words."""
+        known = "any element" if self.elements is None else " ".join(self.elements[:_SHOWN])
+        more = len(self.elements or ()) - _SHOWN
+        return f"{known}{f' and {more} more elements' if more > 0 else ''}, cutoff {self.cutoff:g} Å"
+
     def unavailable(self, name: str) -> UnavailablePropertyError:
         """The error for a property that the model does not have."""
+        remedies: list[str]
         if name == "energies" and self.is_potential:
             why = (
                 "its energy is read out of the whole structure and is no sum over atoms, so there are no atomic "
-                "energies. Ask for the energy, or take a model with a readout per atom"
+                "energies"
             )
+            remedies = ["ask for the energy", "take a model with a readout per atom"]
         elif self.is_potential:
-            why = f"it has {', '.join(self.properties)}"
+            why, remedies = f"it has {', '.join(self.properties)}", []
         else:
-            why = (
-                f"it has neither energy nor forces nor stress. Ask it for {self.field!r}, or take a potential for "
-                "energies, forces, dynamics and relaxation"
-            )
-        return UnavailablePropertyError(f"the model has no {name!r}: it predicts {self.describe()}; {why}")
+            why = "it has neither energy nor forces nor stress"
+            remedies = [f"ask it for {self.field!r}", "take a potential for energies, forces, dynamics and relaxation"]
+        text = f"the model has no {name!r}: it predicts {self.describe()}; {why}"
+        return UnavailablePropertyError(text, setting="properties", value=name, remedies=remedies)
 
     def require_potential(self, purpose: str) -> None:
         """UnavailablePropertyError for models of another quantity."""
         if not self.is_potential:
             raise UnavailablePropertyError(
-                f"{purpose} needs a potential, but the model predicts {self.describe()}. Choose a potential"
+                f"{purpose} needs a potential, but the model predicts {self.describe()}",
+                setting="model",
+                value=self.quantity,
+                remedies=["choose a potential"],
             )
 
     def check_pbc(self, pbc: NDArray[np.bool_]) -> None:
         """StructureError for a periodic structure where positions are measured from the center of mass."""
         if self.quantity in _ABOUT_CENTER_OF_MASS and pbc.any():
             raise StructureError(
-                f"The model predicts {self.describe()} from positions about the center of mass, which a periodic "
-                f"structure (pbc = {pbc.tolist()}) does not have. Set atoms.pbc = False for a molecule whose atoms "
-                "are whole, not wrapped into the cell one by one."
+                f"the model predicts {self.describe()} from positions about the center of mass, which a periodic "
+                f"structure (pbc = {pbc.tolist()}) does not have",
+                setting="pbc",
+                value=pbc.tolist(),
+                remedies=[_WHOLE_MOLECULE],
             )
 
     def check_images(self, graph: Graph) -> None:
@@ -114,7 +136,8 @@ class Scope:
         crossing = graph.shifts.any(dim=1).nonzero()[:, 0]
         i, j = graph.edges[:, int(crossing[0])].tolist()
         raise StructureError(
-            f"The model is defined for molecules only, but {len(crossing)} of {len(graph.shifts)} edges cross the "
-            f"boundary of the cell (first: atom {i} to atom {j}). Set atoms.pbc = False for a molecule whose atoms are "
-            "whole, not wrapped into the cell one by one; take another model for a crystal or a liquid."
+            f"the model is defined for molecules only, but {len(crossing)} of {len(graph.shifts)} edges cross the "
+            f"boundary of the cell (first: atom {i} to atom {j})",
+            setting="pbc",
+            remedies=[_WHOLE_MOLECULE, "take another model for a crystal or a liquid"],
         )

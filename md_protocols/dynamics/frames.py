@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -21,8 +20,7 @@ Array = NDArray[np.float64]
 _COLUMNS = ("positions", "momenta", "forces")  # 3 numbers each
 
 
-@dataclass(frozen=True)
-class LogRow:
+class LogRow(NamedTuple):
     """One line of the log."""
 
     step: int
@@ -34,24 +32,39 @@ class LogRow:
     conserved_eV: float  # noqa: N815
 
     def text(self) -> bytes:
-        return (",".join(map(repr, astuple(self))) + "\n").encode()
+        return (",".join(map(repr, self)) + "\n").encode()
 
 
-LOG_HEADER = (",".join(field.name for field in fields(LogRow)) + "\n").encode()
+LOG_HEADER = (",".join(LogRow._fields) + "\n").encode()
 
 
-def log_columns(rows: NDArray[np.float64]) -> dict[str, Any]:
-    """The log fields of a Trajectory from rows (M, 7)."""
-    names = ("times_fs", "energies", "kinetic_energies", "total", "temperatures", "conserved")
-    columns = dict(zip(names, rows.T[1:], strict=True))
-    del columns["total"]
-    return {"steps": rows[:, 0].astype(np.int64), **columns}
+class Record(NamedTuple):
+    """What a run has left: the fields of a Trajectory."""
+
+    frames: list[Atoms]
+    steps: NDArray[np.int64]
+    times_fs: Array
+    energies: Array
+    kinetic_energies: Array
+    temperatures: Array
+    conserved: Array
+    settings: Mapping[str, Any]
+    completed: bool
+
+    @classmethod
+    def of(
+        cls, frames: list[Atoms], rows: Sequence[Sequence[float]], settings: Mapping[str, Any], *, completed: bool
+    ) -> Record:
+        """Of frames and log rows, M of 7 numbers each in the order of LogRow."""
+        steps, times, energies, kinetic, _, temperatures, conserved = np.array(rows, dtype=float).reshape(-1, 7).T
+        return cls(
+            frames, steps.astype(np.int64), times, energies, kinetic, temperatures, conserved, settings, completed
+        )
 
 
-def read_log(data: bytes) -> NDArray[np.float64]:
-    """Rows (M, 7) of the text of a log, bit for bit."""
-    lines = data.decode().splitlines()[1:]
-    return np.array([[float(x) for x in line.split(",")] for line in lines]).reshape(-1, len(fields(LogRow)))
+def read_log(data: bytes) -> list[list[float]]:
+    """Rows, M of 7 numbers each, of the text of a log, bit for bit."""
+    return [list(map(float, line.split(","))) for line in data.decode().splitlines()[1:]]
 
 
 class FrameText:
@@ -102,8 +115,8 @@ class FrameText:
 def make_frame(template: Atoms, step: int, time_fs: float, energy: float, arrays: Mapping[str, Array]) -> Atoms:
     """A copy of the template moved to positions (N, 3) Å with momenta, and forces in eV/Å stored beside the energy."""
     frame: Atoms = template.copy()
-    frame.set_positions(arrays["positions"], apply_constraint=False)
-    frame.set_momenta(arrays["momenta"], apply_constraint=False)
+    frame.arrays["positions"] = np.array(arrays["positions"])
+    frame.arrays["momenta"] = np.array(arrays["momenta"])  # those of fixed atoms too, as they were
     frame.info |= {"step": step, "time_fs": time_fs}
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=arrays["forces"])
     return frame

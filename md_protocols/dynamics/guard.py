@@ -9,6 +9,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from ..checks import listed
 from .integrators import PhaseSpace
 
@@ -29,9 +31,10 @@ class Guard:
         self._symbols = atoms.get_chemical_symbols()
         self._max_temperature = max_temperature_K or _HOT * max(reference_K, 500.0)
         self._max_force = max_force
-        self._advice = (
-            f"; try a smaller timestep_fs (now {timestep_fs:g}), relax the structure first, or check that the "
-            "potential knows such structures"
+        self.remedies = (
+            Use("timestep_fs", None, python=f"try a smaller timestep_fs (now {timestep_fs:g})"),
+            "relax the structure first",
+            "check that the potential knows such structures",
         )
         self.good: deque[tuple[int, PhaseSpace]] = deque(maxlen=_KEPT)
 
@@ -40,7 +43,7 @@ class Guard:
 
     def complaint(self, state: PhaseSpace, temperature_K: float) -> str | None:
         """What is wrong after the forces of a new step, or None."""
-        largest = float(np.abs(state.forces).max())
+        largest = float(np.maximum.reduce(np.abs(state.forces), axis=None))
         # Written so that NaN, for which every comparison is false, does not pass.
         if largest <= self._max_force and math.isfinite(state.energy) and temperature_K <= self._max_temperature:
             return None
@@ -60,7 +63,7 @@ class Guard:
                 f"the temperature of {temperature_K:.4g} K exceeds the limit of {self._max_temperature:.4g} K "
                 f"(fastest and most strongly pushed: {self._worst(state.momenta)}; {self._worst(state.forces)})"
             )
-        return what + self._last_good() + self._advice
+        return what + self._last_good()
 
     def _worst(self, values: NDArray[np.float64]) -> str:
         order = np.argsort(-np.linalg.norm(np.nan_to_num(values), axis=1))[:3]

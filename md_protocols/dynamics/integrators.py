@@ -33,6 +33,7 @@ class PhaseSpace:
     heat: float = 0.0  # eV, put in by the thermostat since step 0
 
     def copy(self) -> PhaseSpace:
+        """Independent of it; forces are shared, as each step has its own."""
         return PhaseSpace(self.positions.copy(), self.momenta.copy(), self.forces, self.energy, self.heat)
 
 
@@ -46,7 +47,7 @@ class ForceField:
 
     def __call__(self, positions: Array) -> tuple[float, Array]:
         """Energy in eV and forces (N, 3) in eV/Å, constraints not applied."""
-        self.atoms.set_positions(positions, apply_constraint=False)
+        self.atoms.arrays["positions"][...] = positions
         forces = np.array(self.atoms.get_forces(apply_constraint=False), dtype=np.float64)
         if forces.shape != positions.shape:
             raise ConfigError(
@@ -127,16 +128,20 @@ def build_thermostat(name: str, target: float, timestep_over_tau: float, degrees
     return Bussi(target, timestep_over_tau, degrees_of_freedom)
 
 
-def apply_thermostat(thermostat: Thermostat, state: PhaseSpace, kinetics: Kinetics, rng: np.random.Generator) -> None:
-    """T: scale the momenta; the energy put in goes to `heat`, so that E_tot - heat is conserved by the exact flow.
+def apply_thermostat(
+    thermostat: Thermostat, state: PhaseSpace, before: float, kinetics: Kinetics, rng: np.random.Generator
+) -> float:
+    """T: scale the momenta, whose kinetic energy `before` is known (eV); the kinetic energy after.
 
-    Round-off drift of the center of mass is removed first: scaling would otherwise feed it (the flying ice cube).
+    The energy put in goes to `heat`, so that E_tot - heat is conserved by the exact flow.  Round-off drift of the
+    center of mass is removed first: scaling would otherwise feed it (the flying ice cube).
     """
-    before = kinetics.kinetic_energy(state.momenta)
     momenta = kinetics.without_drift(state.momenta)
-    internal = kinetics.kinetic_energy(momenta)
+    internal = before if momenta is state.momenta else kinetics.kinetic_energy(momenta)
     if internal == 0.0:  # at rest at 0 K: no direction to scale along
-        return
+        return before
     momenta = momenta * thermostat.factor(internal, rng)
-    state.heat += kinetics.kinetic_energy(momenta) - before
+    after = kinetics.kinetic_energy(momenta)
+    state.heat += after - before
     state.momenta = momenta
+    return after

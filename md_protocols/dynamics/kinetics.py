@@ -7,6 +7,8 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 
+from mlcalc.ground.errors import Use
+
 from ..errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -27,12 +29,24 @@ class Kinetics:
         n_atoms = len(atoms)
         fixed = np.unique(np.concatenate([np.empty(0, dtype=int), *(_indices(c, n_atoms) for c in atoms.constraints)]))
         self.fixed = fixed
-        self.masses: Array = atoms.get_masses()[:, None]  # (N, 1) amu
+        self.masses: Array = atoms.get_masses()[:, None]  # (N, 1) u
+        self.total_mass = self.masses.sum()
         self.mobile: Array = np.ones((n_atoms, 1))  # (N, 1), 0 for fixed atoms
         self.mobile[fixed] = 0.0
         if remove_rotation and (atoms.pbc.any() or len(fixed)):
             raise ConfigError(
-                "remove_rotation needs a free molecule: set pbc=False and remove constraints, or leave it out"
+                "remove_rotation needs a free molecule",
+                setting="remove_rotation",
+                value=True,
+                remedies=[
+                    Use(
+                        "pbc",
+                        False,
+                        python="set pbc=False and remove constraints",
+                        file='make the file say so (extended XYZ: pbc="F F F"), without constraints',
+                    ),
+                    "leave it out",
+                ],
             )
         self.remove_drift = remove_drift and not len(fixed)
         self.remove_rotation = remove_rotation
@@ -42,7 +56,7 @@ class Kinetics:
 
     def kinetic_energy(self, momenta: Array) -> float:
         """Sum of p^2 / 2m, eV."""
-        return 0.5 * float(np.vdot(momenta, momenta / self.masses))
+        return 0.5 * float(momenta.ravel().dot((momenta / self.masses).ravel()))
 
     def temperature(self, kinetic_energy: float) -> float:
         """2 K / (ndof k_B) in K; 0 without degrees of freedom."""
@@ -56,14 +70,14 @@ class Kinetics:
         """Momenta with the velocity of the center of mass subtracted, if it is to be."""
         if not self.remove_drift:
             return momenta
-        rest: Array = momenta - self.masses * (momenta.sum(axis=0) / self.masses.sum())
+        rest: Array = momenta - self.masses * (np.add.reduce(momenta, axis=0) / self.total_mass)
         return rest
 
     def without_rotation(self, positions: Array, momenta: Array) -> Array:
         """Momenta with the rigid rotation about the center of mass subtracted, if it is to be."""
         if not self.remove_rotation:
             return momenta
-        arms = positions - (self.masses * positions).sum(axis=0) / self.masses.sum()
+        arms = positions - (self.masses * positions).sum(axis=0) / self.total_mass
         angular_momentum = np.cross(arms, momenta).sum(axis=0)
         inertia = (self.masses[:, :, None] * _inertia_terms(arms)).sum(axis=0)
         # A linear molecule has no inertia about its axis, and no angular momentum to remove there.

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
 from ase import Atoms
 
 from ..folders.append_file import Mark
-from .frames import LogRow, log_columns, make_frame
+from .frames import LogRow, Record, make_frame
 from .integrators import PhaseSpace
 from .settings import MDSettings
-from .trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Recorder(Protocol):
 
     def failed(self, steps: list[tuple[int, PhaseSpace]]) -> str: ...
 
-    def result(self, completed: bool) -> Trajectory: ...
+    def result(self, completed: bool) -> Record: ...
 
     def __enter__(self) -> Recorder: ...
 
@@ -62,10 +60,38 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
+_MOST_BYTES, _BYTES_PER_ROW = 256e6, 300  # of Python objects
+
+
 def state_frame(template: Atoms, step: int, time_fs: float, state: PhaseSpace) -> Atoms:
     """The frame of a phase-space point."""
     arrays = {"positions": state.positions, "momenta": state.momenta, "forces": state.forces.copy()}
     return make_frame(template, step, time_fs, state.energy, arrays)
+
+
+class Written:
+    """Rows and frames that this process has written to files, so that they need not be read again.
+
+    Beyond 256 MB of them they are let go.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[LogRow] = []
+        self.states: list[tuple[int, float, PhaseSpace]] = []  # step, fs
+        self.whole = True  # nothing was let go
+        self._bytes = 0
+
+    def add(self, row: LogRow, state: PhaseSpace, *, log: bool, frame: bool) -> None:
+        if not self.whole:
+            return
+        if log:
+            self.rows.append(row)
+        if frame:
+            self.states.append((row.step, row.time_fs, state.copy()))
+            self._bytes += 3 * state.positions.nbytes
+        if self._bytes + _BYTES_PER_ROW * len(self.rows) > _MOST_BYTES:
+            self.whole = False
+            self.rows, self.states = [], []
 
 
 class MemoryRecorder:
@@ -108,8 +134,5 @@ class MemoryRecorder:
     def failed(self, steps: list[tuple[int, PhaseSpace]]) -> str:
         return ""
 
-    def result(self, completed: bool) -> Trajectory:
-        rows = np.array([[float(x) for x in vars(row).values()] for row in self._rows]).reshape(-1, 7)
-        return Trajectory(
-            frames=self._frames, settings=self._settings.as_dict(), completed=completed, **log_columns(rows)
-        )
+    def result(self, completed: bool) -> Record:
+        return Record.of(self._frames, self._rows, self._settings.as_dict(), completed=completed)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
+
 from .. import checks
 from ..errors import PhysicsWarning, SimulationError
 from ..folders.stop import StopRequest
 from ..progress import ProgressBar
+from .frames import Record
 from .integrators import THERMOSTATS
 from .recording import MemoryRecorder, Recorder, state_frame
 from .run_folder import RunFolder
@@ -25,8 +28,12 @@ _log = logging.getLogger(__name__)
 
 _JUMPS = (
     "the energy of this calculator jumps when an atom crosses the cutoff of its model, while forces are right in "
-    "between: this run at constant energy will drift. Watch the total energy in the log, sample with run_nvt, or take "
-    "a model without jumps"
+    "between: this run at constant energy will drift"
+)
+_AGAINST_JUMPS = (
+    "watch the total energy in the log",
+    Use("ensemble", "bussi", python="sample with run_nvt"),
+    "take a model without jumps",
 )
 
 
@@ -163,15 +170,15 @@ def _settings(**values: Any) -> MDSettings:
 def _run(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> Trajectory:
     checks.runnable(atoms)
     if settings.ensemble == "nve" and getattr(atoms.calc, "energy_jumps", False):
-        warnings.warn(_JUMPS, PhysicsWarning, stacklevel=3)
+        warn(PhysicsWarning(_JUMPS, setting="ensemble", value="nve", remedies=_AGAINST_JUMPS))
     simulation = Simulation(atoms, settings, max_temperature_K=options.max_temperature_K, max_force=options.max_force)
     stop = StopRequest(options.wall_time_s, signals=options.output is not None)
     with stop, _recorder(atoms, settings, steps, options) as recorder:
-        trajectory = _record(simulation, recorder, steps, stop, options.progress)
+        record = _record(simulation, recorder, steps, stop, options.progress)
     if stop.signal is not None:
         _log.warning("stopped by %s after step %d; the same call continues", stop.signal.name, simulation.step)
     stop.deliver()
-    return trajectory
+    return Trajectory(**record._asdict())
 
 
 def _recorder(atoms: Atoms, settings: MDSettings, steps: int, options: _Options) -> Recorder:
@@ -180,9 +187,7 @@ def _recorder(atoms: Atoms, settings: MDSettings, steps: int, options: _Options)
     return RunFolder(Path(options.output), atoms, settings, steps=steps, interval_s=options.checkpoint_interval_s)
 
 
-def _record(
-    simulation: Simulation, recorder: Recorder, steps: int, stop: StopRequest, progress: bool | None
-) -> Trajectory:
+def _record(simulation: Simulation, recorder: Recorder, steps: int, stop: StopRequest, progress: bool | None) -> Record:
     before = recorder.resumed
     if before is not None and before.step >= steps and before.ended:
         return recorder.result(completed=True)
@@ -202,7 +207,7 @@ def _record(
         frames = [
             state_frame(simulation.atoms, step, step * simulation.settings.timestep_fs, state) for step, state in good
         ]
-        raise SimulationError(f"{failure}{where}", frames) from failure.__cause__
+        raise SimulationError(f"{failure}{where}", frames, remedies=simulation.guard.remedies) from failure.__cause__
     recorder.checkpoint(simulation.row(), simulation.state, simulation.rng_state, last=True)
     return recorder.result(completed=simulation.step >= steps)
 
@@ -220,6 +225,7 @@ def _advance(simulation: Simulation, recorder: Recorder, steps: int, stop: StopR
 
 
 def _add(simulation: Simulation, recorder: Recorder) -> None:
-    log, frame = (simulation.step % interval == 0 for interval in recorder.intervals)
+    log_interval, frame_interval = recorder.intervals
+    log, frame = simulation.step % log_interval == 0, simulation.step % frame_interval == 0
     if log or frame:
         recorder.add(simulation.row(), simulation.state, log=log, frame=frame)

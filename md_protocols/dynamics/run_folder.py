@@ -20,22 +20,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError, ResultFileError, SimulationError
 from ..folders.append_file import AppendFile, Mark, verify
-from ..folders.identity import describe_calculator, differences, made_folder, structure_arrays, versions
+from ..folders.identity import describe_calculator, differences, structure_arrays, versions
 from ..folders.lock import FolderLock
 from ..folders.storage import load_arrays, save_arrays, write_atomically
-from .frames import LOG_HEADER, FrameText, LogRow, log_columns, read_log, template_atoms
+from .frames import LOG_HEADER, FrameText, LogRow, Record, read_log, template_atoms
 from .integrators import PhaseSpace
-from .recording import Checkpoint
+from .recording import Checkpoint, Written, state_frame
 from .settings import MDSettings
-from .trajectory import Trajectory
 
 _KIND = "checkpoint"
-_CHECKPOINT, _FRAMES, _LOG, _RUN = "checkpoint.npz", "trajectory.extxyz", "log.csv", "run.json"
+_CHECKPOINT, _RUN = "checkpoint.npz", "run.json"
+_FRAMES, _LOG, _FAILURE = "trajectory.extxyz", "log.csv", "failure.extxyz"
 _MARKS = ("log", "frames", "log_end", "frames_end")
 
 
@@ -43,12 +42,14 @@ class RunFolder:
     """Records a run in a folder, after taking up what an earlier process left there."""
 
     def __init__(self, path: Path, atoms: Atoms, settings: MDSettings, *, steps: int, interval_s: float) -> None:
-        self._path, self._steps, self._interval = made_folder(path), steps, interval_s
+        self._steps, self._interval = steps, interval_s
         self._template = atoms.copy()
         self._structure = structure_arrays(atoms)
         self._calculator = describe_calculator(atoms.calc)
         self._log: AppendFile | None = None
-        self._lock = FolderLock(self._path / "run.lock")
+        self._written = Written()
+        self._lock = FolderLock(path, files=(_CHECKPOINT, _RUN, _FAILURE))
+        self._path = self._lock.folder
         try:
             self._take_up(settings)
         except BaseException:
@@ -74,6 +75,7 @@ class RunFolder:
         if frame:
             frame_file.append(self._text.write(row.step, row.time_fs, state))
             self._last_frame = row.step
+        self._written.add(row, state, log=log, frame=frame)
 
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self._interval
@@ -102,14 +104,21 @@ class RunFolder:
 
     def failed(self, steps: list[tuple[int, PhaseSpace]]) -> str:
         """Write the last steps beside the trajectory; a sentence saying where."""
-        path = self._path / "failure.extxyz"
+        path = self._path / _FAILURE
         timestep = self._settings.timestep_fs
         write_atomically(path, b"".join(self._text.write(step, step * timestep, state) for step, state in steps))
         return f". The last good steps and the bad one are in {path}"
 
-    def result(self, completed: bool) -> Trajectory:
-        """Everything the folder holds."""
-        return read_folder(self._path, self._template)
+    def result(self, completed: bool) -> Record:
+        """Everything the folder holds; read from its files as far as this process has not written it."""
+        if self._log is None or not self._written.whole:
+            return read_folder(self._path, self._template)
+        verify(self._log.path, self._log.mark)
+        verify(self._frames.path, self._frames.mark)
+        begin = self.resumed
+        rows, frames = _read_files(self._path, self._template, begin.log, begin.frames) if begin else ([], [])
+        frames += [state_frame(self._template, *written) for written in self._written.states]
+        return Record.of(frames, [*rows, *self._written.rows], self._settings.as_dict(), completed=completed)
 
     def _take_up(self, settings: MDSettings) -> None:
         stored = self._stored()
@@ -127,13 +136,18 @@ class RunFolder:
         changed = differences({key: info[key] for key in now}, now) + differences(structure, self._structure)
         if changed:
             raise ConfigError(
-                f"{self._path} holds a run with other settings, so it is not continued: {'; '.join(changed)}. Use the "
-                "old settings, or another folder"
+                f"{self._path} holds a run with other settings, so it is not continued: {'; '.join(changed)}",
+                setting="output",
+                value=str(self._path),
+                remedies=["use the old settings", "use another folder"],
             )
         if checkpoint.step > self._steps:
             raise ConfigError(
-                f"{self._path} already holds {checkpoint.step} steps, more than steps={self._steps}: ask for at least "
-                "as many, or use another folder"
+                f"{self._path} already holds {checkpoint.step} steps, more than the {self._steps} asked for",
+                setting="steps",
+                value=self._steps,
+                limit=checkpoint.step,
+                remedies=["ask for at least as many", "use another folder"],
             )
         verify(self._path / _LOG, checkpoint.log_end)
         verify(self._path / _FRAMES, checkpoint.frames_end)
@@ -147,8 +161,10 @@ class RunFolder:
         present = [name for name in (_FRAMES, _LOG, _RUN) if (self._path / name).exists()]
         if present:
             raise SimulationError(
-                f"{self._path} holds {' and '.join(present)} but no {_CHECKPOINT}: nothing there is overwritten; use "
-                "another folder, or move these files away"
+                f"{self._path} holds {' and '.join(present)} but no {_CHECKPOINT}: nothing there is overwritten",
+                setting="output",
+                value=str(self._path),
+                remedies=["use another folder", "move these files away"],
             )
         return None
 
@@ -180,8 +196,9 @@ class RunFolder:
             save_arrays(self._path / _CHECKPOINT, _KIND, arrays | self._structure, info)
         except OSError as error:
             raise SimulationError(
-                f"the checkpoint in {self._path} could not be written: {error.strerror or error}; the one before it is "
-                "still there: make space and run the same call again"
+                f"the checkpoint in {self._path} could not be written ({error.strerror or error}), the one before it "
+                "is still there",
+                remedies=["make space and run the same call again"],
             ) from error
         self._saved_at = time.monotonic()
 
@@ -201,8 +218,8 @@ def _read_checkpoint(path: Path) -> tuple[Checkpoint, dict[str, Any], dict[str, 
     return checkpoint, arrays, info
 
 
-def read_folder(path: Path, template: Atoms | None = None) -> Trajectory:
-    """The trajectory up to the last checkpoint of an output folder; SimulationError if the files do not fit it."""
+def read_folder(path: Path, template: Atoms | None = None) -> Record:
+    """What a run left in its folder up to the last checkpoint; SimulationError if the files do not fit it."""
     if not (path / _CHECKPOINT).exists():
         raise ResultFileError(f"{path} holds no {_CHECKPOINT}: it is not the output folder of a run")
     checkpoint, structure, info = _read_checkpoint(path)
@@ -211,11 +228,15 @@ def read_folder(path: Path, template: Atoms | None = None) -> Trajectory:
         template.set_cell(structure["cell"])
     verify(path / _LOG, checkpoint.log_end)
     verify(path / _FRAMES, checkpoint.frames_end)
-    rows, frames = np.empty((0, 7)), []
-    if checkpoint.frames_end.offset:
-        with (path / _LOG).open("rb") as file:
-            rows = read_log(file.read(checkpoint.log_end.offset))
-        with (path / _FRAMES).open("rb") as file:
-            frames = list(FrameText(template).read(file, checkpoint.frames_end.offset))
-    completed = checkpoint.step >= info["steps"]
-    return Trajectory(frames=frames, settings=info["settings"], completed=completed, **log_columns(rows))
+    rows, frames = _read_files(path, template, checkpoint.log_end, checkpoint.frames_end)
+    return Record.of(frames, rows, info["settings"], completed=checkpoint.step >= info["steps"])
+
+
+def _read_files(path: Path, template: Atoms, log: Mark, frames: Mark) -> tuple[list[list[float]], list[Atoms]]:
+    """Log rows and frames up to these places."""
+    if not frames.offset:
+        return [], []
+    with (path / _LOG).open("rb") as file:
+        rows = read_log(file.read(log.offset))
+    with (path / _FRAMES).open("rb") as file:
+        return rows, list(FrameText(template).read(file, frames.offset))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mlcalc.ground.errors import Use
+
 from .. import checks
 from ..errors import ConfigError
 from .integrators import THERMOSTATS
@@ -62,7 +64,11 @@ def check_timestep(timestep_fs: Any, allow_large: bool) -> float:
     if value > _LARGEST_TIMESTEP and not allow_large:
         raise ConfigError(
             f"timestep_fs is {value:g}, more than {_LARGEST_TIMESTEP:g} fs: it is counted in femtoseconds, without "
-            "ase.units.fs (1 fs is common); pass allow_large_timestep=True if it is meant"
+            "ase.units.fs (1 fs is common)",
+            setting="timestep_fs",
+            value=value,
+            limit=_LARGEST_TIMESTEP,
+            remedies=[Use("allow_large_timestep", True, "if it is meant")],
         )
     return value
 
@@ -72,7 +78,10 @@ def check_tau(tau_fs: Any, timestep_fs: float) -> float:
     value = checks.number("tau_fs", tau_fs, above=0.0)
     if value < timestep_fs:
         raise ConfigError(
-            f"tau_fs is {value:g}, less than the timestep of {timestep_fs:g} fs: choose at least the timestep, "
-            "commonly 100 fs or more"
+            f"tau_fs is {value:g}, less than the timestep of {timestep_fs:g} fs",
+            setting="tau_fs",
+            value=value,
+            limit=timestep_fs,
+            remedies=["choose at least the timestep, commonly 100 fs or more"],
         )
     return value

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import SimulationError
 
 _CHUNK = 1 << 24  # bytes read at once
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a file: how many bytes come before it, and their CRC-32."""
 
     offset: int = 0  # bytes
@@ -32,7 +31,8 @@ def verify(path: Path, mark: Mark) -> None:
     state = "it is missing" if not path.exists() else "it is shorter" if length < mark.offset else "its bytes differ"
     raise SimulationError(
         f"{path} does not hold what the checkpoint beside it says (first {mark.offset} bytes, CRC-32 {mark.crc:08x}): "
-        f"{state}; it was left untouched: restore it, or move it away and start in another folder"
+        f"{state}; it was left untouched",
+        remedies=["restore it", "move it away and start in another folder"],
     )
 
 
@@ -56,8 +56,8 @@ class AppendFile:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise SimulationError(
-                f"{self.path} could not be written: {error.strerror or error}; make space and run the same call again, "
-                "it continues from the last checkpoint"
+                f"{self.path} could not be written: {error.strerror or error}",
+                remedies=["make space and run the same call again, it continues from the last checkpoint"],
             ) from error
         self.mark = Mark(self.mark.offset + len(data), zlib.crc32(data, self.mark.crc))
 

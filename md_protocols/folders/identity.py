@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-
-from ..errors import ConfigError
 
 
 def describe_calculator(calculator: Any) -> dict[str, Any]:
@@ -53,6 +48,7 @@ def structure_arrays(atoms: Atoms) -> dict[str, Any]:
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """One line per setting or structure array that is not the same."""
     found = []
+    stored = _renamed(stored, now)
     for name in sorted(stored.keys() | now.keys()):
         old, new = stored.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -62,6 +58,14 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         elif old != new:
             found.append(f"{prefix}{name}: {old!r} in the folder, {new!r} now")
     return found
+
+
+def _renamed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The stored values under today's names; earlier versions had "sha256" for two things."""
+    names = [name for name in ("contents_sha256", "file_sha256") if name in now and name not in stored]
+    if "sha256" not in stored or "sha256" in now or len(names) != 1:
+        return stored
+    return {names[0] if key == "sha256" else key: value for key, value in stored.items()}
 
 
 def _array_difference(name: str, old: Any, new: Any) -> list[str]:
@@ -85,20 +89,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return type(value).__name__
-
-
-def made_folder(path: Path) -> Path:
-    """The folder, there and writable, with `~` expanded; ConfigError if it cannot be."""
-    try:
-        folder = path.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "no permission to write there")
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that does not exist
-        files = [place for place in (path, *path.parents) if os.path.isfile(place)]  # noqa: PTH113 - no error at long names
-        cause = f"{files[0]} is a file" if files else getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"{path} cannot be the output folder: {cause}; give the path of a folder, new or of the run to be "
-            "continued, where you may write"
-        ) from error
-    return folder

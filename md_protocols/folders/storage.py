@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import io
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,22 +21,37 @@ from numpy.typing import NDArray
 from ..errors import ResultFileError
 
 _FORMAT = 1
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_LONGEST_NAME = 200  # characters of the file's name in that of a temporary one; systems allow 255 bytes
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by the data: after a crash or power loss it holds either the old or the new content."""
-    temporary = path.with_name(path.name + ".tmp")
+    """Replace a file by the data: after a crash or power loss it holds either the old or the new content.
+
+    Written beside it under a random name that did not exist, so that no link laid there is followed.  OSError names
+    the file; what was there before is unchanged then.
+    """
+    temporary = path.with_name(f".{path.name[:_LONGEST_NAME]}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, _NEW_FILE, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:  # of a full disk, say, which does not tell which file it was
+        sync_folder(path.parent)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    sync_folder(path.parent)
+        if isinstance(error, OSError):  # of a full disk, say, which does not tell which file it was
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed while writing this file left beside it; for the owner of the file."""
+    pattern = f".{glob.escape(path.name[:_LONGEST_NAME])}.{'[0-9a-f]' * 16}.tmp"
+    for temporary in path.parent.glob(pattern):
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,6 +62,9 @@ def sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that cannot
+            raise
     finally:
         os.close(descriptor)
 
@@ -76,8 +97,10 @@ def load_arrays(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], d
         ) from error
     if found != kind or version != _FORMAT:
         raise ResultFileError(
-            f"{path} holds a {found!r} of format {version!r}, expected a {kind!r} of format {_FORMAT}: "
-            "load it with its own class, or with the version that wrote it"
+            f"{path} holds a {found!r} of format {version!r}, expected a {kind!r} of format {_FORMAT}",
+            value=found,
+            limit=kind,
+            remedies=["load it with its own class", "load it with the version that wrote it"],
         )
     return arrays, info
 

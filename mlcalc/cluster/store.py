@@ -10,7 +10,6 @@ Each file is written whole or not at all, so that after a crash there are result
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from mlcalc.evaluation import Evaluation
 from mlcalc.md_protocols.errors import ConfigError, ResultFileError, SimulationError
-from mlcalc.md_protocols.folders.identity import differences, made_folder, versions
+from mlcalc.md_protocols.folders.identity import differences, versions
 from mlcalc.md_protocols.folders.lock import FolderLock
 from mlcalc.md_protocols.folders.storage import load_arrays, save_arrays
 
@@ -44,13 +43,12 @@ class ResultStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], structures: Sequence[Atoms], about: Mapping[str, Any]) -> None:
-        self.path = made_folder(Path(folder))
         self._counts = [len(atoms) for atoms in structures]
         digests = np.array([_digest(atoms) for atoms in structures], dtype=np.uint8).reshape(-1, 32)
-        self._run = hashlib.sha256(digests.tobytes() + json.dumps(dict(about), sort_keys=True).encode()).hexdigest()
-        self._lock = FolderLock(self.path / "run.lock")
+        self._lock = FolderLock(Path(folder), files=(_RUN,))
+        self.path = self._lock.folder
         try:
-            self._claim(digests, about)
+            self._run = _name(digests, self._claimed(digests, about))
             self.results = self._found()
         except BaseException:
             self._lock.release()
@@ -73,7 +71,8 @@ class ResultStore:
         name = f"results-{places[0]:09d}-{hashlib.sha256(arrays['places'].tobytes()).hexdigest()[:12]}.npz"
         self._save(name, _RESULTS_KIND, arrays, {"run": self._run})
 
-    def _claim(self, digests: NDArray[np.uint8], about: Mapping[str, Any]) -> None:
+    def _claimed(self, digests: NDArray[np.uint8], about: Mapping[str, Any]) -> dict[str, Any]:
+        """What the folder says that is evaluated; written there if nothing is."""
         path = self.path / _RUN
         if path.exists():
             arrays, info = load_arrays(path, _RUN_KIND)
@@ -88,15 +87,16 @@ class ResultStore:
                         "another folder",
                     ],
                 )
-        elif any(self.path.glob("results-*.npz")):
+            return dict(info["about"])  # as it was written, for it names the results
+        if any(self.path.glob("results-*.npz")):
             raise ConfigError(
                 f"{self.path} holds results but no {_RUN} that says of what: nothing there is overwritten",
                 setting="output",
                 value=str(self.path),
                 remedies=["use another folder", "move these files away"],
             )
-        else:
-            self._save(_RUN, _RUN_KIND, {"digests": digests}, {"about": dict(about), "versions": versions()})
+        self._save(_RUN, _RUN_KIND, {"digests": digests}, {"about": dict(about), "versions": versions()})
+        return dict(about)
 
     def _found(self) -> dict[int, Evaluation]:
         found: dict[int, Evaluation] = {}
@@ -120,6 +120,10 @@ class ResultStore:
                 f"{self.path / name} could not be written: {error.strerror or error}; the results before it are there",
                 remedies=["make space and run the same call again"],
             ) from error
+
+
+def _name(digests: NDArray[np.uint8], about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(digests.tobytes() + json.dumps(dict(about), sort_keys=True).encode()).hexdigest()
 
 
 def _digest(atoms: Atoms) -> list[int]:

@@ -49,7 +49,12 @@ class Batches:
         self, engine: Engine, edges: int | None, neighbor_backend: str, min_distance: float, max_edges: int
     ) -> None:
         if edges is not None and not (isinstance(edges, int) and not isinstance(edges, bool) and edges >= 1):
-            raise ConfigError(f"edges_per_batch is {edges!r}: it must be a whole number of at least 1")
+            raise ConfigError(
+                f"edges_per_batch is {edges!r}: it must be a whole number of at least 1",
+                setting="edges_per_batch",
+                value=edges,
+                limit=1,
+            )
         check_distance(min_distance)
         self._scope, self._edges = engine.scope, edges_per_batch(engine) if edges is None else edges
         self._cautions = Cautions.of(engine.potential)
@@ -72,13 +77,18 @@ class Batches:
         from tqdm import tqdm
 
         if isinstance(structures, Atoms):
-            raise ConfigError("a list of structures is expected: pass [atoms]")
+            raise ConfigError("a list of structures is expected", setting="structures", remedies=["pass [atoms]"])
         structures = list(structures)
         for index, atoms in enumerate(structures):
             if not isinstance(atoms, Atoms):
                 raise ConfigError(f"structure {index} is {atoms!r}: it must be ase.Atoms")
         if names is not None and len(names) != len(structures):
-            raise ConfigError(f"there are {len(names)} names for {len(structures)} structures: give one for each")
+            raise ConfigError(
+                f"there are {len(names)} names for {len(structures)} structures: give one for each",
+                setting="names",
+                value=len(names),
+                limit=len(structures),
+            )
         names = [f"structure {index}" for index in range(len(structures))] if names is None else names
         results: dict[int, _Result] = {}
         with tqdm(total=len(structures), disable=not progress, desc="evaluate", unit="structure") as bar:
@@ -126,8 +136,8 @@ class Batches:
                 check(atoms)
             graph = series.graph(atoms)
         except (StructureError, OutOfMemoryError) as error:
-            raise type(error)(f"{name}: {error}") from error
-        self._cautions.tell(atoms, graph, dynamics=False, where=f"{name}: ")
+            raise error.at(name) from error
+        self._cautions.tell(atoms, graph, dynamics=False, where=name)
         return graph
 
 
@@ -142,7 +152,7 @@ def _computed(compute: Compute[_Result], batch: Batch, names: Sequence[str]) -> 
         return {index: result for (index, _), result in zip(batch, results, strict=True)}
     except (NonFiniteResultError, OutOfMemoryError) as error:
         if len(batch) == 1:
-            raise type(error)(f"{names[batch[0][0]]}: {error}") from error
+            raise error.at(names[batch[0][0]]) from error
     # which one it is, or, for memory, smaller pieces
     middle = len(batch) // 2
     return _computed(compute, batch[:middle], names) | _computed(compute, batch[middle:], names)

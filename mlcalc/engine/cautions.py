@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.graphs.validation import AXES
+from mlcalc.ground.errors import Use
+from mlcalc.ground.warn import warn
 from mlcalc.md_protocols.errors import PhysicsWarning
 from mlcalc.models import Graph
 from mlcalc.scope import Scope
@@ -47,17 +48,19 @@ class Cautions:
 
         Without `dynamics` the structures do not follow one another in time, whatever momenta they have.
         """
-        for name, text in self._due(atoms, graph, dynamics):
+        if not (self.nearest_image or self.limit or self.trained_limit or self.energy_jumps):
+            return
+        for name, warning in self._due(atoms, graph, dynamics):
             self.said.add(name)
-            warnings.warn(where + text, PhysicsWarning, stacklevel=3)
+            warn(warning.at(where) if where else warning)
 
-    def _due(self, atoms: Atoms, graph: Graph, dynamics: bool) -> Iterator[tuple[str, str]]:
-        if self.nearest_image and "images" not in self.said and (text := self._small_box(atoms)):
-            yield "images", text
-        if (self.limit or self.trained_limit) and "neighbors" not in self.said and (text := self._crowd(graph)):
-            yield "neighbors", text
+    def _due(self, atoms: Atoms, graph: Graph, dynamics: bool) -> Iterator[tuple[str, PhysicsWarning]]:
+        if self.nearest_image and "images" not in self.said and (warning := self._small_box(atoms)):
+            yield "images", warning
+        if (self.limit or self.trained_limit) and "neighbors" not in self.said and (warning := self._crowd(graph)):
+            yield "neighbors", warning
         if self.energy_jumps and "jumps" not in self.said and dynamics and self._moves(atoms):
-            yield "jumps", JUMPS
+            yield "jumps", PhysicsWarning(_JUMPS, remedies=_AGAINST_JUMPS)
 
     def _moves(self, atoms: Atoms) -> bool:
         """Whether momenta have changed since the last call, as they do in dynamics and in nothing else."""
@@ -65,22 +68,27 @@ class Cautions:
         self.momenta = None if now is None else now.copy()
         return before is not None and now is not None and before.shape == now.shape and not np.array_equal(before, now)
 
-    def _small_box(self, atoms: Atoms) -> str | None:
+    def _small_box(self, atoms: Atoms) -> PhysicsWarning | None:
         periodic = np.flatnonzero(atoms.pbc)
         heights = periodic_heights(atoms.cell.array, atoms.pbc)
         small = [(axis, height) for axis, height in zip(periodic, heights, strict=True) if height < 2 * self.cutoff]
         if not small:
             return None
         named = " and ".join(f"{height:.4g} Å along {AXES[axis]}" for axis, height in small)
-        return (
+        return PhysicsWarning(
             f"the height of the cell is {named}, less than 2 x cutoff = {2 * self.cutoff:g} Å, and the model was "
             "imported with legacy_mic=True: of each pair of atoms only the nearest image counts, so that atoms lack "
             "neighbors, and energy and forces have kinks and ties where two images are equally near (phonons and "
-            f"elastic constants are wrong). Repeat the structure until every height is at least {2 * self.cutoff:g} Å, "
-            "or import the checkpoint with legacy_mic=False to count all images"
+            "elastic constants are wrong)",
+            value=float(min(height for _, height in small)),
+            limit=2 * self.cutoff,
+            remedies=[
+                f"repeat the structure until every height is at least {2 * self.cutoff:g} Å",
+                Use("legacy_mic", False, "to count all images", python="import the checkpoint with legacy_mic=False"),
+            ],
         )
 
-    def _crowd(self, graph: Graph) -> str | None:
+    def _crowd(self, graph: Graph) -> PhysicsWarning | None:
         limit = self.limit or self.trained_limit or 0
         if graph.edges.shape[1] < limit:
             return None
@@ -94,23 +102,36 @@ class Cautions:
             f"{limit} that this model {'keeps' if self.limit else 'was trained with'} (so have {len(over)} of "
             f"{len(counts)} atoms); "
         )
+        known: dict[str, Any] = {"setting": "max_num_neighbors", "value": int(counts.max()) - 1, "limit": limit}
+        other = "take a model trained without a limit"
         if self.limit:
-            return found + (
-                f"max_num_neighbors={limit} is applied: the {limit} of lowest index are kept, as in the original. "
-                "The energy depends on the order of the atoms and jumps when a neighbor enters. Import the checkpoint "
-                "without max_num_neighbors to keep all of them, or take a model trained without a limit"
+            without = Use(
+                "max_num_neighbors", None, "to keep all", python="import the checkpoint without max_num_neighbors"
             )
-        return found + (
-            "none is left out here, so these atoms see more than any did in its training. Compare with the checkpoint "
-            f"imported with max_num_neighbors={limit}, which applies the limit, or take a model trained without one"
+            return PhysicsWarning(
+                f"{found}max_num_neighbors={limit} is applied: the {limit} of lowest index are kept, as in the "
+                "original. The energy depends on the order of the atoms and jumps when a neighbor enters",
+                **known,
+                remedies=[without, other],
+            )
+        applied = Use(
+            "max_num_neighbors",
+            limit,
+            "which applies the limit",
+            python=f"compare with the checkpoint imported with max_num_neighbors={limit},",
+        )
+        return PhysicsWarning(
+            f"{found}none is left out here, so these atoms see more than any did in its training",
+            **known,
+            remedies=[applied, other],
         )
 
 
-JUMPS = (
+_JUMPS = (
     "the energy of this model jumps when an atom crosses the cutoff: forces are right in between, but if this is a "
-    "run at constant energy (NVE), it will drift. Use a thermostat, watch the drift of the conserved energy, or take "
-    "a smooth model"
+    "run at constant energy (NVE), it will drift"
 )
+_AGAINST_JUMPS = ["use a thermostat", "watch the drift of the conserved energy", "take a smooth model"]
 
 
 def periodic_heights(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlcalc.evaluation_path import EvaluationPath, TorchPath
+from mlcalc.ground.errors import Use
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Graph, Network, Potential, Prediction, predict
 
@@ -57,19 +58,29 @@ def choose_path(
     Raises ConfigError for an unknown word, and for kernels that this model does not have.
     """
     if kernels not in KERNELS:
-        raise ConfigError(f"kernels = {kernels!r} is not known: choose one of {', '.join(KERNELS)}")
+        raise ConfigError(
+            f"kernels = {kernels!r} is not known: choose one of {', '.join(KERNELS)}",
+            setting="kernels",
+            value=kernels,
+            limit=KERNELS,
+        )
     if kernels == "torch":
         return TorchPath(potential, device), "kernels='torch' was asked for"
     if kernels == "compile":
         if (reason := _not_differentiated(potential)) is not None:
-            raise ConfigError(f"kernels='compile' is not possible: {reason}. Use kernels='auto'")
+            raise _impossible(kernels, reason)
         return CompiledPath(cast("Network", potential), device), "kernels='compile' was asked for"
     found = _fused(potential, device, dtype)
     if not isinstance(found, str):
         return found, str(getattr(found, "why", ""))
     if kernels == "fused":
-        raise ConfigError(f"kernels='fused' is not possible: {found}. Use kernels='auto'")
+        raise _impossible(kernels, found)
     return TorchPath(potential, device), found
+
+
+def _impossible(kernels: str, reason: str) -> ConfigError:
+    text = f"kernels={kernels!r} is not possible: {reason}"
+    return ConfigError(text, setting="kernels", value=kernels, remedies=[Use("kernels", "auto")])
 
 
 def _not_differentiated(potential: Potential) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,7 @@ from mlcalc.engine.choice import choose_path
 from mlcalc.engine.pieces import Memory, evaluate_pieces, receptive_layers, split_graph
 from mlcalc.errors import DeviceError, NonFiniteResultError, OutOfMemoryError
 from mlcalc.evaluation_path import TorchPath
+from mlcalc.ground.errors import Use
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.memory import available_memory, is_out_of_memory, largest_system
 from mlcalc.models import Graph, Network, Potential, Prediction
@@ -23,7 +23,6 @@ from mlcalc.scope import Scope
 
 _logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_PREDICTED = tuple(field.name for field in fields(Prediction))
 _LEAST = 1  # bytes; pieces of so little cannot be
 _FEW, _LITTLE = 300, 2**28  # atoms and edges, bytes: not worth looking how much memory there is
 _SHARE = 0.8  # of the memory available that a piece is planned for
@@ -46,22 +45,35 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if wanted is not None and wanted.type == "cuda" and found and (wanted.index or 0) < len(found):
         return wanted
     raise DeviceError(
-        f"device {str(device)!r} is not available: this machine has {', '.join(['cpu', *found])}. "
-        "Choose one of these, or 'auto' to use a GPU only where there is one"
+        f"device {str(device)!r} is not available: this machine has {', '.join(['cpu', *found])}",
+        setting="device",
+        value=str(device),
+        limit=("cpu", *found),
+        remedies=["choose one of these", Use("device", "auto", "to use a GPU only where there is one")],
     )
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
     """The torch dtype of "float32" or "float64"."""
     if dtype not in DTYPES:
-        raise ConfigError(f"dtype {dtype!r} is not supported: choose float32 or float64")
+        raise ConfigError(
+            f"dtype {dtype!r} is not supported: choose float32 or float64",
+            setting="dtype",
+            value=dtype,
+            limit=tuple(DTYPES),
+        )
     return DTYPES[dtype]
 
 
 def check_distance(min_distance: float) -> None:
     """Refuse a smallest distance that is not a finite number of at least zero."""
     if not (isinstance(min_distance, int | float) and 0 <= min_distance < math.inf):
-        raise ConfigError(f"min_distance = {min_distance!r} is not allowed: give a distance in Å, such as 0.3, or 0")
+        raise ConfigError(
+            f"min_distance = {min_distance!r} is not allowed: give a distance in Å, such as 0.3, or 0",
+            setting="min_distance",
+            value=min_distance,
+            limit=0,
+        )
 
 
 class Engine:
@@ -84,9 +96,11 @@ class Engine:
         if not (callable(potential) and hasattr(potential, "cutoff")):
             raise ConfigError(
                 f"{potential!r} is no model: give the name of a bundled model, the path of a model file, or a "
-                "potential with a cutoff (Å) that returns atomic energies of a graph"
+                "potential with a cutoff (Å) that returns atomic energies of a graph",
+                setting="model",
             )
         self.kernels = kernels
+        self._small = 0, 0  # atoms and edges of a call that took little memory
         self.pieces = 0  # into which the last structure was cut, that did not fit into memory; 0: none was
         with torch.inference_mode(False):  # in which autograd, the measure of all paths, would not work
             if isinstance(potential, nn.Module):
@@ -102,11 +116,15 @@ class Engine:
         return self._path.name
 
     def __repr__(self) -> str:
+        return f"<Engine of {type(self.potential).__name__}: {self.running_text()}; {self.scope.range_text()}>"
+
+    def running_text(self) -> str:
+        """What runs, in which precision, and where."""
         dtype, threads = str(self.dtype).removeprefix("torch."), torch.get_num_threads()
         where = f"{self.device}, {threads} threads" if self.device.type == "cpu" else str(self.device)
         why = f" ({self.why})" if self.why else ""
         pieces = f"; the last large structure in {self.pieces} pieces by autograd" if self.pieces else ""
-        return f"<Engine of {type(self.potential).__name__}: {self.path}{why}{pieces}; {dtype} on {where}>"
+        return f"{self.path}{why}{pieces}; {dtype} on {where}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_path"}
@@ -121,8 +139,8 @@ class Engine:
         One structure that does not fit into memory is computed in pieces, where the model's energies are local.
         Raises NonFiniteResultError, and OutOfMemoryError with the sizes that did not fit.
         """
-        result = self._bounded(graph, forces=forces, stress=stress)
-        values = {name: _to_cpu(getattr(result, name)) for name in _PREDICTED}
+        result = vars(self._bounded(graph, forces=forces, stress=stress))
+        values = {name: _to_cpu(value) for name, value in result.items() if value is not None}
         _check_finite(values, graph)
         return Prediction(**values)
 
@@ -144,9 +162,11 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 raise self._shortage(graph, "the states of atoms are not computed in pieces") from error
-        values = {"scalars": _to_cpu(features.scalars), "vectors": _to_cpu(features.vectors)}
+        values = {"scalars": _to_cpu(features.scalars)}
+        if features.vectors is not None:
+            values["vectors"] = _to_cpu(features.vectors)
         _check_finite(values, graph)
-        return NodeFeatures(**values)  # type: ignore[arg-type]  # scalars are never None
+        return NodeFeatures(values["scalars"], values.get("vectors"))
 
     def _bounded(self, graph: Graph, *, forces: bool, stress: bool) -> Prediction:
         """The path's prediction, or, where that takes or would take too much memory, one in pieces."""
@@ -189,11 +209,12 @@ class Engine:
 
     def _room(self, graph: Graph) -> int | None:
         """The bytes available if they are fewer than the call is expected to take, else None."""
-        atoms, edges = len(graph.numbers), graph.edges.shape[1]
-        if atoms + edges < _FEW:
+        atoms, edges = graph.numbers.shape[0], graph.edges.shape[1]
+        if atoms + edges < _FEW or (atoms <= self._small[0] and edges <= self._small[1]):
             return None
         need = self.memory(atoms, edges)
         if need < _LITTLE:
+            self._small = atoms, edges
             return None
         available = self.available_memory()
         return available if need > available else None
@@ -210,8 +231,14 @@ class Engine:
         )
         return OutOfMemoryError(
             f"{atoms} atoms with {edges} edges do not fit into the memory of {self.device}{estimate}. They cannot be "
-            f"computed in pieces: {why_whole}. Evaluate a smaller structure or fewer structures at a time, use "
-            "float32, or another device"
+            f"computed in pieces: {why_whole}",
+            value=need,
+            limit=available,
+            remedies=[
+                "evaluate a smaller structure or fewer structures at a time",
+                Use("dtype", "float32"),
+                Use("device", None, python="use another device"),
+            ],
         )
 
 
@@ -219,23 +246,24 @@ def _size(atoms: int, edges: int) -> int:
     return atoms + edges
 
 
-def _to_cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.detach().to("cpu", torch.float64)
+def _to_cpu(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float64)
 
 
-def _check_finite(values: dict[str, Tensor | None], graph: Graph) -> None:
+def _check_finite(values: dict[str, Tensor], graph: Graph) -> None:
     for name, value in values.items():
         # a sum is finite only where all its terms are; a sum of huge numbers may be infinite though they are not
-        if value is None or math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all()):
+        if math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all()):
             continue
         raise NonFiniteResultError(
             f"the model returned NaN or infinity as {name} for a structure of {len(graph.numbers)} atoms"
             f"{_concerned(values, len(graph.numbers))}. The structure lies outside what the model can describe, or its "
-            "weights are damaged: look at these atoms' distances, and evaluate a structure of the training kind"
+            "weights are damaged",
+            remedies=["look at these atoms' distances, and evaluate a structure of the training kind"],
         )
 
 
-def _concerned(values: dict[str, Tensor | None], atoms: int) -> str:
+def _concerned(values: dict[str, Tensor], atoms: int) -> str:
     """The first atoms with bad results of their own, where there are such."""
     bad = torch.zeros(atoms, dtype=torch.bool)
     for name in ("energies", "forces", "scalars", "vectors"):

@@ -14,6 +14,7 @@ from mlcalc.errors import OutOfMemoryError
 from mlcalc.graphs.neighbors import DEFAULT_MAX_EDGES, NeighborList, neighbor_pairs
 from mlcalc.graphs.pairs import NeighborPairs
 from mlcalc.graphs.search import expected_edges, search_box
+from mlcalc.graphs.snapshot import same_numbers
 from mlcalc.graphs.validation import MIN_DISTANCE, check_moved, check_overlap, resolve_cell, validate_structure
 from mlcalc.memory import available_memory, is_out_of_memory
 from mlcalc.models import Graph
@@ -41,7 +42,7 @@ class GraphSeries:
             validate_structure(atoms, elements=scope.elements, min_distance=self.min_distance)
             scope.check_pbc(atoms.pbc)
             frame = self._frame = _Frame.of(atoms)
-        positions = np.array(atoms.positions, dtype=np.float64, order="C")
+        positions = np.array(atoms.arrays["positions"], dtype=np.float64, order="C")
         try:
             edges = self.neighbors.edges(positions, frame.cell, frame.pbc, frame.numbers)
         except Exception as error:
@@ -89,12 +90,10 @@ class _Frame:
 
     def holds(self, atoms: Atoms) -> bool:
         """Whether the structure differs by positions and velocities at most."""
-        numbers = atoms.numbers
         return (
-            numbers.shape == self.numbers.shape
-            and bool((numbers == self.numbers).all())
-            and bool((atoms.cell.array == self.cell).all())
-            and bool((atoms.pbc == self.pbc).all())
+            same_numbers(atoms.arrays["numbers"], self.numbers)
+            and same_numbers(atoms.cell.array, self.cell)
+            and same_numbers(atoms.pbc, self.pbc)
         )
 
 
@@ -102,8 +101,8 @@ def _list_too_large(positions: NDArray[np.float64], frame: _Frame, neighbors: Ne
     edges = expected_edges(search_box(positions, frame.cell, frame.pbc, neighbors.cutoff), neighbors.cutoff)
     return OutOfMemoryError(
         f"the list of neighbors of {len(positions)} atoms, about {edges:.2g} edges within {neighbors.cutoff:g} Å, does "
-        f"not fit into memory: {available_memory(torch.device('cpu')) / 2**30:.3g} GiB are available. Take a smaller "
-        "structure, or a machine with more memory"
+        f"not fit into memory: {available_memory(torch.device('cpu')) / 2**30:.3g} GiB are available",
+        remedies=["take a smaller structure", "take a machine with more memory"],
     )
 
 

@@ -32,6 +32,7 @@ from mlcalc.graphs.search import (
     squared_distances,
     squared_threshold,
 )
+from mlcalc.graphs.snapshot import same_numbers
 from mlcalc.graphs.validation import check_cell, check_positions
 from mlcalc.md_protocols.errors import ConfigError
 
@@ -106,8 +107,14 @@ class NeighborList:
     ) -> None:
         check_backend(backend)
         self.cutoff = _checked_cutoff(cutoff)
+        self._threshold = squared_threshold(self.cutoff)
         if not (math.isfinite(skin) and skin >= 0.0):
-            raise ConfigError(f"skin = {skin!r} Å is not allowed: give 0 (no reuse) or a positive distance such as 1.")
+            raise ConfigError(
+                f"skin = {skin!r} Å is not allowed: give 0 (no reuse) or a positive distance such as 1",
+                setting="skin",
+                value=skin,
+                limit=0,
+            )
         self.skin = float(skin)
         self.backend = backend
         self.max_edges = max_edges
@@ -144,7 +151,7 @@ class NeighborList:
             )
             reference = self._reference = _Reference(_Structure(x.copy(), h.copy(), periodic.copy(), z), half, reach)
             self.rebuilds += 1
-        full = reference.filtered(x, h, self.cutoff)
+        full = reference.filtered(x, h, self._threshold)
         if self.max_edges is not None:
             check_edges(full.edges.shape[1], self.max_edges, cutoff=self.cutoff, n_atoms=len(x), estimated=False)
         return full
@@ -177,20 +184,20 @@ class _Reference:
     def same_atoms(self, x: Floats, pbc: Bools, numbers: NDArray[Any] | None) -> bool:
         """Whether number, elements and periodicity are those of the search."""
         old = self.structure
-        if x.shape != old.positions.shape or not np.array_equal(pbc, old.pbc):
+        if x.shape != old.positions.shape or not same_numbers(pbc, old.pbc):
             return False
         if numbers is None or old.numbers is None:
             return numbers is None and old.numbers is None
-        return np.array_equal(numbers, old.numbers)
+        return same_numbers(numbers, old.numbers)
 
     def covers(self, x: Floats, h: Floats, cutoff: float) -> bool:
         """Whether every pair within the cutoff is among the candidates; False for NaN."""
         old = self.structure
         displacement = x - old.positions
         smallest = 1.0
-        if not np.isfinite(h).all():
+        if not same_numbers(h, old.cell) and not np.isfinite(h).all():
             return False
-        if not np.array_equal(h[old.pbc], old.cell[old.pbc]):
+        if not (same_numbers(h, old.cell) or same_numbers(h[old.pbc], old.cell[old.pbc])):
             if np.linalg.cond(old.cell[old.pbc]) > WORST_CONDITION:
                 return False
             # h0 F = h on the periodic rows, the identity on what is orthogonal to them
@@ -208,12 +215,12 @@ class _Reference:
         displacement -= displacement.mean(axis=0)  # a drift of the whole structure brings no pair closer
         return _largest_square(displacement) <= limit**2
 
-    def filtered(self, x: Floats, h: Floats, cutoff: float) -> EdgeTensors:
-        """The candidates closer than the cutoff, in order."""
-        if not np.array_equal(h, self.offsets[0]):
+    def filtered(self, x: Floats, h: Floats, threshold: float) -> EdgeTensors:
+        """The candidates whose squared distance is below the threshold, in order."""
+        if not same_numbers(h, self.offsets[0]):
             self.offsets = (h.copy(), offsets(self.half[2], h))
-        inside, smallest = self._inside(x, squared_threshold(cutoff))
-        if self.last is None or not (inside == self.last[0]).all():
+        inside, smallest = self._inside(x, threshold)
+        if self.last is None or not same_numbers(inside, self.last[0]):
             edges, shifts = self._gathered(inside)
             self.last = (inside, torch.from_numpy(edges), torch.from_numpy(shifts))
         _, edge_tensor, shift_tensor = self.last
@@ -227,7 +234,7 @@ class _Reference:
             crossing = np.empty((3, 0)) if offset is None else offset
             return marked, compiled.mark(x, (i, j), crossing, threshold, marked)
         squared = squared_distances(x, i, j, offset)
-        return squared < threshold, float(squared.min(initial=math.inf))
+        return squared < threshold, float(np.minimum.reduce(squared, initial=math.inf))
 
     def _gathered(self, inside: Bools) -> tuple[Ints, Floats]:
         """Edges and shifts of both directions of the pairs that are inside."""
@@ -259,19 +266,27 @@ def _half_list(
 
 
 def _largest_square(vectors: Floats) -> float:
-    return float(np.einsum("nx,nx->n", vectors, vectors).max(initial=0.0))
+    squares = vectors * vectors
+    return float(np.maximum.reduce(squares[:, 0] + squares[:, 1] + squares[:, 2], initial=0.0))
 
 
 def _checked_cutoff(cutoff: float) -> float:
     if not (math.isfinite(cutoff) and cutoff > 0.0):
-        raise ConfigError(f"cutoff = {cutoff!r} Å is not allowed: give a finite distance above 0, such as 5.0.")
+        raise ConfigError(
+            f"cutoff = {cutoff!r} Å is not allowed: give a finite distance above 0, such as 5.0",
+            setting="cutoff",
+            value=cutoff,
+            limit=0,
+        )
     return float(cutoff)
 
 
 def _as_arrays(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Floats, Floats, Bools]:
     x = np.ascontiguousarray(positions, dtype=np.float64)
     h = np.ascontiguousarray(cell, dtype=np.float64)
-    periodic = np.array(np.broadcast_to(np.asarray(pbc, dtype=np.bool_), (3,)))
+    periodic = np.array(pbc, dtype=np.bool_)
+    if periodic.shape != (3,):
+        periodic = np.array(np.broadcast_to(periodic, (3,)))
     if x.ndim != 2 or x.shape[1] != 3:
         raise StructureError(f"positions have the shape {x.shape}; give (number of atoms, 3).")
     if h.shape != (3, 3):

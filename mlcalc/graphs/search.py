@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcalc.errors import MissingExtraError, TooManyEdgesError
+from mlcalc.ground.errors import Use
 from mlcalc.md_protocols.errors import ConfigError
 
 __all__ = [
@@ -35,6 +36,7 @@ Bools = NDArray[np.bool_]
 Triple = tuple[Ints, Ints, Ints]  # i (E,), j (E,), shifts (E, 3)
 
 BACKENDS = ("matscipy", "vesin", "torch-cluster")
+_OTHER_BACKEND = Use("neighbor_backend", "matscipy", python="use the backend 'matscipy' or 'vesin'")
 PADDING = 1e-6  # Å added to the reach: backends may round distances as they like, the exact filter comes after
 UNIT_BALL = (1.0, 2.0, math.pi, 4.0 * math.pi / 3.0)  # length, area, volume of the unit ball in 0..3 dimensions
 
@@ -63,7 +65,12 @@ def check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         close = get_close_matches(str(backend), BACKENDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"Unknown neighbor backend {backend!r}.{hint} Choose one of {', '.join(BACKENDS)}.")
+        raise ConfigError(
+            f"unknown neighbor backend {backend!r}: choose one of {', '.join(BACKENDS)}.{hint}",
+            setting="neighbor_backend",
+            value=backend,
+            limit=BACKENDS,
+        )
 
 
 def search_box(positions: Floats, cell: Floats, pbc: Bools, reach: float) -> SearchBox:
@@ -143,8 +150,15 @@ def check_edges(edges: float, limit: int, *, cutoff: float, n_atoms: int, estima
     if edges > limit:
         raise TooManyEdgesError(
             f"{n_atoms} atoms have {'about ' if estimated else ''}{edges:.4g} neighbor pairs within {cutoff:g} Å, more "
-            f"than the limit of {limit}. Check the cell's lengths and units (Å) and the density; if the structure is "
-            "right, raise max_edges, or use a smaller system or cutoff."
+            f"than the limit of {limit}",
+            setting="max_edges",
+            value=edges,
+            limit=limit,
+            remedies=[
+                "check the cell's lengths and units (Å) and the density",
+                Use("max_edges", None, "if the structure is right", python="raise max_edges"),
+                "use a smaller system or cutoff",
+            ],
         )
 
 
@@ -174,17 +188,25 @@ def _vesin(box: SearchBox, reach: float) -> Triple:
 def _torch_cluster(box: SearchBox, reach: float) -> Triple:
     if box.pbc.any():
         raise ConfigError(
-            f"The torch-cluster backend knows no periodic images, but pbc is {box.pbc.tolist()}. "
-            "Use the backend 'matscipy' or 'vesin' for periodic structures."
+            f"the torch-cluster backend knows no periodic images, but pbc is {box.pbc.tolist()}",
+            setting="neighbor_backend",
+            value="torch-cluster",
+            remedies=[_OTHER_BACKEND],
         )
     try:
         import torch
         from torch_cluster import radius_graph
     except ImportError as error:
         raise MissingExtraError(
-            "The torch-cluster backend needs the package torch-cluster, which is not installed or does not load "
-            f'({error}). Install it with: pip install "mlcalc[torch-cluster]" --no-build-isolation (it compiles for '
-            "about 15 minutes), or use the backend 'matscipy' or 'vesin'."
+            f"the torch-cluster backend needs the package torch-cluster, which is not installed or does not load "
+            f"({error})",
+            setting="neighbor_backend",
+            value="torch-cluster",
+            remedies=[
+                'install it with pip install "mlcalc[torch-cluster]" --no-build-isolation (it compiles for about 15 '
+                "minutes)",
+                _OTHER_BACKEND,
+            ],
         ) from error
     n_atoms = len(box.positions)
     # its default cap of 32 neighbors would drop edges without a word; no atom has more than N

@@ -20,6 +20,7 @@ from mlcalc.errors import (
     StructureError,
     UnknownElementError,
 )
+from mlcalc.ground.errors import Remedy, Use
 from mlcalc.md_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def validate_structure(
     """
     if len(atoms) == 0:
         raise EmptyStructureError(
-            "The structure has no atoms, so there is no energy to compute. Check the file it was read from, "
-            "or the selection it was made with."
+            "the structure has no atoms, so there is no energy to compute",
+            remedies=["check the file it was read from", "check the selection it was made with"],
         )
     check_moved(atoms, max_coordinate=max_coordinate)
     cell, pbc = resolve_cell(atoms)
@@ -76,11 +77,11 @@ def validate_structure(
 
 def check_moved(atoms: Atoms, *, max_coordinate: float = MAX_COORDINATE) -> None:
     """The part of `validate_structure` that a structure passes or not by its positions and momenta alone."""
-    check_positions(atoms.positions, max_coordinate=max_coordinate)
+    check_positions(atoms.arrays["positions"], max_coordinate=max_coordinate)
     momenta = atoms.arrays.get("momenta")
     # a sum is finite only where all its terms are
     if momenta is not None and not math.isfinite(np.add.reduce(momenta, axis=None)):
-        _check_finite("momenta", momenta, "Draw new velocities, or read an earlier frame of the run.")
+        _check_finite("momenta", momenta, ["draw new velocities", "read an earlier frame of the run"])
 
 
 def resolve_cell(atoms: Atoms) -> tuple[Floats, Bools]:
@@ -100,15 +101,25 @@ def check_positions(positions: NDArray[Any], *, max_coordinate: float = MAX_COOR
     """Nothing, or NonFiniteError, or StructureError for coordinates (N, 3) Å too large for float64 sums."""
     if len(positions) == 0:
         return
-    largest = max(float(np.max(positions)), -float(np.min(positions)))  # NaN if there is one
+    # NaN if there is one
+    largest = max(float(np.maximum.reduce(positions, axis=None)), -float(np.minimum.reduce(positions, axis=None)))
     if largest <= max_coordinate:  # false for NaN too
         return
-    _check_finite("positions", positions, "Check the input file, or the step before: a too long time step does this.")
+    _check_finite("positions", positions, ["check the input file", "the step before: a too long time step does this"])
     bad = np.flatnonzero((np.abs(positions) > max_coordinate).any(axis=1))
     raise StructureError(
-        f"Coordinates of {_atoms(bad)} go up to {largest:.6g} Å, beyond the limit of {max_coordinate:.6g} Å: "
-        "distances between such numbers lose the precision that forces need. Move the structure to the origin "
-        "(atoms.positions -= atoms.positions.mean(axis=0)), or wrap it into its cell (atoms.wrap())."
+        f"coordinates of {_atoms(bad)} go up to {largest:.6g} Å, beyond the limit of {max_coordinate:.6g} Å: "
+        "distances between such numbers lose the precision that forces need",
+        value=largest,
+        limit=max_coordinate,
+        remedies=[
+            Use(
+                "positions",
+                python="move the structure to the origin (atoms.positions -= atoms.positions.mean(axis=0))",
+                file="move the structure to the origin",
+            ),
+            Use("wrap", python="wrap it into its cell (atoms.wrap())", file="wrap it into its cell"),
+        ],
     )
 
 
@@ -117,8 +128,9 @@ def check_cell(cell: Floats, pbc: Bools) -> None:
     if not np.isfinite(cell).all():
         axes = ", ".join(AXES[k] for k in np.flatnonzero(~np.isfinite(cell).all(axis=1)))
         raise NonFiniteError(
-            f"The cell has NaN or infinite components in vector {axes}: {cell.tolist()} Å. Check the input file, "
-            "or the barostat step before."
+            f"the cell has NaN or infinite components in vector {axes}: {cell.tolist()} Å",
+            value=cell.tolist(),
+            remedies=["check the input file", "check the barostat step before"],
         )
     periodic = np.flatnonzero(pbc)
     if len(periodic) == 0:
@@ -127,9 +139,14 @@ def check_cell(cell: Floats, pbc: Bools) -> None:
     for k, length in zip(periodic, lengths, strict=True):
         if length < SHORTEST_VECTOR:
             raise CellError(
-                f"The structure is periodic along axis {k} ({AXES[k]}), but this cell vector is "
-                f"{cell[k].tolist()} Å, shorter than {SHORTEST_VECTOR:g} Å. Give it its length with atoms.set_cell, "
-                f"or set atoms.pbc[{k}] = False."
+                f"the structure is periodic along axis {k} ({AXES[k]}), but this cell vector is "
+                f"{cell[k].tolist()} Å, shorter than {SHORTEST_VECTOR:g} Å",
+                value=float(length),
+                limit=SHORTEST_VECTOR,
+                remedies=[
+                    Use("cell", python="give it its length with atoms.set_cell", file="give it its length"),
+                    _not_periodic(f"atoms.pbc[{k}] = False"),
+                ],
             )
     _check_span(cell, periodic, lengths)
 
@@ -156,10 +173,16 @@ def check_overlap(
     i, j, shift = int(pairs.i[closest]), int(pairs.j[closest]), pairs.shifts[closest].tolist()
     image = f" in the periodic image {shift}" if any(shift) else ""
     raise OverlapError(
-        f"Atoms {i} and {j}{image} are {distances[closest]:.6g} Å apart, closer than {min_distance:g} Å "
-        f"({int((distances < min_distance).sum()) // 2} such pairs): no model knows such structures. "
-        "Remove doubled atoms, check the cell's lengths and units (Å), or lower min_distance (mlcalc md: "
-        "--min-distance) if this is meant."
+        f"atoms {i} and {j}{image} are {distances[closest]:.6g} Å apart, closer than {min_distance:g} Å "
+        f"({int((distances < min_distance).sum()) // 2} such pairs): no model knows such structures",
+        setting="min_distance",
+        value=float(distances[closest]),
+        limit=min_distance,
+        remedies=[
+            "remove doubled atoms",
+            "check the cell's lengths and units (Å)",
+            Use("min_distance", None, "if this is meant", python="lower min_distance"),
+        ],
     )
 
 
@@ -167,20 +190,23 @@ def _check_span(cell: Floats, periodic: NDArray[np.intp], lengths: Floats) -> No
     """CellError when two periodic vectors are parallel, or three coplanar, within rounding."""
     directions = cell[periodic] / lengths[:, None]
     cosines = directions @ directions.T
-    remedy = (
-        f"Check the cell {cell.tolist()} Å; if the structure does not repeat along one of these axes, "
-        "set atoms.pbc to False there."
-    )
+    remedies: list[Remedy] = [
+        f"check the cell {cell.tolist()} Å",
+        _not_periodic("atoms.pbc to False along an axis on which the structure does not repeat"),
+    ]
     for p in range(len(periodic)):
         for q in range(p):
             if np.sqrt(((directions[p] - cosines[p, q] * directions[q]) ** 2).sum()) < SMALLEST_SINE:
                 names = f"{periodic[q]} ({AXES[periodic[q]]}) and {periodic[p]} ({AXES[periodic[p]]})"
-                raise CellError(f"The cell vectors of the periodic axes {names} are parallel: no area. {remedy}")
+                raise CellError(
+                    f"the cell vectors of the periodic axes {names} are parallel, without an area", remedies=remedies
+                )
     if len(periodic) == 3 and abs(np.linalg.det(directions)) < SMALLEST_SINE:
         volume = abs(np.linalg.det(cell))
         raise CellError(
-            f"The cell vectors of the periodic axes 0 (a), 1 (b) and 2 (c) lie in one plane: volume {volume:.3g} Å^3. "
-            f"{remedy}"
+            f"the cell vectors of the periodic axes 0 (a), 1 (b) and 2 (c) lie in one plane, volume {volume:.3g} Å^3",
+            value=float(volume),
+            remedies=remedies,
         )
 
 
@@ -193,9 +219,12 @@ def _check_own_images(cell: Floats, pbc: Bools, min_distance: float) -> None:
     closest = int(np.argmin(distances))
     if distances[closest] < min_distance:
         raise OverlapError(
-            f"Atom 0 and its own periodic image {shifts[closest].tolist()} are {distances[closest]:.6g} Å apart, "
-            f"closer than {min_distance:g} Å: the cell {cell.tolist()} Å is too small. Check its lengths and units "
-            "(Å), or set atoms.pbc to False along that axis."
+            f"atom 0 and its own periodic image {shifts[closest].tolist()} are {distances[closest]:.6g} Å apart, "
+            f"closer than {min_distance:g} Å: the cell {cell.tolist()} Å is too small",
+            setting="min_distance",
+            value=float(distances[closest]),
+            limit=min_distance,
+            remedies=["check its lengths and units (Å)", _not_periodic("atoms.pbc to False along that axis")],
         )
 
 
@@ -209,8 +238,11 @@ def _check_elements(numbers: NDArray[Any], elements: tuple[str, ...]) -> None:
     unknown = np.flatnonzero(~known)
     symbols = sorted({_symbol(int(numbers[k])) for k in unknown})
     raise UnknownElementError(
-        f"The model does not know {', '.join(symbols)} ({_atoms(unknown)}). It was trained on "
-        f"{', '.join(elements)}. Choose a model trained on these elements, or correct the structure."
+        f"the model does not know {', '.join(symbols)} ({_atoms(unknown)}); it was trained on {', '.join(elements)}",
+        setting="model",
+        value=tuple(symbols),
+        limit=elements,
+        remedies=["choose a model trained on these elements", "correct the structure"],
     )
 
 
@@ -219,7 +251,11 @@ def _known_elements(elements: tuple[str, ...]) -> Bools:
     table = np.zeros(len(chemical_symbols) + 1, dtype=np.bool_)  # the last entry stands for all larger numbers
     for symbol in elements:
         if symbol not in atomic_numbers or symbol == "X":
-            raise ConfigError(f"elements: {symbol!r} is no chemical element. Give symbols such as 'Cu' or 'O'.")
+            raise ConfigError(
+                f"elements: {symbol!r} is no chemical element: give symbols such as 'Cu' or 'O'",
+                setting="elements",
+                value=symbol,
+            )
         table[atomic_numbers[symbol]] = True
     return table
 
@@ -228,12 +264,18 @@ def _symbol(number: int) -> str:
     return chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"atomic number {number}"
 
 
-def _check_finite(name: str, values: NDArray[Any], remedy: str) -> None:
+def _not_periodic(what: str) -> Use:
+    return Use("pbc", False, python=f"set {what}", file="make the file say that it is not periodic there")
+
+
+def _check_finite(name: str, values: NDArray[Any], remedies: Sequence[str]) -> None:
     if np.isfinite(values).all():
         return
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     raise NonFiniteError(
-        f"{name} of {_atoms(bad)} are NaN or infinite (atom {bad[0]}: {np.asarray(values[bad[0]]).tolist()}). {remedy}"
+        f"{name} of {_atoms(bad)} are NaN or infinite (atom {bad[0]}: {np.asarray(values[bad[0]]).tolist()})",
+        value=bad.tolist(),
+        remedies=remedies,
     )
 
 

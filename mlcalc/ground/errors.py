@@ -7,9 +7,10 @@ nothing of it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Told(Exception):  # noqa: N818 - what both errors and warnings are
 
     def __str__(self) -> str:
         return self.worded(in_python)
+
+    def at(self, where: str) -> Self:
+        """The same once more, with all that it knows and its text begun by the place."""
+        found = copy.copy(self)
+        found.text = f"{where}: {self.text}"
+        found.args = (found.text, *self.args[1:])
+        return found
 
     def worded(self, wording: Wording) -> str:
         """The text and the remedies that a surface has, in its words: `text: this, that, or that`."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,31 +56,6 @@ class Container:
             digest.update(b"\n" + canonical_json([name, entry.dtype, list(entry.shape)]).encode() + b"\n")
             digest.update(data[entry.begin : entry.end])
         return digest.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put the bytes at `path` so that the old file or the whole new one is there, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError, AttributeError):  # Windows cannot open folders; the file itself is safe by now
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_container(path: Path) -> Container:

@@ -16,7 +16,8 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from mlcalc.errors import ModelFileError
-from mlcalc.model_file.container import Container, write_atomically
+from mlcalc.md_protocols.folders.storage import write_atomically
+from mlcalc.model_file.container import Container
 from mlcalc.model_file.golden import check_golden, default_structures, golden_structures
 from mlcalc.model_file.header import check_conventions, open_model
 from mlcalc.model_file.info import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from mlcalc.errors import DataError
 from mlcalc.md_protocols.errors import ConfigError
-from mlcalc.md_protocols.folders.storage import bounded_json
+from mlcalc.md_protocols.folders.storage import bounded_json, write_atomically
 from mlcalc.models import Network
 
 
@@ -47,12 +46,7 @@ def save_state(state: TrainingState, path: Path, settings: dict[str, Any]) -> No
         "settings": settings,
     }
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"training": json.dumps(header)})
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, data)
 
 
 def load_state(state: TrainingState, path: Path, settings: dict[str, Any]) -> None:

@@ -74,13 +74,8 @@ class Trainer:
         return samples
 
     def _prepare_folder(self, resume: bool) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{self.folder} cannot be made a folder ({error.strerror}): choose another one"
-            ) from error
-        self._lock: FolderLock | None = FolderLock(self.folder / "run.lock")
+        self._lock: FolderLock | None = FolderLock(self.folder, files=(self.checkpoint.name,))
+        self.folder = self._lock.folder
         try:
             if self.checkpoint.exists():
                 if not resume:

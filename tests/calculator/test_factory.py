@@ -94,7 +94,7 @@ def test_factories_are_values(tmp_path: Path) -> None:
     assert repr(factory) == "CalculatorFactory('cu-hvnet', dtype='float32', skin=1.0)"
     one = CalculatorFactory(model_file(tmp_path / "a.safetensors"))
     assert one.describe() != CalculatorFactory(model_file(tmp_path / "b.safetensors", shift=1e-3)).describe()
-    assert factory.describe() == {"sha256": factory.sha256, "dtype": "float32"}
+    assert factory.describe() == {"file_sha256": factory.file_sha256, "dtype": "float32"}
     assert CalculatorFactory("cu-hvnet", device=torch.device("cuda", 1)) == CalculatorFactory(
         "cu-hvnet", device="cuda:1"
     )
@@ -118,7 +118,7 @@ def test_another_file_under_the_path_is_refused(tmp_path: Path, monkeypatch: pyt
     assert refusal(factory) == ""
     model_file(path, shift=1e-3)
     assert MLCalculator(path)  # which takes whatever is there
-    assert "has sha256" in refusal(factory)
+    assert "has file_sha256" in refusal(factory)
     path.unlink()
     assert "does not exist" in refusal(factory)
 

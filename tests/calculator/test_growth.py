@@ -81,7 +81,7 @@ def estimates(name: str, kernels: str) -> Callable[[int], object]:
 
 def hessians(name: str, kernels: str) -> Callable[[int], object]:
     calculator = MLCalculator(NETWORKS[name], kernels=kernels)
-    return lambda turn: calculator.hessian(crystal(0), rows=[0])
+    return lambda turn: calculator.hessian(crystal(0), indices=[0])
 
 
 def dynamics(name: str, kernels: str) -> Callable[[int], object]:

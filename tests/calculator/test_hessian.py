@@ -84,7 +84,7 @@ def test_closed_form_of_a_morse_dimer() -> None:
 def test_rows_copies_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, atoms = cases()["cu-hvnet"]
     whole = hessian(model, atoms)
-    np.testing.assert_allclose(hessian(model, atoms, atoms_subset=[3, 0]), whole[[3, 0]], atol=1e-12)
+    np.testing.assert_allclose(hessian(model, atoms, indices=[3, 0]), whole[[3, 0]], atol=1e-12)
     for chunk in (3, 5):  # one that divides the 12 rows, and one that does not
         np.testing.assert_allclose(hessian(model, atoms, chunk=chunk), whole, atol=1e-10)
     monkeypatch.setattr(mlcalc.hessians, "_CALL", 2)
@@ -97,12 +97,12 @@ def test_a_structure_that_does_not_fit_is_computed_in_pieces(monkeypatch: pytest
         receptive_layers: int = 2
 
     chain = Atoms("Cu40", positions=[[2.6 * k, 0.3 * (k % 3), 0.2 * (k % 2)] for k in range(40)])
-    whole = hessian(Local(), chain, atoms_subset=[0, 17])
+    whole = hessian(Local(), chain, indices=[0, 17])
     monkeypatch.setattr(mlcalc.hessians.TorchPath, "memory", lambda self, atoms, edges: atoms * 1000)
     monkeypatch.setattr(mlcalc.hessians.Engine, "available_memory", lambda self: 50_000)
     for chunk in (1, 4):
-        np.testing.assert_allclose(hessian(Local(), chain, atoms_subset=[0, 17], chunk=chunk), whole, atol=1e-12)
-    with pytest.raises(OutOfMemoryError, match=r"40 atoms with .* edges need about .* GiB.*Take a smaller"):
+        np.testing.assert_allclose(hessian(Local(), chain, indices=[0, 17], chunk=chunk), whole, atol=1e-12)
+    with pytest.raises(OutOfMemoryError, match=r"40 atoms with .* edges need about .* GiB.*take a smaller"):
         hessian(ManyBody(), chain)  # does not say how far it reaches
 
 
@@ -123,8 +123,8 @@ def test_fixed_atoms_are_left_out_where_asked() -> None:
 
 def test_single_precision_is_near() -> None:
     model, atoms = cases()["cu-hvnet"]
-    exact = hessian(model, atoms, atoms_subset=[0])
-    rough = hessian(model, atoms, atoms_subset=[0], dtype="float32")
+    exact = hessian(model, atoms, indices=[0])
+    rough = hessian(model, atoms, indices=[0], dtype="float32")
     assert 0 < np.abs(rough - exact).max() < 1e-3 * np.abs(exact).max()
 
 
@@ -178,8 +178,8 @@ class CutLoudly(Morse):
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (Cut(), r"Cut has no usable second derivatives: .* differs by .*Take differences of forces"),
-        (CutLoudly(), r"CutLoudly has no second derivatives: autograd says .*Take differences of forces"),
+        (Cut(), r"Cut has no usable second derivatives: .* differs by .*take differences of forces"),
+        (CutLoudly(), r"CutLoudly has no second derivatives: autograd says .*take differences of forces"),
     ],
 )
 def test_potentials_without_second_derivatives_are_refused(model: Any, text: str) -> None:
@@ -191,10 +191,10 @@ def test_potentials_without_second_derivatives_are_refused(model: Any, text: str
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"atoms_subset": [0, 4]}, r"indices of 4 atoms go from 0 to 3"),
-        ({"atoms_subset": [-1]}, r"go from 0 to 3"),
-        ({"atoms_subset": []}, r"at least one index"),
-        ({"atoms_subset": [0.5]}, r"list of at least one index"),
+        ({"indices": [0, 4]}, r"indices of 4 atoms go from 0 to 3"),
+        ({"indices": [-1]}, r"go from 0 to 3"),
+        ({"indices": []}, r"at least one index"),
+        ({"indices": [0.5]}, r"list of at least one index"),
         ({"chunk": 0}, r"chunk is 0: .*at least 1"),
         ({"dtype": "float16"}, r"float16"),
     ],

@@ -198,4 +198,4 @@ def test_a_step_takes_few_calls() -> None:
     sys.setprofile(count)
     atoms.get_forces()
     sys.setprofile(previous)
-    assert calls < 400
+    assert calls < 300

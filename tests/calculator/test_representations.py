@@ -123,7 +123,7 @@ def test_models_without_directions_and_bad_structures() -> None:
         atom_representations(visnet(), ethanol())
     with pytest.raises(UnknownElementError, match=r"frame 7: .*does not know Cu"):
         atom_representations(visnet(), [bulk("Cu")], names=["frame 7"])
-    with pytest.raises(OverlapError, match=r"structure 1: Atoms 0 and 1 are 0\.1"):
+    with pytest.raises(OverlapError, match=r"structure 1: atoms 0 and 1 are 0\.1"):
         atom_representations(visnet(), [ethanol(), Atoms("H2", [[0, 0, 0], [0, 0, 0.1]])])
     with pytest.raises(StructureError, match="structure 0: .*molecules only"):
         atom_representations(MoleculesOnly(TinyConfig()), [bulk("C")])

@@ -71,7 +71,7 @@ WRONG += [
     ("atoms too close for the limit", [*HOT, "--min-distance", "3"], 1, "closer than 3 Å"),
     ("another frame", [*HOT, "--index", "4"], 1, "has no frame 4"),
     ("a molecule repeated", ["md", "ethanol.xyz", *HOT[2:], "--supercell", "2", "1", "1"], 1, "no cell vector along a"),
-    ("atoms the model does not know", ["md", "ethanol.xyz", *HOT[2:]], 1, "does not know.*[Cc]hoose a model"),
+    ("atoms the model does not know", ["md", "ethanol.xyz", *HOT[2:]], 1, "does not know.*[cC]hoose a model"),
 ]
 
 

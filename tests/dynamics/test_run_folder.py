@@ -72,7 +72,7 @@ def test_another_structure_or_calculator_is_not_continued(what: str, text: str, 
         ({"seed": 4}, r"settings\.seed: 0 in the folder, 4 now"),
         ({"thermostat": "berendsen"}, r"settings\.ensemble: 'bussi' in the folder, 'berendsen' now"),
         ({"trajectory_interval": 4}, r"settings\.trajectory_interval: 3 in the folder, 4 now"),
-        ({"steps": 19}, r"already holds 20 steps, more than steps=19: ask for at least"),
+        ({"steps": 19}, r"already holds 20 steps, more than the 19 asked for: ask for at least"),
     ],
 )
 def test_other_settings_are_not_continued(change: dict[str, Any], text: str, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_nearest_images_in_a_small_box() -> None:
     with Told() as texts:
         calculator(legacy_mic=True).get_potential_energy(atoms)
     assert len(texts) == 1
-    for words in ("3.57 Å along b, less than 2 x cutoff = 4 Å", "legacy_mic=True", "Repeat", "legacy_mic=False"):
+    for words in ("3.57 Å along b, less than 2 x cutoff = 4 Å", "legacy_mic=True", "repeat", "legacy_mic=False"):
         assert words in texts[0]
     assert "along a" not in texts[0]
     slab = fcc111("C", (1, 4, 2), a=3.567, vacuum=None)

@@ -56,11 +56,11 @@ def test_models_without_kernels_of_their_own_lists_and_hessians(mode: Mode) -> N
     network = HPNet(HVNetConfig(elements=("Cu",), cutoff=3.5, hidden_channels=8, num_layers=2, num_rbf=6)).double()
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    expected = evaluate(network, [crystal()], stress=True)[0], hessian(network, crystal(), atoms_subset=[0])
+    expected = evaluate(network, [crystal()], stress=True)[0], hessian(network, crystal(), indices=[0])
     assert expected[0].forces is not None
     assert np.abs(expected[0].forces).max() > 1e-3
     with mode():
-        found = evaluate(network, [crystal()], stress=True)[0], hessian(network, crystal(), atoms_subset=[0])
+        found = evaluate(network, [crystal()], stress=True)[0], hessian(network, crystal(), indices=[0])
         assert load_model("cu-hvnet").info is not None
     np.testing.assert_allclose(found[0].forces, expected[0].forces, atol=1e-12)
     np.testing.assert_allclose(found[0].stress, expected[0].stress, atol=1e-12)

@@ -39,6 +39,13 @@ def test_the_reference_may_be_asked_for() -> None:
     assert "asked for" in engine.why
     assert repr(engine).startswith("<Engine of HVNet: torch autograd (")
     assert "float64 on cpu, " in repr(engine)
+    for calculator in (MLCalculator(NETWORK, kernels="torch"), MLCalculator(Morse())):
+        scope = calculator.engine.scope
+        text = str(calculator)
+        assert text.startswith(f"<MLCalculator {calculator.model_name}: {' '.join(scope.elements or ())}, cutoff ")
+        assert f"cutoff {scope.cutoff:g} Å; {calculator.engine.path}" in text
+        assert "float64 on cpu" in text
+        assert "\n" not in text
 
 
 @pytest.mark.parametrize("model", [NETWORK, PUBLISHED, Morse()], ids=["hvnet", "pyg", "analytic"])
@@ -54,7 +61,7 @@ def test_the_path_chosen_gives_the_numbers_of_the_reference(model, dtype: str, t
 
 def test_why_there_is_no_faster_path() -> None:
     assert "Morse is no network" in Engine(Morse()).why
-    with pytest.raises(ConfigError, match=r"'fused' is not possible: .*Morse is no network.*Use kernels='auto'"):
+    with pytest.raises(ConfigError, match=r"'fused' is not possible: .*Morse is no network.*pass kernels='auto'"):
         Engine(Morse(), kernels="fused")
     with pytest.raises(ConfigError, match=r"'compile' is not possible: Morse is no network"):
         Engine(Morse(), kernels="compile")

@@ -129,7 +129,7 @@ def test_no_center_of_mass_in_a_periodic_structure(quantity: str, pbc: Any) -> N
     atoms = ethanol()
     atoms.center(vacuum=5.0)
     atoms.pbc = pbc
-    with pytest.raises(StructureError, match=r"about the center of mass.*Set atoms.pbc = False for a molecule"):
+    with pytest.raises(StructureError, match=r"about the center of mass.*set atoms.pbc = False for a molecule"):
         MLCalculator(tiny(quantity)).get_property(quantity, atoms)
     with pytest.raises(StructureError, match=r"structure 1: .*about the center of mass"):
         evaluate(tiny(quantity), [ethanol(), atoms])

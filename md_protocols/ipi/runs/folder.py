@@ -22,7 +22,7 @@ from ase import Atoms
 from ase.io import write
 
 from ...errors import ConfigError, ResultFileError, SimulationError
-from ...folders.identity import differences, made_folder, structure_arrays, versions
+from ...folders.identity import differences, structure_arrays, versions
 from ...folders.lock import FolderLock
 from ...folders.storage import save_arrays, write_atomically
 from .inputs import PREFIX, IPISettings, aligned, simulation_input, structure_text
@@ -38,10 +38,11 @@ class IPIFolder:
 
     def __init__(self, path: Path, atoms: Atoms, settings: IPISettings, steps: int, calculator: Any) -> None:
         self._atoms = aligned(atoms)
-        self.path, self._settings, self.steps = made_folder(path), settings, steps
+        self._settings, self.steps = settings, steps
         self._about = {"settings": settings.as_dict(), "calculator": calculator}
         self._structure = structure_arrays(atoms)
-        self._lock = FolderLock(self.path / "run.lock")
+        self._lock = FolderLock(path, files=(_RUN, _INPUT, _RESTART, START, "init.xyz"))
+        self.path = self._lock.folder
         try:
             self._take_up()
         except BaseException:
