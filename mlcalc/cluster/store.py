@@ -10,6 +10,7 @@ Each file is written whole or not at all, so that after a crash there are result
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
