@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ase import Atoms
+from ase.io import write
 from checks import defined
 from plain_gradients import PlainGradients, labeled, relative_error
 from small_networks import named_settings, random_network, variant
+from small_training import SETTINGS, emt_frames
 from structures import crystal, samples
+from torch import Tensor
 
+from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Graph, Network, Prediction
-from mlcalc.training import step
+from mlcalc.training import Trainer, load_training_config, step
 from mlcalc.training.config import LossConfig
 from mlcalc.training.samples import Sample, loss_of
 from mlcalc.training.step import loss_gradient
@@ -149,3 +154,63 @@ def test_the_step_is_where_neither_truncation_nor_rounding_rules() -> None:
             patch.setitem(step.STEPS, torch.float64, size)
             errors.append(error(network, batch))
     assert errors[1] / errors[0] == pytest.approx(100, rel=0.1)
+
+
+def run(folder: Path, name: str, changes: dict[str, Any]) -> tuple[list[float], Tensor]:
+    """Loss of every epoch, and the weights at the end."""
+    trainer = Trainer(load_training_config(folder / "small.toml", changes), folder / name)
+    losses = []
+    while not trainer.finished:
+        trainer._step()
+        if trainer.state.step % trainer.steps_per_epoch == 0:
+            losses.append(trainer.state.epoch_loss)
+            trainer.state.epoch_loss = 0.0
+    trainer.close()
+    return losses, torch.cat([parameter.detach().flatten() for parameter in trainer.network.parameters()])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "frames.xyz", emt_frames(20))
+    (tmp_path / "small.toml").write_text(SETTINGS, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_whole_training_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what rounding makes of it; without the strain it is another one."""
+    epochs = {"optimizer.epochs": 6, "model.num_layers": 2}
+    exact, weights = run(folder, "autograd", {**epochs, "optimizer.gradients": "autograd"})
+    losses, fused = run(folder, "fused", {**epochs, "optimizer.gradients": "fused"})
+    assert exact[-1] < 0.8 * exact[0]
+    assert losses == pytest.approx(exact, rel=0.01)
+    assert relative_distance(fused, weights) < 0.01
+    monkeypatch.setattr(step, "_direction", _without_strain)
+    losses, broken = run(folder, "broken", {**epochs, "optimizer.gradients": "fused"})
+    assert losses != pytest.approx(exact, rel=0.01)
+    assert relative_distance(broken, weights) > 0.05
+
+
+def relative_distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_a_run_keeps_its_kind_of_gradients(folder: Path) -> None:
+    config = load_training_config(folder / "small.toml", {"optimizer.gradients": "autograd"})
+    first = Trainer(config, folder / "run")
+    assert first.kernels is None
+    first._save()
+    first.close()
+    with pytest.raises(ConfigError, match=r"with optimizer.gradients = 'autograd', now it is 'fused': restore"):
+        Trainer(load_training_config(folder / "small.toml"), folder / "run")
+    Trainer(config, folder / "run").close()
+
+
+def test_networks_without_kernels_are_trained_by_autograd(folder: Path) -> None:
+    changes: dict[str, Any] = {"model.variant": "dgl", "model.neighbor_norm": 1.0, "loss.stress": 0.0}
+    assert Trainer(load_training_config(folder / "small.toml", changes), folder / "auto").kernels is None
+    with pytest.raises(ConfigError, match=r'"fused" is not possible .*variant \'dgl\' of HVNet\): give "auto" or'):
+        Trainer(
+            load_training_config(folder / "small.toml", {**changes, "optimizer.gradients": "fused"}), folder / "run"
+        )
+    with pytest.raises(ConfigError, match="gradients = 'exact' is not allowed: give 'auto' or 'fused' or 'autograd'"):
+        load_training_config(folder / "small.toml", {"optimizer.gradients": "exact"})
