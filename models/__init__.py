@@ -9,7 +9,7 @@ from .htnet import HTNet
 from .hvnet import HVNet
 from .hvnet_config import HVNetConfig
 from .network import Network
-from .prediction import Potential, Prediction, hessian_vector_product, predict
+from .prediction import Potential, Prediction, hessian_vector_product, parameter_gradient, predict
 from .registry import architectures, build_network, network_settings, register
 from .visnet import ViSNet
 from .visnet_config import ViSNetConfig
@@ -31,6 +31,7 @@ __all__ = [
     "hessian_vector_product",
     "join_graphs",
     "network_settings",
+    "parameter_gradient",
     "predict",
     "register",
 ]

@@ -118,6 +118,20 @@ def hessian_vector_product(potential: Potential, graph: Graph, vectors: Tensor) 
     return torch.stack(products).reshape(vectors.shape).detach()
 
 
+def parameter_gradient(network: Network, graph: Graph, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Energies E (S,) eV of the structures, and d(sum_s seeds_s E_s)/d(parameter) by the names of the parameters.
+
+    Of all parameters, whether they ask for gradients or not; zeros for those that do not matter.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        graph = _recordable(graph)
+        parameters = {name: x.detach().requires_grad_(True) for name, x in network.named_parameters()}
+        energies = _checked(torch.func.functional_call(network, parameters, (graph,)), graph)
+        energy, _ = _totals(network, energies, graph)
+        gradients = _gradients((energy * seeds).sum(), list(parameters.values()), create_graph=False)
+    return energy.detach(), dict(zip(parameters, gradients, strict=True))
+
+
 def _recordable(graph: Graph) -> Graph:
     """The graph with copies of tensors made under torch.inference_mode, of which autograd would take no notice."""
     values = {field.name: getattr(graph, field.name) for field in fields(graph)}

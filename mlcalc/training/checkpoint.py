@@ -57,6 +57,7 @@ def load_state(state: TrainingState, path: Path, settings: dict[str, Any]) -> No
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: not a training checkpoint ({error}); move it away to start afresh") from error
+    header["settings"].get("optimizer", {}).setdefault("gradients", "autograd")  # from before there was a choice
     _compare(header["settings"], json.loads(json.dumps(settings)), path)
     state.network.load_state_dict(_part(tensors, "network."))
     state.average = _part(tensors, "average.")

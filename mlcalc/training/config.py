@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.training.data import StressSource
 
+GRADIENTS = ("auto", "fused", "autograd")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -54,6 +56,7 @@ class OptimizerConfig:
     ema_decay: float = 0.999  # per step; the averaged weights are validated and saved
     seed: int = 0
     validate_every: int = 1  # epochs
+    gradients: str = "auto"  # by "fused" kernels or by "autograd"; auto: kernels where there are some
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every"):
@@ -62,6 +65,7 @@ class OptimizerConfig:
             _require(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "a positive number")
         _require("seed", self.seed, self.seed >= 0, "zero or a positive whole number")
         _require("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "zero or more steps")
+        _require("gradients", repr(self.gradients), self.gradients in GRADIENTS, " or ".join(map(repr, GRADIENTS)))
         _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
 
 

@@ -89,15 +89,24 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
 
 
 def loss_of(network: Network, sample: Sample, weights: LossConfig) -> Tensor:
+    """The loss of the network's prediction, for autograd by its weights."""
+    result = predict(network, sample.graph, stress=stress_counts(sample, weights), create_graph=True)
+    return prediction_loss(result, sample, weights)
+
+
+def stress_counts(sample: Sample, weights: LossConfig) -> bool:
+    """Whether the loss of the sample holds a stress."""
+    return weights.stress > 0 and not bool(sample.stress.isnan().any(dim=1).all())
+
+
+def prediction_loss(result: Prediction, sample: Sample, weights: LossConfig) -> Tensor:
     """Weighted sum of the mean squared errors of energy per atom, forces and stress times volume per atom."""
-    labeled = ~sample.stress.isnan().any(dim=1)
-    with_stress = weights.stress > 0 and bool(labeled.any())
-    result = predict(network, sample.graph, stress=with_stress, create_graph=True)
     per_atom = (_energy(result) - sample.energy) / sample.atoms
     loss = weights.energy * (per_atom**2).mean()
     if result.forces is not None:
         loss = loss + weights.forces * ((result.forces - sample.forces) ** 2).mean()
     if result.stress is not None:
+        labeled = ~sample.stress.isnan().any(dim=1)
         volume = torch.linalg.det(sample.graph.cell).abs() / sample.atoms
         error = (result.stress - sample.stress)[labeled] * volume[labeled, None]
         loss = loss + weights.stress * (error**2).mean()

@@ -16,6 +16,8 @@ import torch
 
 from mlcalc.errors import StructureError, TrainingError
 from mlcalc.graphs.validation import validate_structure
+from mlcalc.kernels import fused_gradients
+from mlcalc.kernels.gradients import GradientKernels
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.md_protocols.folders.lock import FolderLock
 from mlcalc.md_protocols.folders.stop import StopRequest
@@ -24,7 +26,8 @@ from mlcalc.models import Network, build_network, network_settings
 from mlcalc.training.checkpoint import TrainingState, load_state, save_state
 from mlcalc.training.config import TrainingConfig
 from mlcalc.training.data import Frame, element_energies, primitive_frame, read_frames, split_frames
-from mlcalc.training.samples import Errors, Sample, errors_of, fingerprint, join_samples, loss_of, make_sample
+from mlcalc.training.samples import Errors, Sample, errors_of, fingerprint, join_samples, make_sample
+from mlcalc.training.step import loss_gradient
 
 _LOG_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "energy_mae", "forces_mae", "forces_rmse", "stress_mae")
 _SAVE_SECONDS = 60.0
@@ -56,8 +59,11 @@ class Trainer:
             average={name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
         )
         self.stopped_by: Signals | None = None
+        self.kernels = self._gradient_kernels()
+        settings = config.to_json()
+        settings["optimizer"]["gradients"] = "autograd" if self.kernels is None else "fused"
         self._settings = {
-            **config.to_json(),
+            **settings,
             "network": network_settings(self.network)[1],
             "labels": fingerprint((*self.samples, *self.validation)),
         }
@@ -146,6 +152,17 @@ class Trainer:
             )
         return network
 
+    def _gradient_kernels(self) -> GradientKernels | None:
+        wanted = self.config.optimizer.gradients
+        if wanted == "autograd":
+            return None
+        kernels = fused_gradients(self.network, next(self.network.parameters()).dtype)
+        if not isinstance(kernels, str):
+            return kernels
+        if wanted == "fused":
+            raise ConfigError(f'gradients = "fused" is not possible ({kernels}): give "auto" or "autograd"')
+        return None
+
     def run(self, *, progress: bool = True) -> Network:
         """Train to the end; returns the network with the averaged weights.
 
@@ -181,13 +198,13 @@ class Trainer:
         batch = self._batch(state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
-        loss = loss_of(self.network, batch, self.config.loss)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, gradients = loss_gradient(self.network, batch, self.config.loss, self.kernels)
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = gradients[name]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         if not bool(norm.isfinite()):
             raise TrainingError(
-                f"step {state.step}: loss {loss.item()}, gradient norm {norm.item()}. Lower learning_rate "
+                f"step {state.step}: loss {loss}, gradient norm {norm.item()}. Lower learning_rate "
                 f"({settings.learning_rate}) or check the labels; a checkpoint in {self.folder}, if there is one, is "
                 "of an earlier step"
             )
@@ -197,7 +214,7 @@ class Trainer:
             for name, tensor in self.network.state_dict().items():
                 state.average[name].lerp_(tensor, 1 - decay)
         state.step += 1
-        state.epoch_loss += loss.item()
+        state.epoch_loss += loss
         state.seconds += time.monotonic() - started
 
     def _batch(self, step: int) -> Sample:

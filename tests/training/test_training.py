@@ -21,6 +21,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import GPa
+from small_training import SETTINGS, emt_frames
 
 from mlcalc import load_model
 from mlcalc.assessment import assess
@@ -30,43 +31,6 @@ from mlcalc.model_file.header import read_model_info
 from mlcalc.training import StressSource, Trainer, load_training_config, read_frames, train
 from mlcalc.training.data import Frame, element_energies, primitive_frame, split_frames
 from mlcalc.training.samples import errors_of, loss_of
-
-SETTINGS = """
-name = "small"
-[model]
-kind = "hvnet"
-cutoff = 4.0
-hidden_channels = 8
-num_layers = 1
-num_rbf = 6
-neighbor_norm = 4.0
-[data]
-train = "frames.xyz"
-test = "frames.xyz"
-validation = 4
-[loss]
-energy = 10.0
-forces = 1.0
-stress = 10.0
-[optimizer]
-epochs = 3
-batch_size = 4
-learning_rate = 0.01
-warmup_steps = 5
-ema_decay = 0.9
-"""
-
-
-def emt_frames(count: int) -> list[Atoms]:
-    frames = []
-    for seed in range(count):
-        atoms = bulk("Cu", cubic=True, a=3.6 + 0.02 * (seed % 5))
-        atoms.rattle(0.1, seed=seed)
-        atoms.calc = EMT()
-        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        frames.append(atoms)
-    return frames
 
 
 @pytest.fixture

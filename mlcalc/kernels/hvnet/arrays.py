@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
-from mlcalc.models import HVNet
 
 Array = NDArray[Any]
 TILE = 64  # edges whose filters are computed at once
 BLOCK = 32  # atoms that go through the products of a layer at once
-_NAMES = {
-    "rmconv": ("ms1", "ms2", "mv", "us1", "us2"),
-    "painn": ("message1", "message2", "filters", "update1", "update2"),
-}
 
 
 class Weights(NamedTuple):
@@ -43,6 +33,26 @@ class Weights(NamedTuple):
     readout1: Array  # (F, F)
     readout1_bias: Array  # (F,)
     readout1_back: Array
+    readout2: Array  # (F,)
+    readout2_bias: Array  # (1,)
+
+
+class WeightSums(NamedTuple):
+    """Derivatives by the weights, summed over atoms and edges, in the places of Weights."""
+
+    embed: Array  # (K, F)
+    message1: Array  # (L, K, F, F)
+    message1_bias: Array  # (L, K, F)
+    message2: Array  # (L, K, F, 3F)
+    message2_bias: Array  # (L, K, 3F)
+    filters: Array  # (L, K, R, 3F)
+    mix: Array  # (L, K, F, 2F)
+    update1: Array  # (L, K, 2F, F)
+    update1_bias: Array  # (L, K, F)
+    update2: Array  # (L, K, F, 3F)
+    update2_bias: Array  # (L, K, 3F)
+    readout1: Array  # (F, F)
+    readout1_bias: Array  # (F,)
     readout2: Array  # (F,)
     readout2_bias: Array  # (1,)
 
@@ -138,43 +148,4 @@ class Rooms(NamedTuple):
     h: Array  # (shares, BLOCK, F)
     t: Array  # (shares, BLOCK, 3, F)
     UV: Array  # (shares, BLOCK, 3, 2, F)
-
-
-def packed_weights(network: HVNet, kind: np.dtype[Any]) -> Weights:
-    """Copies of the network's weights in this precision."""
-    names = _NAMES[network.config.sub_network]
-    state = {name: value.detach().to("cpu", torch.float64) for name, value in network.state_dict().items()}
-
-    def stacked(name: str, form: Callable[[Tensor], Tensor]) -> Array:
-        layers = [
-            torch.stack([form(state[f"hermconv.{layer}.mods.{element}.{name}"]) for element in network.elements])
-            for layer in range(network.config.num_layers)
-        ]
-        return _array(torch.stack(layers), kind)
-
-    found: dict[str, Array] = {}
-    for name, own in zip(("message1", "message2", "filters", "update1", "update2"), names, strict=True):
-        if name == "filters":
-            found[name] = stacked(f"{own}.weight", lambda weight: weight.T / network.config.neighbor_norm)
-            continue
-        found[name] = stacked(f"{own}.weight", lambda weight: weight.T)
-        found[f"{name}_back"] = stacked(f"{own}.weight", lambda weight: weight)
-        found[f"{name}_bias"] = stacked(f"{own}.bias", lambda bias: bias)
-    if network.config.sub_network == "painn":
-        found["mix"] = stacked("mix.weight", lambda weight: weight.T)
-        found["mix_back"] = stacked("mix.weight", lambda weight: weight)
-    else:
-        found["mix"] = found["mix_back"] = np.empty((0, 0, 0, 0), kind)
-    return Weights(
-        embed=_array(state["embed.weight"], kind),
-        readout1=_array(state["readout.0.weight"].T, kind),
-        readout1_bias=_array(state["readout.0.bias"], kind),
-        readout1_back=_array(state["readout.0.weight"], kind),
-        readout2=_array(state["readout.2.weight"][0], kind),
-        readout2_bias=_array(state["readout.2.bias"], kind),
-        **found,
-    )
-
-
-def _array(tensor: Tensor, kind: np.dtype[Any]) -> Array:
-    return np.array(tensor.numpy(), dtype=kind, order="C")
+    inputs: Array  # (shares, BLOCK, 2, F) of the network of t, for the derivatives by its weights

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcalc.kernels.hvnet.arrays import BLOCK, Array, Given, Results, Settings, packed_weights
+from mlcalc.kernels.hvnet.arrays import BLOCK, Array, Given, Results, Settings
 from mlcalc.kernels.hvnet.geometry import number_edges
 from mlcalc.kernels.hvnet.painn import walk_painn
 from mlcalc.kernels.hvnet.rmconv import walk_rmconv
 from mlcalc.kernels.hvnet.space import Space, state_shapes
+from mlcalc.kernels.hvnet.weights import packed_weights
 from mlcalc.kernels.threads import even_shares, run_shares
 from mlcalc.kernels.workspace import Workspaces
 from mlcalc.models import Graph, HVNet, Prediction, predict
@@ -54,14 +55,13 @@ class FusedHVNet:
         with torch.no_grad():
             element = self._network.element_index(graph.numbers)
             with self._spaces.taken(lambda space: True, lambda: Space(self._kind)) as space:
-                results = self._results(graph, element, space, forces=forces, stress=stress)
+                shares = self.shares(graph)
+                results = self._results(graph, element, space, forces=forces, stress=stress, shares=shares)
             if results is None:
                 return predict(self._network, graph, forces=forces, stress=stress)
-            energies = self._network.atomic_energies(torch.from_numpy(results.y), element)
-            gradient = torch.from_numpy(-results.forces.sum(0)) if forces else None
-            virial = torch.from_numpy(results.virial.sum(0)) if stress else None
-            strained = None if virial is None else (virial + virial.transpose(1, 2)) / 2
-            return assembled(self._network, graph, energies, gradient=gradient, strain_gradient=strained)
+            found = results.forces.sum(0) if forces else None
+            virial = results.virial.sum(0) if stress else None
+            return self._prediction(graph, element, results.y, found, virial)
 
     @property
     def held_bytes(self) -> int:
@@ -98,15 +98,24 @@ class FusedHVNet:
             back=back,
         )
 
-    def _results(self, graph: Graph, element: Tensor, space: Space, *, forces: bool, stress: bool) -> Results | None:
+    def _prediction(
+        self, graph: Graph, element: Tensor, y: Array, forces: Array | None, virial: Array | None
+    ) -> Prediction:
+        gradient = None if forces is None else torch.from_numpy(-forces)
+        strained = None if virial is None else torch.from_numpy((virial + virial.transpose(0, 2, 1)) / 2)
+        energies = self._network.atomic_energies(torch.from_numpy(y), element)
+        return assembled(self._network, graph, energies, gradient=gradient, strain_gradient=strained)
+
+    def _results(
+        self, graph: Graph, element: Tensor, space: Space, *, forces: bool, stress: bool, shares: int
+    ) -> Results | None:
         """What the kernels find, or None where the graph is not as they need it."""
         atoms = len(graph.numbers)
         first = np.empty(atoms + 1, np.int64)
         if atoms == 0 or not number_edges(edges := np.ascontiguousarray(graph.edges.numpy()), first):
             return None
         settings = self._settings(atoms, back=forces or stress)
-        shares = self.shares(graph)
-        given = _ordered(graph, edges, element.numpy(), first, shares)
+        given = ordered(graph, edges, element.numpy(), first, shares)
         rooms = space.rooms(shares, settings.channels)
         results = Results(
             y=np.empty(atoms, self._kind),
@@ -128,7 +137,7 @@ class FusedHVNet:
         return results if results.mirrored.sum() == 0 else None
 
 
-def _ordered(graph: Graph, edges: Array, element: NDArray[Any], first: NDArray[np.int64], shares: int) -> Given:
+def ordered(graph: Graph, edges: Array, element: NDArray[Any], first: NDArray[np.int64], shares: int) -> Given:
     bounds = even_shares(first, shares) if shares > 1 else np.array([0, len(element)])
     share = np.repeat(np.arange(shares), np.diff(bounds))
     order = np.lexsort((element, share)).astype(np.int64)

@@ -35,18 +35,18 @@ def walk_painn(steps, share, stress, settings, weights, given, near, atoms, room
         if step == 0:
             begin(settings, weights, given, near, atoms, rooms, results, share)
         elif step <= L:
-            _forward(settings, weights, given, near, atoms, rooms, results, share, step - 1)
+            forward_layer(settings, weights, given, near, atoms, rooms, results, share, step - 1)
         else:
             _back(settings, weights, given, near, atoms, rooms, results, share, 2 * L - step, stress)
 
 
 @kernel
-def _forward(settings, weights, given, near, atoms, rooms, results, share, layer):
+def forward_layer(settings, weights, given, near, atoms, rooms, results, share, layer):
     start_sums(settings, given, atoms, share, layer)
     for b in range(given.first_block[share], given.first_block[share + 1]):
         block = given.blocks[b]
         sum_messages(settings, weights, near, atoms, rooms, share, layer, block)
-        _prepare(settings, weights, atoms, rooms, share, layer, block)
+        prepare_update(settings, weights, atoms, rooms, share, layer, block)
         _update(settings, atoms, layer, block)
         if layer + 1 < settings.layers:
             prepare_messages(settings, weights, atoms, rooms, share, layer + 1, block)
@@ -74,12 +74,12 @@ def _back(settings, weights, given, near, atoms, rooms, results, share, layer, s
             spread(settings, given, near, results, share, b, stress)
             continue
         if again:
-            _prepare(settings, weights, atoms, rooms, share, layer - 1, block)
+            prepare_update(settings, weights, atoms, rooms, share, layer - 1, block)
         _update_back(settings, weights, atoms, rooms, share, layer - 1, block)
 
 
 @kernel
-def _prepare(settings, weights, atoms, rooms, share, layer, block):
+def prepare_update(settings, weights, atoms, rooms, share, layer, block):
     """UV, and from it t of the atom's own sub-network."""
     first, last, k, F = block[0], block[1], block[2], settings.channels
     slot, state = layer % settings.kept, layer % settings.states

@@ -38,9 +38,9 @@ def walk_rmconv(steps, share, stress, settings, weights, given, near, atoms, roo
             begin(settings, weights, given, near, atoms, rooms, results, share)
         elif done < L:
             if second == 0:
-                _radial(settings, weights, given, near, atoms, rooms, share, done)
+                radial_layer(settings, weights, given, near, atoms, rooms, share, done)
             else:
-                _angular(settings, weights, given, near, atoms, rooms, results, share, done)
+                angular_layer(settings, weights, given, near, atoms, rooms, results, share, done)
         elif second == 0:
             _angular_back(settings, weights, given, near, atoms, rooms, share, 2 * L - 1 - done)
         else:
@@ -48,15 +48,15 @@ def walk_rmconv(steps, share, stress, settings, weights, given, near, atoms, roo
 
 
 @kernel
-def _radial(settings, weights, given, near, atoms, rooms, share, layer):
+def radial_layer(settings, weights, given, near, atoms, rooms, share, layer):
     start_sums(settings, given, atoms, share, layer)
     for b in range(given.first_block[share], given.first_block[share + 1]):
         sum_messages(settings, weights, near, atoms, rooms, share, layer, given.blocks[b])
-        _prepare(settings, weights, atoms, rooms, share, layer, given.blocks[b])
+        prepare_update(settings, weights, atoms, rooms, share, layer, given.blocks[b])
 
 
 @kernel
-def _angular(settings, weights, given, near, atoms, rooms, results, share, layer):
+def angular_layer(settings, weights, given, near, atoms, rooms, results, share, layer):
     first, last = given.first_block[share], given.first_block[share + 1]
     for b in range(first, last):
         _start_means(settings, atoms, layer, given.blocks[b])
@@ -69,7 +69,7 @@ def _angular(settings, weights, given, near, atoms, rooms, results, share, layer
         else:
             read_out(settings, weights, given, atoms, rooms, results, share, block)
             if settings.back:
-                _update_back(settings, near, atoms, layer, block)
+                update_back(settings, near, atoms, layer, block)
 
 
 @kernel
@@ -77,8 +77,8 @@ def _angular_back(settings, weights, given, near, atoms, rooms, share, layer):
     first, last = given.first_block[share], given.first_block[share + 1]
     for b in range(first, last):
         if settings.kept < settings.layers:
-            _prepare(settings, weights, atoms, rooms, share, layer, given.blocks[b])
-        _start_means_back(settings, atoms, layer, given.blocks[b])
+            prepare_update(settings, weights, atoms, rooms, share, layer, given.blocks[b])
+        start_means_back(settings, atoms, layer, given.blocks[b])
     for b in range(first, last):
         sum_values_back(settings, near, atoms, layer, given.blocks[b])
         _prepare_back(settings, weights, atoms, rooms, share, layer, given.blocks[b])
@@ -100,11 +100,11 @@ def _radial_back(settings, weights, given, near, atoms, rooms, results, share, l
         if layer == 0:
             spread(settings, given, near, results, share, b, stress)
         else:
-            _update_back(settings, near, atoms, layer - 1, block)
+            update_back(settings, near, atoms, layer - 1, block)
 
 
 @kernel
-def _prepare(settings, weights, atoms, rooms, share, layer, block):
+def prepare_update(settings, weights, atoms, rooms, share, layer, block):
     """t of every sub-network."""
     state = layer % settings.states
     vectors = atoms.V[state].reshape(-1, 3, 1, settings.channels)
@@ -140,7 +140,7 @@ def _update(settings, atoms, layer, block):
 
 
 @kernel
-def _update_back(settings, near, atoms, layer, block):
+def update_back(settings, near, atoms, layer, block):
     """Derivatives by the sums that became means, and by the envelopes in their norm."""
     mean, g_mean, g_s, g_v = atoms.mean[layer % settings.states], atoms.g_mean, atoms.g_s, atoms.g_v
     one = g_s.dtype.type(1)
@@ -164,7 +164,7 @@ def _update_back(settings, near, atoms, layer, block):
 
 
 @kernel
-def _start_means_back(settings, atoms, layer, block):
+def start_means_back(settings, atoms, layer, block):
     G_V, g_v, g_mean, g_t = atoms.G_V[layer % 2], atoms.g_v, atoms.g_mean, atoms.g_t[block[2]]
     for i in range(block[0], block[1]):
         for a in range(3):
