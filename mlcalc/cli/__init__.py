@@ -44,7 +44,8 @@ def commands() -> None:
     Examples:
       mlcalc models
       mlcalc doctor ethanol-visnet
-      mlcalc md ethanol.xyz --model ethanol-visnet --ensemble berendsen --temperature-K 300 --steps 2000 --output run
+      mlcalc sample ethanol
+      mlcalc md ethanol.xyz --model ethanol-visnet --ensemble bussi --temperature-K 300 --steps 2000 --output run
       mlcalc rdf run --output distances.png
       mlcalc relax Cu.cif --model cu-hvnet --cell full --output relaxed.extxyz
       mlcalc phonons relaxed.extxyz --model cu-hvnet --supercell 3 3 3 --output phonons

@@ -19,7 +19,7 @@ from ase.build import bulk, molecule
 from ase.io import read
 from command_inputs import make_folder
 
-from mlcalc import MLCalculator, load_model
+from mlcalc import MLCalculator, load_model, sample
 from mlcalc.cli import commands, main
 from mlcalc.cli.verbs import VERBS
 from mlcalc.md_protocols import Trajectory, run_nvt
@@ -327,3 +327,17 @@ def test_signal_handlers_are_left_as_they_were() -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert main(["--version"]) == 0
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_samples_are_listed_written_and_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample"]) == 0
+    assert "ethanol" in capsys.readouterr().out
+    path = tmp_path / "e.xyz"
+    assert main(["sample", "ethanol", "--output", str(path)]) == 0
+    written = path.read_bytes()
+    assert sample("ethanol").get_chemical_formula() == "C2H6O"
+    assert len(read(path)) == 9
+    assert main(["sample", "copper", "--output", str(path)]) == 2
+    assert path.read_bytes() == written
+    assert main(["sample", "copper", "--output", str(path), "--overwrite"]) == 0
+    assert main(["sample", "unobtainium"]) == 2

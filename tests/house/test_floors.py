@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import import_graph
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +105,60 @@ def test_allowed_imports_pass(floor: str, source: str) -> None:
 def test_a_folder_inside_a_floor_may_look_up_as_far_as_the_floor() -> None:
     assert not list(broken_rules("from ..errors import X", "md_protocols", depth=1))
     assert list(broken_rules("from ...errors import X", "md_protocols", depth=1))
+
+
+# Who may know whom among the rooms, beyond its own rooms and what lies at the top of its floor.
+BELOW: dict[str, set[str]] = {
+    "md_protocols.folders": set(),
+    "md_protocols.dynamics": {"folders"},
+    "md_protocols.crystals": set(),
+    "md_protocols.relaxation": {"crystals", "folders"},
+    "md_protocols.elasticity": {"crystals", "relaxation", "folders"},
+    "md_protocols.defects": {"crystals", "relaxation", "folders"},
+    "md_protocols.phonons": {"crystals", "relaxation", "folders"},
+    "md_protocols.ipi": {"folders", "dynamics", "crystals"},
+    "mlcalc.ground": set(),
+    "mlcalc.graphs": {"ground"},
+    "mlcalc.kernels": {"graphs", "ground"},
+    "mlcalc.engine": {"graphs", "kernels", "gpu", "ground"},
+    "mlcalc.model_file": {"graphs", "bundled", "ground"},
+    "mlcalc.importing": {"graphs", "model_file", "ground"},
+    "mlcalc.training": {"graphs", "model_file", "kernels", "ground"},
+    "mlcalc.cluster": {"graphs", "engine", "ground"},
+}
+
+
+def trespasses(found: list[import_graph.Import]) -> list[str]:
+    """Imports of rooms that the importer's room may not know."""
+    wrong = []
+    for each in found:
+        start, end = (name.removeprefix("mlcalc.").split(".") for name in (each.importer, each.imported))
+        floor = start[0] if start[0] == "md_protocols" else "mlcalc"
+        here, there = (parts[1:] if floor == "md_protocols" else parts for parts in (start, end))
+        known = BELOW.get(f"{floor}.{here[0]}") if here else None
+        if known is None or end[0] == "models" or (end[0] == "md_protocols") != (floor == "md_protocols"):
+            continue
+        if len(there) > 1 and there[0] not in known | {here[0]}:
+            wrong.append(f"{each.importer}:{each.line} knows {each.imported}")
+    return wrong
+
+
+def test_no_imports_go_in_circles_and_few_are_late() -> None:
+    found = import_graph.imports(import_graph.modules())
+    assert len(found) > 500
+    assert not import_graph.circles({(each.importer, each.imported) for each in found})
+    assert len({(each.importer, each.line) for each in found if each.late}) < 20
+
+
+def test_rooms_know_only_what_lies_below() -> None:
+    wrong = trespasses(import_graph.imports(import_graph.modules()))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_circles_and_trespasses_are_caught() -> None:
+    edges = {("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")}
+    assert import_graph.circles(edges) == [["a", "b", "c"]]
+    assert not import_graph.circles(edges - {("c", "a")})
+    late = import_graph.Import("mlcalc.md_protocols.folders.lock", "mlcalc.md_protocols.dynamics.run", 3, late=True)
+    assert trespasses([late])
+    assert not trespasses([import_graph.Import("mlcalc.engine.engine", "mlcalc.graphs.graphs", 3, late=False)])

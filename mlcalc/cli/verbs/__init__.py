@@ -27,6 +27,7 @@ VERBS = {
     "ipi": LazyVerb(f"{_HERE}.ipi", "ipi_command", "Serve i-PI with forces, or run it."),
     "lammps": LazyVerb(f"{_HERE}.lammps", "lammps_command", "Run a LAMMPS input script, on one or several processes."),
     "models": LazyVerb(f"{_HERE}.models", "models_command", "List the bundled models, or describe one model file."),
+    "sample": LazyVerb(f"{_HERE}.sample", "sample_command", "Structures to try things with."),
     "train": LazyVerb(f"{_HERE}.train", "train_command", "Train a model; run again to continue."),
     "eval": LazyVerb(f"{_HERE}.evaluate", "eval_command", "Errors of a model on labeled frames."),
     "import": LazyVerb(

