@@ -116,10 +116,14 @@ def error(case: Case, dtype: torch.dtype, found: dict[str, Tensor]) -> float:
 
 
 def samples(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """Wall and CPU seconds of each way, taken in turns after one call of each."""
+    """Wall and CPU seconds of each way, taken in turns.
+
+    Each is the second of two calls: in a training the step before was one of the same kind, and left its memory warm.
+    """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(1 + repeats):
         for name, step in ways.items():
+            step()
             wall, cpu = time.perf_counter(), time.process_time()
             step()
             taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))

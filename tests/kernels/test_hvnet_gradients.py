@@ -113,6 +113,17 @@ def test_what_is_not_kept_is_computed_again(sub_network: str, monkeypatch: pytes
     assert error(kernels_of(model), model, structures(ELEMENTS[1])["Solid"]) < LIMIT[torch.float64]
 
 
+@pytest.mark.parametrize("elements", ELEMENTS)
+@pytest.mark.parametrize("share", [0.0, float("inf")])
+def test_means_by_products_and_by_edges(
+    elements: tuple[str, ...], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "DENSE", share)
+    model = network("rmconv", elements)
+    for name, graph in structures(elements).items():
+        assert error(kernels_of(model), model, graph) < LIMIT[torch.float64], name
+
+
 @pytest.mark.parametrize("sub_network", SUB_NETWORKS)
 def test_new_weights_are_taken_over(sub_network: str) -> None:
     model, graph = network(sub_network, ELEMENTS[1]), structures(ELEMENTS[1])["Solid"]

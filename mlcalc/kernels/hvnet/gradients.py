@@ -25,6 +25,7 @@ from mlcalc.models import Graph, HVNet, ModelError, Prediction, parameter_gradie
 from mlcalc.models.network import Network
 
 PACKET_ATOMS = 96  # fewer of them do not pay for a walk of their own; the states of more leave the processor's cache
+DENSE = 0.1  # share of all pairs of atoms that are neighbors, from which on means are matrix products
 _Found = TypeVar("_Found")
 
 
@@ -162,12 +163,12 @@ class FusedHVNetGradients(FusedHVNet):
             rooms = space.rooms(shares, settings.channels)
             near = space.edges(atoms, graph.edges.shape[1], settings.elements, self._weights.filters.shape[2])
             states = space.atoms(settings, atoms)
+            dense = not settings.painn and shares == 1 and edges.shape[1] >= DENSE * atoms**2
+            matrix = space.matrix(atoms if dense else 0)
 
             def take(steps: tuple[int, int], share: int) -> None:
-                sums = self._sums[threads[share]].arrays
-                walk(
-                    steps, share, forward, settings, self._weights, given, near, states, rooms, results, own, sums
-                )  # fmt: skip
+                arrays = (given, near, states, rooms, results, own, self._sums[threads[share]].arrays, matrix)
+                walk(steps, share, forward, settings, self._weights, *arrays)
 
             last_step = 2 + 2 * settings.layers * (1 if settings.painn else 2)
             for steps in [(0, last_step)] if shares == 1 else [(step, step + 1) for step in range(last_step)]:

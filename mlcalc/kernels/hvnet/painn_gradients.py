@@ -18,11 +18,13 @@ from mlcalc.kernels.hvnet.rows import copy_vectors
 
 
 @kernel
-def walk_painn_gradient(steps, share, forward, settings, weights, given, near, atoms, rooms, results, seeds, sums):
+def walk_painn_gradient(
+    steps, share, forward, settings, weights, given, near, atoms, rooms, results, seeds, sums, matrix
+):
     """Takes steps[0] up to steps[1] for one share of the atoms; between steps all shares wait for each other.
 
     Step 0 describes the edges; then every layer takes one step forward, the readout one, and every layer one back.
-    forward: the settings without a way back.
+    forward: the settings without a way back.  matrix: there are no means here.
     """
     L = settings.layers
     if given.first_block[share] == given.first_block[share + 1]:

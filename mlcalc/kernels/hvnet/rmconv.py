@@ -63,7 +63,7 @@ def angular_layer(settings, weights, given, near, atoms, rooms, results, share, 
     for b in range(first, last):
         block = given.blocks[b]
         sum_values(settings, near, atoms, layer, block)
-        _update(settings, atoms, layer, block)
+        update(settings, atoms, layer, block)
         if layer + 1 < settings.layers:
             prepare_messages(settings, weights, atoms, rooms, share, layer + 1, block)
         else:
@@ -126,7 +126,7 @@ def _start_means(settings, atoms, layer, block):
 
 
 @kernel
-def _update(settings, atoms, layer, block):
+def update(settings, atoms, layer, block):
     """s and v after the layer."""
     old, new = layer % settings.states, (layer + 1) % settings.states
     mean, S, V, s, v = atoms.mean[old], atoms.S[old], atoms.V[old], atoms.s[new], atoms.v[new]

@@ -10,18 +10,28 @@ from mlcalc.kernels.hvnet.atom_gradients import (
     read_out_gradient,
     update_network_gradient,
 )
-from mlcalc.kernels.hvnet.atoms import begin, norms_beside, prepare_messages
+from mlcalc.kernels.hvnet.atoms import begin, norms_beside, prepare_messages, read_out
+from mlcalc.kernels.hvnet.dense_means import fill_matrix, mean_values, mean_values_back
 from mlcalc.kernels.hvnet.edge_gradients import sum_messages_gradient, sum_values_gradient
-from mlcalc.kernels.hvnet.rmconv import angular_layer, prepare_update, radial_layer, start_means_back, update_back
+from mlcalc.kernels.hvnet.rmconv import (
+    angular_layer,
+    prepare_update,
+    radial_layer,
+    start_means_back,
+    update,
+    update_back,
+)
 from mlcalc.kernels.hvnet.rows import copy_vectors
 
 
 @kernel
-def walk_rmconv_gradient(steps, share, forward, settings, weights, given, near, atoms, rooms, results, seeds, sums):
+def walk_rmconv_gradient(
+    steps, share, forward, settings, weights, given, near, atoms, rooms, results, seeds, sums, matrix
+):
     """Takes steps[0] up to steps[1] for one share of the atoms; between steps all shares wait for each other.
 
     Step 0 describes the edges; then every layer takes two steps forward, the readout one, and every layer two back.
-    forward: the settings without a way back.
+    forward: the settings without a way back.  matrix (N, N): room for that of means, or (0, 0) for sums over edges.
     """
     L = settings.layers
     if given.first_block[share] == given.first_block[share + 1]:
@@ -31,9 +41,12 @@ def walk_rmconv_gradient(steps, share, forward, settings, weights, given, near, 
         left, radial = divmod(step - 2, 2)
         if step == 0:
             begin(forward, weights, given, near, atoms, rooms, results, share)
+            fill_matrix(settings, near, matrix)
         elif done < L:
             if second == 0:
                 radial_layer(forward, weights, given, near, atoms, rooms, share, done)
+            elif len(matrix) > 0:
+                _angular(forward, weights, given, near, atoms, rooms, results, matrix, share, done)
             else:
                 angular_layer(forward, weights, given, near, atoms, rooms, results, share, done)
         elif step == 2 * L + 1:
@@ -41,20 +54,36 @@ def walk_rmconv_gradient(steps, share, forward, settings, weights, given, near, 
                 read_out_gradient(settings, weights, given, atoms, rooms, sums, seeds, share, given.blocks[b])
                 update_back(settings, near, atoms, L - 1, given.blocks[b])
         elif radial == 0:
-            _angular_gradient(settings, weights, given, near, atoms, rooms, sums, share, 2 * L - 1 - left)
+            _angular_gradient(settings, weights, given, near, atoms, rooms, sums, matrix, share, 2 * L - 1 - left)
         else:
             _radial_gradient(settings, weights, given, near, atoms, rooms, sums, share, 2 * L - 1 - left)
 
 
 @kernel
-def _angular_gradient(settings, weights, given, near, atoms, rooms, sums, share, layer):
-    first, last = given.first_block[share], given.first_block[share + 1]
+def _angular(settings, weights, given, near, atoms, rooms, results, matrix, share, layer):
+    for b in range(given.first_block[share], given.first_block[share + 1]):
+        block = given.blocks[b]
+        mean_values(settings, near, atoms, matrix, layer, block)
+        update(settings, atoms, layer, block)
+        if layer + 1 < settings.layers:
+            prepare_messages(settings, weights, atoms, rooms, share, layer + 1, block)
+        else:
+            read_out(settings, weights, given, atoms, rooms, results, share, block)
+
+
+@kernel
+def _angular_gradient(settings, weights, given, near, atoms, rooms, sums, matrix, share, layer):
+    first, last, dense = given.first_block[share], given.first_block[share + 1], len(matrix) > 0
     for b in range(first, last):
         if settings.kept < settings.layers:
             prepare_update(settings, weights, atoms, rooms, share, layer, given.blocks[b])
-        start_means_back(settings, atoms, layer, given.blocks[b])
+        if not dense:
+            start_means_back(settings, atoms, layer, given.blocks[b])
+    if dense:
+        mean_values_back(settings, atoms, matrix, layer, given.blocks)
     for b in range(first, last):
-        sum_values_gradient(settings, near, atoms, layer, given.blocks[b])
+        if not dense:
+            sum_values_gradient(settings, near, atoms, layer, given.blocks[b])
         _prepare_gradient(settings, weights, atoms, rooms, sums, share, layer, given.blocks[b])
 
 

@@ -60,6 +60,10 @@ class Space:
             )
         return held
 
+    def matrix(self, atoms: int) -> Array:
+        """A square matrix of so many atoms."""
+        return self._array("matrix", (atoms, atoms))
+
     def _array(self, name: str, shape: tuple[int, ...]) -> Array:
         size = int(np.prod(shape))
         held = self._held.get(name)
