@@ -103,20 +103,33 @@ class Call:
         atoms, bounds = self.atoms[share], self.bounds[share]
         if k == 0:
             embed_edges(bounds, self.described, self.weights.embed_edges, space.x[0], space.f[0], space.messages[share])
-        space.X[atoms[0] : atoms[1]] = 0
-        space.V[atoms[0] : atoms[1]] = 0
-        f_next = space.f[min(k + 1, len(space.f) - 1)]
-        forward_edges(
-            self._shape(k), bounds, self.edges, block.edges,
-            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k], f_next), self._room(share, k),
-            (space.X, space.V), (space.messages[share], space.rows[share]),
-        )  # fmt: skip
+        sums = self._sums(k)
+        for array in sums:
+            array[atoms[0] : atoms[1]] = 0
+        self._pass_messages(share, k)
         update_atoms(
-            atoms, self.constants.scale, block.update, (space.x[k], space.vec[k]), (space.X, space.V), space.v[k],
-            space.o[k], (space.x[k + 1], space.vec[k + 1]),
+            atoms, self.constants.scale, block.update, (space.x[k], space.vec[k]), sums, space.v[k], space.o[k],
+            (space.x[k + 1], space.vec[k + 1]),
         )  # fmt: skip
         if k + 1 < len(self.weights.blocks):
             self._project(share, k + 1)
+
+    def _sums(self, k: int) -> tuple[Array, Array]:
+        """Where messages are summed."""
+        return self.space.X, self.space.V
+
+    def _states(self, k: int) -> tuple[Array, ...]:
+        """What the edges of a block see."""
+        space = self.space
+        return space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k]
+
+    def _pass_messages(self, share: int, k: int) -> None:
+        space = self.space
+        forward_edges(
+            self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
+            (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
+            (space.messages[share], space.rows[share]),
+        )  # fmt: skip
 
     def _read_out(self, share: int) -> None:
         space, (first, last) = self.space, self.bounds[share]
@@ -139,10 +152,16 @@ class Call:
         for array in (space.g_qkv, space.g_pq, space.g_tt):
             array[first:last] = 0
         backward_edges(
-            self._shape(k), self.bounds[share], self.edges, block.edges_back,
-            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k]), self._room(share, k),
-            (space.X, space.V, space.g_qkv, space.g_pq, space.g_tt, space.any_kv[share], space.any_vec[share],
-             space.any_q[share]),
+            self._shape(k), self.bounds[share], self.edges, block.edges_back, self._states(k), self._room(share, k),
+            *self._edges_back(share, k),
+        )  # fmt: skip
+
+    def _edges_back(self, share: int, k: int) -> tuple[tuple[Array, ...], ...]:
+        """Derivatives that come in and go out of the edges of a block, and work space."""
+        space = self.space
+        own = (space.X, space.V, space.g_qkv, space.g_pq, space.g_tt)
+        return (
+            (*own, space.any_kv[share], space.any_vec[share], space.any_q[share]),
             (space.g_envelope, space.g_harmonics, space.gf),
             (space.messages[share], self._tile(space.gP, share, k, 0), self._tile(space.gZ, share, k, 1),
              space.g_messages[share], space.rows[share], space.per_head[share]),

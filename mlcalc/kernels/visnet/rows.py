@@ -206,3 +206,20 @@ def copy_row(x, out):
 def scale_row(x, factor):
     for c in range(x.shape[0]):
         x[c] *= factor
+
+
+@kernel
+def copy_rows(x, out):
+    """The first rows of out are those of x."""
+    for e in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[e, c] = x[e, c]
+
+
+@kernel
+def add_columns(x, out):
+    """out += sum of the rows of x."""
+    for e in range(x.shape[0]):
+        row = x[e]
+        for c in range(out.shape[0]):
+            out[c] += row[c]
