@@ -45,7 +45,7 @@ class ByWeights:
         around = self.arrays["embedding.combine.weight"][:, channels:]
         self.embed_atoms = (self.own, around, *self._group("embedding.", _EMBEDDING, channels))
         self.embed_edges = self._group("embedding.edge_proj.", ("weight", "bias"), channels)
-        self.centers, self.widths = np.zeros(config.num_rbf, kind), np.zeros(config.num_rbf, kind)
+        self.radial = (np.zeros(config.num_rbf, kind), np.zeros(config.num_rbf, kind))  # by centers and widths
 
     def _group(self, prefix: str, names: tuple[str, ...] | list[str], channels: int) -> Arrays:
         """Of a layer that is not there, a matrix without rows."""
@@ -54,16 +54,16 @@ class ByWeights:
 
     def clear(self) -> None:
         """Back to zero."""
-        for array in (self.whole, self.own, self.centers, self.widths):
+        for array in self._all():
             array[...] = 0
 
     def add(self, other: ByWeights) -> None:
         """Those of another thread."""
-        for own, new in zip(self._all(), other._all(), strict=True):
-            own += new
+        for total, share in zip(self._all(), other._all(), strict=True):
+            np.add(total, share, out=total)
 
     def _all(self) -> Arrays:
-        return self.whole, self.own, self.centers, self.widths
+        return self.whole, self.own, *self.radial
 
     def finished(self, network: ViSNet) -> dict[str, Tensor]:
         """By the names and in the shapes of the parameters, copies; the table of the atoms is taken apart."""
@@ -78,12 +78,13 @@ class ByWeights:
         return result
 
     def _radial(self, result: dict[str, Tensor]) -> None:
+        by_centers, by_widths = (torch.from_numpy(array) for array in self.radial)
         if "basis.means" in result:
-            result["basis.means"] += torch.from_numpy(self.centers)
-            result["basis.betas"] += torch.from_numpy(self.widths)
+            result["basis.means"] += by_centers
+            result["basis.betas"] += by_widths
         else:
-            result["basis.offset"] += torch.from_numpy(self.centers)
-            result["basis.coeff"] -= float(self.widths.sum())  # the widths are all -coeff
+            result["basis.offset"] += by_centers
+            result["basis.coeff"] -= by_widths.sum()  # the widths are all -coeff
 
 
 def split(whole: Array, names: dict[str, torch.Size]) -> dict[str, Array]:

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 class Constants:
     """Settings that kernels ask for."""
 
-    heads: int
+    heads: tuple[Array, Array]  # (F, H) and (H, F): one where a channel belongs to a head
     smooth: bool
     rejects: bool  # lmax 1: inner products of rejections are formed on the edges
     scale: Any  # 1 / neighbor_norm
@@ -128,7 +128,7 @@ class Call:
         forward_edges(
             self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
             (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
-            (space.messages[share], space.rows[share]),
+            (space.messages[share], *self._scratch(share, k)),
         )  # fmt: skip
 
     def _read_out(self, share: int) -> None:
@@ -163,9 +163,15 @@ class Call:
         return (
             (*own, space.any_kv[share], space.any_vec[share], space.any_q[share]),
             (space.g_envelope, space.g_harmonics, space.gf),
-            (space.messages[share], self._tile(space.gP, share, k, 0), self._tile(space.gZ, share, k, 1),
-             space.g_messages[share], space.rows[share], space.per_head[share]),
+            (space.messages[share], *self._scratch(share, k), self._tile(space.gP, share, k, 0),
+             self._tile(space.gZ, share, k, 1), space.g_messages[share]),
         )  # fmt: skip
+
+    def _scratch(self, share: int, k: int) -> tuple[Array, ...]:
+        """Work space of a tile of edges; silu(P) and silu(Z) are never needed at the same time."""
+        space = self.space
+        act, gates = (self._tile(space.act, share, k, which) for which in (0, 1))
+        return act, gates, space.t[share], space.per_head[share], space.rows[share]
 
     def _atoms_back(self, share: int, k: int) -> None:
         space = self.space

@@ -9,11 +9,11 @@ from mlcalc.kernels.visnet.rows import add_columns
 
 
 @kernel
-def forward_edges_kept(shape, bounds, edges, weights, states, kept, sums, messages, row):
+def forward_edges_kept(shape, bounds, edges, weights, states, kept, sums, messages, tile):
     """`forward_edges` that keeps the messages (E, F) as well; kept: (P (E, parts F), Z (E, 2F))."""
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
-        forward_edges(shape, (start, stop), edges, weights, states, kept, sums, (messages[start:stop], row))
+        forward_edges(shape, (start, stop), edges, weights, states, kept, sums, (messages[start:stop], *tile))
 
 
 @kernel
@@ -21,7 +21,7 @@ def backward_edges_weights(
     shape, bounds, edges, weights, states, kept, gradients, edge_gradients, tile, messages, by_weights
 ):
     """`backward_edges`, and the derivatives by (We, be, Ws, bs) of edge_proj and s_proj, added to by_weights."""
-    f, gP, gZ = states[4], tile[1], tile[2]
+    f, gP, gZ = states[4], tile[6], tile[7]
     by_edge, by_edge_bias, by_gate, by_gate_bias = by_weights
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])

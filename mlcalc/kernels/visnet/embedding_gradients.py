@@ -26,7 +26,7 @@ def embed_atoms_weights(atoms, first_edges, edges, weights, element, scale, stat
     """Derivatives by what makes x, added to by_weights, after `embed_atoms_back`.
 
     weights: (W_d, b_d) transposed and the table of neighbors; states: (around, derivative by it, derivative by x);
-    by_weights: (table of the atoms themselves through `combine`, W_c of the surroundings, table of neighbors, W_d, b_d).
+    by_weights: (table of the atoms through `combine`, W_c of the surroundings, table of neighbors, W_d, b_d).
     """
     center, neighbor, envelope, basis, is_loop = edges
     W_d, b_d, others = weights
@@ -52,8 +52,9 @@ def embed_atoms_weights(atoms, first_edges, edges, weights, element, scale, stat
 
 
 @kernel
-def describe_edges_weights(bounds, radial, distance, envelope, g_basis, by_centers, by_widths):
-    """Derivatives by the centers a_k and widths b_k of `describe_edges`, added to them."""
+def describe_edges_weights(bounds, radial, distance, envelope, g_basis, by_weights):
+    """Derivatives by the centers a_k and widths b_k of `describe_edges`, added to by_weights."""
+    by_centers, by_widths = by_weights
     _, _, gaussian, folded, alpha, centers, widths = radial
     two = envelope.dtype.type(2)
     for e in range(bounds[0], bounds[1]):

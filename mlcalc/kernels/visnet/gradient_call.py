@@ -55,7 +55,6 @@ class GradientCall(Call):
         super().__init__(weights, constants, space, element, seeds)
         self.by_weights = by_weights
 
-
     def run(self) -> Array:
         """y (N,); the derivatives by the weights are added to what is there."""
         self._embed(0)
@@ -78,7 +77,7 @@ class GradientCall(Call):
         forward_edges_kept(
             self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
             (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
-            space.kept_messages[k], space.rows[share],
+            space.kept_messages[k], self._scratch(share, k),
         )  # fmt: skip
 
     def _read_out(self, share: int) -> None:
@@ -110,8 +109,8 @@ class GradientCall(Call):
         space, block = self.space, self.weights.blocks[k]
         project_atoms_weights(
             self.atoms[share], self.constants.epsilon, (*block.atoms[:2], block.atoms_back[1]),
-            (space.x[k], space.vec[k]), (space.g_qkv, space.g_pq, space.g_tt), self.by_weights.blocks[k][2],
-            (space.tile_x[share], space.normed),
+            (space.x[k], space.vec[k]), (space.g_qkv, space.g_pq, space.g_tt),
+            (space.tile_x[share], space.normed), self.by_weights.blocks[k][2],
         )  # fmt: skip
 
     def _embed_edges_back(self, share: int) -> None:
@@ -134,6 +133,5 @@ class GradientCall(Call):
             totals.embed_atoms,
         )  # fmt: skip
         describe_edges_weights(
-            self.bounds[0], weights.radial, space.distance, space.envelope, space.g_basis, totals.centers,
-            totals.widths,
+            self.bounds[0], weights.radial, space.distance, space.envelope, space.g_basis, totals.radial,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from mlcalc.kernels.visnet.parts import parts_of
 from mlcalc.kernels.visnet.visnet import FusedViSNet, visnet_path
 from mlcalc.kernels.visnet.weights import packed
 from mlcalc.kernels.workspace import Workspaces
-from mlcalc.models import Graph, Network, Prediction, ViSNet
+from mlcalc.models import Graph, ModelError, Network, Prediction, ViSNet
 
 
 def visnet_gradients(network: ViSNet, dtype: torch.dtype) -> ViSNetGradients | str:
@@ -37,7 +37,7 @@ class ViSNetGradients:
         self.path = path
         self.path.sizes = replace(path.sizes, kept_bytes=2**62)  # training batches are small
         self._spaces: Workspaces[GradientSpace] = Workspaces()
-        self._totals: list[ByWeights] = []
+        self.totals: list[ByWeights] = []
 
     def refresh(self, network: Network) -> None:
         """Take over the weights of the network as they are now."""
@@ -53,20 +53,24 @@ class ViSNetGradients:
 
     def gradient(self, graph: Graph, seeds: Tensor) -> EnergyGradient:
         """Energies (S,) eV, and the derivatives of the sum of seeds (S,), float64, times energies by the parameters."""
+        if seeds.shape != (graph.n_structures,):
+            raise ModelError(
+                f"seeds of shape {tuple(seeds.shape)} for {graph.n_structures} structures: give one for each, (S,)"
+            )
         network = self.path.network
         element = network.element_index(graph.numbers)
         parts = parts_of(graph, self.path.threads(len(graph.numbers), graph.edges.shape[1]))
-        self._totals += [ByWeights(network) for _ in range(len(parts) - len(self._totals))]
+        self.totals += [ByWeights(network) for _ in range(len(parts) - len(self.totals))]
         y = np.empty(len(graph.numbers), self.path.kind)
 
         def run(k: int) -> None:
-            part, total = parts[k], self._totals[k]
+            part, total = parts[k], self.totals[k]
             total.clear()
             y[part.atoms] = self._run(part.graph, element[part.atoms], seeds[part.structures], total)
 
         run_shares(run, len(parts))
-        total = self._totals[0]
-        for other in self._totals[1 : len(parts)]:
+        total = self.totals[0]
+        for other in self.totals[1 : len(parts)]:
             total.add(other)
         energies = network.energies_of(torch.from_numpy(y).to(torch.float64), element, graph)
         energy = graph.sum_by_structure(energies) + network.structure_shift

@@ -31,7 +31,7 @@ def update_atoms_weights(bounds, scale, weights, v, o, gx, g_vec, sums, tile, X,
 
 
 @kernel
-def project_atoms_weights(bounds, epsilon, weights, states, gradients, by_weights, tiles):
+def project_atoms_weights(bounds, epsilon, weights, states, gradients, tiles, by_weights):
     """Derivatives by (norm, its bias, W_qkv, b_qkv, W_w, W_t), added to by_weights, after `project_atoms_back`.
 
     weights: (norm, its bias, W_qkv as it is); states: (x (N, F), vec (N, S, F)); gradients: by (qkv, pq, tt), whole;

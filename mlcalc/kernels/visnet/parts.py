@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def parts_of(graph: Graph, parts: int) -> list[Part]:
     work = first_edges + first_atoms  # atoms cost something as well
     inner = [int(np.abs(work - work[-1] * k / parts).argmin()) for k in range(1, parts)]
     bounds = sorted({0, *inner, graph.n_structures})
-    return [_part(graph, a, b, first_atoms, first_edges) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [_part(graph, a, b, first_atoms, first_edges) for a, b in pairwise(bounds)]
 
 
 def _part(graph: Graph, first: int, last: int, first_atoms: NDArray[np.int64], first_edges: NDArray[np.int64]) -> Part:

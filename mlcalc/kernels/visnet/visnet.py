@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcalc.kernels.arrangement import arrange, spread
@@ -49,7 +52,7 @@ class FusedViSNet:
         config = network.config
         self.kind = self.weights.readout[0].dtype
         self.constants = Constants(
-            heads=config.num_heads,
+            heads=_heads(config.hidden_channels, config.num_heads, self.kind),
             smooth=config.variant == "smooth",
             rejects=config.lmax == 1,
             scale=self.kind.type(1 / config.neighbor_norm),
@@ -124,3 +127,9 @@ class FusedViSNet:
         if self.network.config.reduce == "add":
             return torch.full((len(graph.numbers),), scale, dtype=torch.float64)
         return graph.equal_shares(torch.full((graph.n_structures,), scale, dtype=torch.float64))
+
+
+def _heads(channels: int, heads: int, kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sums over the channels of each head as a matrix product, and back."""
+    spread = np.repeat(np.eye(heads, dtype=kind), channels // heads, axis=1)
+    return np.ascontiguousarray(spread.T), spread
