@@ -149,12 +149,18 @@ class Call:
             (first, last), self.constants.scale, block.update_back, space.v[k], space.o[k], space.gx, space.g_vec,
             (space.X, space.V), (space.tile_o[share], space.tile_v[share]),
         )  # fmt: skip
-        for array in (space.g_qkv, space.g_pq, space.g_tt):
-            array[first:last] = 0
+        self._clear_gradients(share, k)
         backward_edges(
             self._shape(k), self.bounds[share], self.edges, block.edges_back, self._states(k), self._room(share, k),
             *self._edges_back(share, k),
         )  # fmt: skip
+
+    def _clear_gradients(self, share: int, k: int) -> None:
+        """Derivatives by the projections of the own atoms, as far as the block has them."""
+        space, block, (first, last) = self.space, self.weights.blocks[k], self.atoms[share]
+        for array, parts in ((space.g_qkv, 2), (space.g_pq, 3), (space.g_tt, 4)):
+            if block.parts >= parts:
+                array[first:last] = 0
 
     def _edges_back(self, share: int, k: int) -> tuple[tuple[Array, ...], ...]:
         """Derivatives that come in and go out of the edges of a block, and work space."""

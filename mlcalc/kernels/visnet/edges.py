@@ -215,9 +215,9 @@ def messages_back(heads, bounds, edges, qkv, act, gm, gP, gradients, tile):
 
 @kernel
 def values_back(gm, a, envelope, v, dv, gP, gv):
+    """By P (through dv) and by v_j; the attention a is overwritten."""
     for c in range(gP.shape[0]):
         a[c] *= gm[c] * envelope
-    for c in range(gP.shape[0]):
         gP[c] *= a[c] * v[c]
     for c in range(gP.shape[0]):
         gv[c] += a[c] * dv[c]
@@ -225,12 +225,13 @@ def values_back(gm, a, envelope, v, dv, gP, gv):
 
 @kernel
 def logits_back(gl, q, k, dk, gP, gq, gk):
+    """By P (through dk), q_i and k_j; the derivative by the logits is overwritten."""
     for c in range(gP.shape[0]):
         gP[c] *= gl[c] * q[c] * k[c]
+        gl[c] *= dk[c]
     for c in range(gq.shape[0]):
-        gq[c] += gl[c] * dk[c] * k[c]
-    for c in range(gq.shape[0]):
-        gk[c] += gl[c] * dk[c] * q[c]
+        gq[c] += gl[c] * k[c]
+        gk[c] += gl[c] * q[c]
 
 
 @kernel

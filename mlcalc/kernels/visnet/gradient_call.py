@@ -97,8 +97,7 @@ class GradientCall(Call):
             (first, last), self.constants.scale, block.update_back, space.v[k], space.o[k], space.gx, space.g_vec,
             (space.X, space.V), (space.tile_o[share], space.tile_v[share]), space.sums[k], space.vec[k], by_update,
         )  # fmt: skip
-        for array in (space.g_qkv, space.g_pq, space.g_tt):
-            array[first:last] = 0
+        self._clear_gradients(share, k)
         backward_edges_weights(
             self._shape(k), self.bounds[share], self.edges, block.edges_back, self._states(k), self._room(share, k),
             *self._edges_back(share, k), space.kept_messages[k], by_edges,
