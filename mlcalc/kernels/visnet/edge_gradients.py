@@ -30,3 +30,13 @@ def backward_edges_weights(
         add_columns(gP[: stop - start], by_edge_bias)
         multiply_transposed(gZ[: stop - start], messages[start:stop], by_gate, 1)
         add_columns(gZ[: stop - start], by_gate_bias)
+
+
+@kernel
+def backward_edges_kept(bounds, shape, edges, weights, states, kept, gradients, edge_gradients, scratch, derivatives):
+    """`backward_edges` that keeps the derivatives by (P, Z, messages) of all edges."""
+    gP, gZ, gm = derivatives
+    for start in range(bounds[0], bounds[1], TILE):
+        stop = min(start + TILE, bounds[1])
+        tile = (*scratch, gP[start:stop], gZ[start:stop], gm[start:stop])
+        backward_edges(shape, (start, stop), edges, weights, states, kept, gradients, edge_gradients, tile)

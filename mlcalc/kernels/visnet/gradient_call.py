@@ -38,10 +38,25 @@ class GradientSpace(Space):
         self.inputs = (*(self._array(ATOMS, w) for w in widths), self._array(ATOMS * S, H), self._array(ATOMS, 1))
 
 
-class GradientCall(Call):
-    """Atomic energies, and derivatives of sum_i seed_i y_i by edge vectors and weights."""
+class KeepingCall(Call):
+    """A call in one thread that keeps all that derivatives by weights need of the pass forward."""
 
     space: GradientSpace
+
+    def _sums(self, k: int) -> tuple[Array, Array]:
+        return self.space.sums[k], self.space.V
+
+    def _pass_messages(self, share: int, k: int) -> None:
+        space = self.space
+        forward_edges_kept(
+            self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
+            (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
+            space.kept_messages[k], self._scratch(share, k),
+        )  # fmt: skip
+
+
+class GradientCall(KeepingCall):
+    """Atomic energies, and derivatives of sum_i seed_i y_i by edge vectors and weights."""
 
     def __init__(
         self,
@@ -68,17 +83,6 @@ class GradientCall(Call):
         self._embed_edges_back(0)
         self._embed_atoms_back()
         return self.y
-
-    def _sums(self, k: int) -> tuple[Array, Array]:
-        return self.space.sums[k], self.space.V
-
-    def _pass_messages(self, share: int, k: int) -> None:
-        space = self.space
-        forward_edges_kept(
-            self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
-            (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
-            space.kept_messages[k], self._scratch(share, k),
-        )  # fmt: skip
 
     def _read_out(self, share: int) -> None:
         space, (first, last) = self.space, self.bounds[share]

@@ -66,3 +66,14 @@ def norm_weights(x, epsilon, norm, norm_bias, g, out, by_norm):
         plain = (x[c] - mean) * inverse
         by_norm[c] += g[c] * plain
         out[c] = plain * norm[c] + norm_bias[c]
+
+
+@kernel
+def update_atoms_back_kept(bounds, scale, weights, v, o, gx, g_vec, sums, derivatives):
+    """`update_atoms_back` that keeps the derivatives by (o (N, 3F), v (N S, 3F)) of all atoms."""
+    go, gv = derivatives
+    S = g_vec.shape[1]
+    for start in range(bounds[0], bounds[1], TILE):
+        stop = min(start + TILE, bounds[1])
+        tile = (go[start:stop], gv[start * S : stop * S])
+        update_atoms_back((start, stop), scale, weights, v, o, gx, g_vec, sums, tile)
