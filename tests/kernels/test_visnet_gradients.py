@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ase import Atoms
 from structures import cluster, crystal, cubic, graph_of, linear, primitive, slab
 from torch import Tensor
 
-from mlcalc.kernels.visnet import gradient_call, visnet
+from mlcalc.kernels.visnet import gradient_call, tangent_call, visnet
 from mlcalc.kernels.visnet.gradients import ViSNetGradients, visnet_gradients
 from mlcalc.models import Graph, ModelError, Prediction, ViSNet, ViSNetConfig, predict
 
@@ -215,53 +215,124 @@ def loss_of(result: Prediction, graph: Graph) -> Tensor:
     return loss
 
 
-def by_differences(kernels: ViSNetGradients, graph: Graph, displacement: float, stress: bool) -> dict[str, Tensor]:
+@dataclass(frozen=True, eq=False)
+class ByPrediction:
+    """Derivatives of a loss by energies (S,), forces (N, 3) and dE/dstrain (S, 3, 3)."""
+
+    energy: Tensor
+    forces: Tensor
+    strain: Tensor
+
+
+def by_prediction(result: Prediction, graph: Graph) -> ByPrediction:
+    values = {name: value.requires_grad_() for name in ("energy", "forces", "stress")
+              if (value := getattr(result, name)) is not None}  # fmt: skip
+    found = torch.autograd.grad(loss_of(replace(result, **values), graph), tuple(values.values()))
+    by = dict(zip(values, found, strict=True))
+    strain = torch.zeros(graph.n_structures, 3, 3, dtype=torch.float64)
+    if "stress" in by:
+        volume = torch.linalg.det(graph.cell).abs()
+        for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))):
+            strain[:, a, b] = by["stress"][:, k] / volume
+    return ByPrediction(by["energy"], by["forces"], (strain + strain.transpose(1, 2)) / 2)
+
+
+def by_tangents(kernels: ViSNetGradients, graph: Graph, *, stress: bool) -> dict[str, Tensor]:
+    by = by_prediction(kernels.forces(graph, stress=stress), graph)
+    return kernels.tangent(graph, by.energy, -by.forces, by.strain).parameters
+
+
+def by_differences(kernels: ViSNetGradients, graph: Graph, *, stress: bool) -> dict[str, Tensor]:
     """The loss' gradient from first derivatives by the weights at two displaced geometries.
 
     dL/dtheta = sum_s e_s dE_s/dtheta + d/d(eps) sum_s dE_s/dtheta(x - eps lambda, strain eps sigma), with
     e_s = dL/dE_s, lambda = dL/dF and sigma = dL/d(dE/dstrain).
     """
-    result = kernels.forces(graph, stress=stress)
-    leaves = {name: value.requires_grad_() for name in ("energy", "forces", "stress")
-              if (value := getattr(result, name)) is not None}  # fmt: skip
-    by = dict(zip(leaves, torch.autograd.grad(loss_of(replace(result, **leaves), graph), leaves.values()), strict=True))
-    strain = torch.zeros(graph.n_structures, 3, 3, dtype=torch.float64)
-    if stress:
-        volume = torch.linalg.det(graph.cell).abs()
-        for k, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))):
-            strain[:, a, b] = by["stress"][:, k] / volume
-        strain = (strain + strain.transpose(1, 2)) / 2
-    largest = 10 * strain.flatten(1).norm(dim=1)
-    largest.scatter_reduce_(0, graph.batch, by["forces"].norm(dim=1), "amax")
-    step = displacement / largest.clamp(min=1e-12)
+    by = by_prediction(kernels.forces(graph, stress=stress), graph)
+    largest = 10 * by.strain.flatten(1).norm(dim=1)
+    largest.scatter_reduce_(0, graph.batch, by.forces.norm(dim=1), "amax")
+    step = (1e-4 if kernels.path.kind == np.float64 else 3e-3) / largest.clamp(min=1e-12)
     total: dict[str, Tensor] = {}
     for sign in (1.0, -1.0):
-        moved = sign * step[:, None, None] * strain
-        positions = graph.positions - sign * step[graph.batch, None] * by["forces"]
+        moved = sign * step[:, None, None] * by.strain
+        positions = graph.positions - sign * step[graph.batch, None] * by.forces
         positions = positions + torch.einsum("nx,nxy->ny", graph.positions, moved[graph.batch])
         there = replace(graph, positions=positions, cell=graph.cell + graph.cell @ moved)
-        part = kernels.gradient(there, by["energy"] / 2 + sign / (2 * step)).parameters
+        part = kernels.gradient(there, by.energy / 2 + sign / (2 * step)).parameters
         total = {name: value + total.get(name, 0) for name, value in part.items()}
     return total
 
 
-@pytest.mark.parametrize(("dtype", "displacement", "limit"), [(torch.float64, 1e-4, 1e-6), (torch.float32, 3e-3, 1e-3)])
-@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[2], SETTINGS[6]], ids=str)
-@pytest.mark.parametrize("stress", [False, True])
-def test_losses(
-    settings: dict[str, Any], dtype: torch.dtype, displacement: float, limit: float, *, stress: bool
-) -> None:
-    network = network_of(settings)
-    rattled = [crystal(ELEMENTS), crystal(ELEMENTS, seed=5)] + [cluster(ELEMENTS), Atoms("O")] * (not stress)
-    graph = graph_of(rattled, network.cutoff)
+def some_graph(cutoff: float, *, stress: bool) -> Graph:
+    rattled = [crystal(ELEMENTS), crystal(ELEMENTS, seed=5)]
+    return graph_of(rattled + [cluster(ELEMENTS), Atoms("O"), primitive(ELEMENTS)] * (not stress), cutoff)
+
+
+def by_double_backward(network: ViSNet, graph: Graph, *, stress: bool) -> dict[str, Tensor]:
     loss = loss_of(predict(network, graph, stress=stress, create_graph=True), graph)
     names, parameters = zip(*network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    expected = dict(zip(names, gradients, strict=True))
-    found = by_differences(kernels_of(network, dtype), graph, displacement, stress)
-    assert error_of_norm(found, expected) < limit
-    without_forces = kernels_of(network).gradient(graph, torch.ones(graph.n_structures, dtype=torch.float64))
+    return dict(zip(names, gradients, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-6), (torch.float32, 1e-3)])
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[2], SETTINGS[6]], ids=str)
+@pytest.mark.parametrize("stress", [False, True])
+def test_losses_by_differences(settings: dict[str, Any], dtype: torch.dtype, limit: float, *, stress: bool) -> None:
+    network = network_of(settings)
+    graph = some_graph(network.cutoff, stress=stress)
+    expected = by_double_backward(network, graph, stress=stress)
+    assert error_of_norm(by_differences(kernels_of(network, dtype), graph, stress=stress), expected) < limit
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("stress", [False, True])
+def test_losses_by_tangents(settings: dict[str, Any], *, stress: bool) -> None:
+    network = network_of(settings)
+    graph = some_graph(network.cutoff, stress=stress)
+    expected = by_double_backward(network, graph, stress=stress)
+    kernels = kernels_of(network)
+    assert largest_error(by_tangents(kernels, graph, stress=stress), expected) < 1e-9
+    without_forces = kernels.gradient(graph, torch.ones(graph.n_structures, dtype=torch.float64))
     assert error_of_norm(without_forces.parameters, expected) > 0.1
+    zero = torch.zeros_like(graph.cell)
+    energies = kernels.tangent(graph, torch.ones(graph.n_structures).double(), 0 * graph.positions, zero)
+    assert largest_error(energies.parameters, without_forces.parameters) < 1e-11  # and no forces were asked before
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[3], SETTINGS[6]], ids=str)
+def test_losses_by_tangents_in_single_precision(settings: dict[str, Any]) -> None:
+    network = network_of(settings)
+    for stress in (False, True):
+        graph = some_graph(network.cutoff, stress=stress)
+        found = by_tangents(kernels_of(network, torch.float32), graph, stress=stress)
+        assert error_of_norm(found, by_double_backward(network, graph, stress=stress)) < 5e-5
+
+
+TANGENTS = sorted(name for name in vars(tangent_call) if name.endswith("_tangent"))
+
+
+@pytest.mark.parametrize("name", TANGENTS)
+def test_a_missing_tangent_is_seen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert len(TANGENTS) == 12
+    network = network_of({"vertex_type": "edge", "trainable_rbf": True})
+    graph = some_graph(network.cutoff, stress=False)
+    expected = by_double_backward(network, graph, stress=False)
+    kernels = kernels_of(network)
+    assert largest_error(by_tangents(kernels, graph, stress=False), expected) < 1e-9
+    monkeypatch.setattr(tangent_call, name, lambda *_: None)
+    assert not largest_error(by_tangents(kernels, graph, stress=False), expected) < 0.01
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_tangents_of_two_threads() -> None:
+    network = network_of({"vertex_type": "edge", "trainable_rbf": True})
+    kernels = kernels_of(network)
+    for _ in range(2):  # in arrays that hold what the call before left there
+        graph = some_graph(network.cutoff, stress=False)
+        expected = by_double_backward(network, graph, stress=False)
+        assert largest_error(by_tangents(kernels, graph, stress=False), expected) < 1e-9
+    assert len(kernels.totals) == 2
 
 
 def test_refusals() -> None:
@@ -272,6 +343,8 @@ def test_refusals() -> None:
         kernels.gradient(replace(graph, edges=graph.edges.flip(1)), one)
     with pytest.raises(ModelError, match="seeds of shape"):
         kernels.gradient(graph, torch.ones(2, dtype=torch.float64))
+    with pytest.raises(ModelError, match="directions of shape"):
+        kernels.tangent(graph, one, graph.positions[:3], torch.zeros_like(graph.cell))
     for settings in ({"vertex_type": "node"}, {"activation": "ssp"}, {"num_layers": 1}):
         reason = visnet_gradients(network_of(settings), torch.float64)
         assert isinstance(reason, str)

@@ -216,8 +216,8 @@ def backward_edges_tangent(
     edge_rows, gate_rows = weights
     qkv, _, pq, tt, f, _ = states
     t_qkv, _, t_pq, t_tt, t_f, _ = t_states
-    P, Z, messages, _ = kept
-    t_P, t_Z, t_messages, _ = t_kept
+    P, _, messages, _ = kept
+    t_P, _, t_messages, _ = t_kept
     _, gf, gP, gZ, gm = adjoints
     t_gX, _, t_gf, own_qkv, own_pq, own_tt, any_kv, _, any_q = t_adjoints
     by_edge, by_edge_bias, by_gate, by_gate_bias = by_weights
@@ -279,7 +279,7 @@ def gates_back_tangent(shape, bounds, edges, t_edges, states, t_states, kept, t_
     t_envelope, t_harmonics = t_edges
     vec, t_vec, gV, t_gV, any_vec = states[1], t_states[1], adjoints[0], t_adjoints[1], t_adjoints[7]
     Z, t_Z = kept[1], t_kept[1]
-    gates, t_gates, slopes, curvatures, t_gZ, row = tile[5], tile[6], tile[7], tile[8], tile[9], tile[13]
+    gates, slopes, curvatures, t_gZ, row = tile[5], tile[7], tile[8], tile[9], tile[13]
     size, width, F = bounds[1] - bounds[0], Z.shape[1], gV.shape[2]
     silu_curvatures(Z[bounds[0] : bounds[1]], gates[:size], slopes[:size], curvatures[:size])
     g, t_g, gate, t_gate = row[:width], row[2 * F :][:width], row[4 * F : 5 * F], row[5 * F : 6 * F]
@@ -325,8 +325,7 @@ def messages_back_tangent(heads, bounds, edges, t_envelope, qkvs, all_logits, g_
     act, t_act, slope, t_slope, t_gP, rows, per_head, row = (
         tile[0], tile[1], tile[2], tile[3], tile[4], tile[11], tile[12], tile[13],
     )  # fmt: skip
-    gather, spread = heads
-    F, size = gather.shape[0], bounds[1] - bounds[0]
+    F, size = heads[0].shape[0], bounds[1] - bounds[0]
     a, t_a, gl, t_gl = rows[0, :size], rows[1, :size], rows[2, :size], rows[3, :size]
     for k in range(size):
         e = bounds[0] + k

@@ -6,7 +6,7 @@ import math
 
 from mlcalc.kernels.compile import kernel
 from mlcalc.kernels.elementwise import exponential
-from mlcalc.kernels.visnet.geometry import fade
+from mlcalc.kernels.visnet.geometry import NOTHING, fade
 
 _ROOT3 = math.sqrt(3)
 
@@ -28,14 +28,15 @@ def describe_edges_tangent(bounds, radial, is_loop, described, t_vectors, t_desc
         r = distance[e]
         x, y, z = harmonics[e, 0], harmonics[e, 1], harmonics[e, 2]
         t_r = x * t_vectors[e, 0] + y * t_vectors[e, 1] + z * t_vectors[e, 2]
-        value, slope = fade(r, cutoff, exponent)
-        t_distance[e], t_envelope[e] = t_r, slope * t_r
+        value, change = fade(r, cutoff, exponent)
+        t_distance[e], t_envelope[e] = t_r, change * t_r
         t = r if gaussian else exponential(-alpha * r)
         t_t = t_r if gaussian else -alpha * t * t_r
-        factor, t_factor = (value, slope * t_r) if folded else (r / r, r - r)
+        factor, t_factor = (value, change * t_r) if folded else (r / r, r - r)
         for k in range(centers.shape[0]):
             plain = exponential(-widths[k] * (t - centers[k]) ** 2)
-            t_basis[e, k] = plain * (t_factor - two * widths[k] * (t - centers[k]) * t_t * factor)
+            slope = t_factor - two * widths[k] * (t - centers[k]) * t_t * factor
+            t_basis[e, k] = 0 if plain < NOTHING else plain * slope
         a = (t_vectors[e, 0] - x * t_r) / r
         b = (t_vectors[e, 1] - y * t_r) / r
         c = (t_vectors[e, 2] - z * t_r) / r
@@ -67,6 +68,8 @@ def describe_edges_weights_tangent(bounds, radial, described, t_described, g_bas
         for k in range(centers.shape[0]):
             offset = t - centers[k]
             plain = exponential(-widths[k] * offset**2)
+            if plain < NOTHING:
+                continue
             g = g_basis[e, k] * factor * plain
             t_g = (t_g_basis[e, k] * factor + g_basis[e, k] * t_factor) * plain - g * two * widths[k] * offset * t_t
             by_centers[k] += two * widths[k] * (t_g * offset + g * t_t)

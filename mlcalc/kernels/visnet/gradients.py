@@ -109,9 +109,9 @@ class ViSNetGradients:
         return self._finished(graph, y, element, len(parts))
 
     def tangent(self, graph: Graph, seeds: Tensor, directions: Tensor, strains: Tensor) -> EnergyGradient:
-        """Energies, and derivatives of sum_s seeds_s E_s + d/d(eps) sum_s E_s(x + eps u, strain eps h) by the parameters.
+        """Energies, and derivatives of sum_s seeds_s E_s + d/d(eps) E_s(x + eps u, strain eps h) by the parameters.
 
-        directions: u (N, 3) Å; strains: h (S, 3, 3), symmetric; both float64.  That is the gradient of a loss of
+        directions: u (N, 3) Å; strains: h (S, 3, 3), symmetric; all float64.  That is the gradient of a loss of
         energies, forces F and stress for seeds = dL/dE, u = -dL/dF and h = dL/d(dE/dstrain).  What `forces` has kept
         of the same graph is used.
         """
@@ -178,5 +178,5 @@ class ViSNetGradients:
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape or tensor.dtype != torch.float64:
         raise ModelError(
-            f"{name} of shape {tuple(tensor.shape)} and {tensor.dtype}: shape {tuple(shape)} and torch.float64 are needed"
+            f"{name} of shape {tuple(tensor.shape)}, {tensor.dtype}: give shape {tuple(shape)} and torch.float64"
         )

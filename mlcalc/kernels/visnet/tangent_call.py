@@ -10,7 +10,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlcalc.kernels.visnet.by_weights import ByWeights
-from mlcalc.kernels.visnet.call import Call
 from mlcalc.kernels.visnet.edge_gradients import backward_edges_kept
 from mlcalc.kernels.visnet.edge_tangents import backward_edges_tangent, forward_edges_tangent
 from mlcalc.kernels.visnet.embedding import embed_atoms_back
