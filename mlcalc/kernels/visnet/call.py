@@ -85,7 +85,7 @@ class Call:
             (space.qkv[k], space.v[k], space.pq[k], space.tt[k]), space.tile_x[share],
         )  # fmt: skip
 
-    def _shape(self, k: int) -> tuple[int, bool, bool, bool, bool]:
+    def _shape(self, k: int) -> tuple[tuple[Array, Array], bool, bool, bool, bool]:
         keeps = self.back and self.space.kept[k] is not None
         return self.constants.heads, k == 0, self.constants.smooth, self.constants.rejects, keeps
 

@@ -102,9 +102,10 @@ class GradientCall(KeepingCall):
             (space.X, space.V), (space.tile_o[share], space.tile_v[share]), space.sums[k], space.vec[k], by_update,
         )  # fmt: skip
         self._clear_gradients(share, k)
+        gradients, edge_gradients, tile = self._edges_back(share, k)
         backward_edges_weights(
             self._shape(k), self.bounds[share], self.edges, block.edges_back, self._states(k), self._room(share, k),
-            *self._edges_back(share, k), space.kept_messages[k], by_edges,
+            gradients, edge_gradients, tile, space.kept_messages[k], by_edges,
         )  # fmt: skip
 
     def _atoms_back(self, share: int, k: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcalc.kernels.arrangement import spread
@@ -48,16 +50,16 @@ class ViSNetGradients:
         self.path = path
         path.sizes = replace(path.sizes, kept_bytes=2**62)  # whatever is computed forward is needed on the way back
         self.totals: list[ByWeights] = []
+        self._parameters = list(path.network.parameters())
         self._spaces: dict[int, TangentSpace] = {}
         self._tape: _Tape | None = None
 
     def refresh(self, network: Network) -> None:
         """Take over the weights of the network as they are now."""
-        own = self.path.network
         with torch.no_grad():
-            for target, source in zip(own.parameters(), network.parameters(), strict=True):
+            for target, source in zip(self._parameters, network.parameters(), strict=True):
                 target.copy_(source)
-        self.path.weights = packed(own)
+        self.path.weights = packed(self.path.network)
         self._tape = None
 
     def forces(self, graph: Graph, *, stress: bool) -> Prediction:
@@ -105,6 +107,7 @@ class ViSNetGradients:
             y[part.atoms] = call.run()
 
         self._tape = None
+        self._clear_totals(len(parts))
         run_shares(run, len(parts))
         return self._finished(graph, y, element, len(parts))
 
@@ -135,20 +138,19 @@ class ViSNetGradients:
             TangentCall(call, self._by_y(part, seeds), self.totals[k]).run()
             y[part.atoms] = call.y
 
-        while len(self.totals) < len(tape.parts):
-            self.totals.append(ByWeights(self.path.network))
-        for total in self.totals:
-            total.clear()
+        self._clear_totals(len(tape.parts))
         run_shares(run, len(tape.parts))
         return self._finished(graph, y, element, len(tape.parts))
 
     def _parts(self, graph: Graph) -> list[Part]:
-        """Shares of the threads, and cleared sums for each."""
-        parts = parts_of(graph, self.path.threads(len(graph.numbers), graph.edges.shape[1]))
-        self.totals += [ByWeights(self.path.network) for _ in range(len(parts) - len(self.totals))]
+        """Shares of the threads."""
+        return parts_of(graph, self.path.threads(len(graph.numbers), graph.edges.shape[1]))
+
+    def _clear_totals(self, parts: int) -> None:
+        """Sums for each thread, at zero."""
+        self.totals += [ByWeights(self.path.network) for _ in range(parts - len(self.totals))]
         for total in self.totals:
             total.clear()
-        return parts
 
     def _space(self, k: int, graph: Graph) -> tuple[TangentSpace, int]:
         """The workspace of one thread, with the edges of the graph arranged in it, and their number."""
@@ -162,11 +164,11 @@ class ViSNetGradients:
         self._spaces[k] = space  # not after an error: whatever should be zero may not be
         return space, edges
 
-    def _by_y(self, part: Part, seeds: Tensor) -> np.ndarray:
+    def _by_y(self, part: Part, seeds: Tensor) -> NDArray[Any]:
         shares = seeds[part.structures].index_select(0, part.graph.batch)
         return (self.path.seeds(part.graph) * shares).numpy().astype(self.path.kind)
 
-    def _finished(self, graph: Graph, y: np.ndarray, element: Tensor, parts: int) -> EnergyGradient:
+    def _finished(self, graph: Graph, y: NDArray[Any], element: Tensor, parts: int) -> EnergyGradient:
         network, total = self.path.network, self.totals[0]
         for other in self.totals[1:parts]:
             total.add(other)

@@ -43,8 +43,10 @@ class TangentSpace(GradientSpace):
         self.t_vectors, self.t_distance, self.t_envelope = self._array(E, 3), self._array(E), self._array(E)
         self.t_harmonics, self.t_basis = np.empty_like(self.harmonics), np.empty_like(self.basis)
         self.t_around = np.empty_like(self.around)
-        for name in ("x", "vec", "qkv", "v", "pq", "tt", "o"):
-            setattr(self, f"t_{name}", [np.empty_like(array) for array in getattr(self, name)])
+        self.t_x, self.t_vec, self.t_qkv, self.t_v, self.t_pq, self.t_tt, self.t_o = (
+            [np.empty_like(array) for array in arrays]
+            for arrays in (self.x, self.vec, self.qkv, self.v, self.pq, self.tt, self.o)
+        )
         copies = {id(array): np.empty_like(array) for array in self.f}  # blocks may share one
         self.t_f = [copies[id(array)] for array in self.f]
         self.t_kept = [(self._array(E, P), self._array(E, Z)) for P, Z in map(widths, weights.blocks)]
