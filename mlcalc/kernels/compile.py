@@ -55,7 +55,9 @@ def kernel_in_order(function: _Function) -> _Function:
 
 
 def _compiled(function: _Function, fastmath: set[str]) -> _Function:
-    dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
+    # no kernel makes arrays, and counting references to slices would cost more time than what is done with them
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy", "_nrt": False}
+    dispatcher: Any = numba.njit(**options)(function)
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:  # no folder to write to

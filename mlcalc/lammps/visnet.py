@@ -36,11 +36,12 @@ class DistributedViSNet(FusedViSNet):
         limited, loops = self.network.limited(graph)
         loops = loops[loops < own]
         atoms, edges = len(graph.numbers), limited.edges.shape[1] + len(loops)
-        wanted = atoms, edges, self._threads(atoms, edges)
+        wanted = atoms, edges, self.threads(atoms, edges)
         gradient, strain_gradient = np.zeros((atoms, 3)), np.zeros((1, 3, 3))
         with self._spaces.taken(lambda space: space.fits(*wanted), lambda: self._space(*wanted)) as space:
-            self._arrange(limited, loops, space)
-            call = _OwnCall(self.weights, self.constants, space, element.numpy(), self._seeds(graph))
+            self.arrange(limited, loops, space)
+            seeds = self.seeds(graph).numpy().astype(self.kind)
+            call = _OwnCall(self.weights, self.constants, space, element.numpy(), seeds)
             y = call.run_own(own, halo)
             spread_out: Any = spread  # kernels have no types
             spread_out(

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 class Constants:
     """Settings that kernels ask for."""
 
-    heads: int
+    heads: tuple[Array, Array]  # (F, H) and (H, F): one where a channel belongs to a head
     smooth: bool
     rejects: bool  # lmax 1: inner products of rejections are formed on the edges
     scale: Any  # 1 / neighbor_norm
@@ -85,7 +85,7 @@ class Call:
             (space.qkv[k], space.v[k], space.pq[k], space.tt[k]), space.tile_x[share],
         )  # fmt: skip
 
-    def _shape(self, k: int) -> tuple[int, bool, bool, bool, bool]:
+    def _shape(self, k: int) -> tuple[tuple[Array, Array], bool, bool, bool, bool]:
         keeps = self.back and self.space.kept[k] is not None
         return self.constants.heads, k == 0, self.constants.smooth, self.constants.rejects, keeps
 
@@ -103,20 +103,33 @@ class Call:
         atoms, bounds = self.atoms[share], self.bounds[share]
         if k == 0:
             embed_edges(bounds, self.described, self.weights.embed_edges, space.x[0], space.f[0], space.messages[share])
-        space.X[atoms[0] : atoms[1]] = 0
-        space.V[atoms[0] : atoms[1]] = 0
-        f_next = space.f[min(k + 1, len(space.f) - 1)]
-        forward_edges(
-            self._shape(k), bounds, self.edges, block.edges,
-            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k], f_next), self._room(share, k),
-            (space.X, space.V), (space.messages[share], space.rows[share]),
-        )  # fmt: skip
+        sums = self._sums(k)
+        for array in sums:
+            array[atoms[0] : atoms[1]] = 0
+        self._pass_messages(share, k)
         update_atoms(
-            atoms, self.constants.scale, block.update, (space.x[k], space.vec[k]), (space.X, space.V), space.v[k],
-            space.o[k], (space.x[k + 1], space.vec[k + 1]),
+            atoms, self.constants.scale, block.update, (space.x[k], space.vec[k]), sums, space.v[k], space.o[k],
+            (space.x[k + 1], space.vec[k + 1]),
         )  # fmt: skip
         if k + 1 < len(self.weights.blocks):
             self._project(share, k + 1)
+
+    def _sums(self, k: int) -> tuple[Array, Array]:
+        """Where messages are summed."""
+        return self.space.X, self.space.V
+
+    def _states(self, k: int) -> tuple[Array, ...]:
+        """What the edges of a block see."""
+        space = self.space
+        return space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k]
+
+    def _pass_messages(self, share: int, k: int) -> None:
+        space = self.space
+        forward_edges(
+            self._shape(k), self.bounds[share], self.edges, self.weights.blocks[k].edges,
+            (*self._states(k), space.f[min(k + 1, len(space.f) - 1)]), self._room(share, k), self._sums(k),
+            (space.messages[share], *self._scratch(share, k)),
+        )  # fmt: skip
 
     def _read_out(self, share: int) -> None:
         space, (first, last) = self.space, self.bounds[share]
@@ -136,17 +149,35 @@ class Call:
             (first, last), self.constants.scale, block.update_back, space.v[k], space.o[k], space.gx, space.g_vec,
             (space.X, space.V), (space.tile_o[share], space.tile_v[share]),
         )  # fmt: skip
-        for array in (space.g_qkv, space.g_pq, space.g_tt):
-            array[first:last] = 0
+        self._clear_gradients(share, k)
         backward_edges(
-            self._shape(k), self.bounds[share], self.edges, block.edges_back,
-            (space.qkv[k], space.vec[k], space.pq[k], space.tt[k], space.f[k]), self._room(share, k),
-            (space.X, space.V, space.g_qkv, space.g_pq, space.g_tt, space.any_kv[share], space.any_vec[share],
-             space.any_q[share]),
-            (space.g_envelope, space.g_harmonics, space.gf),
-            (space.messages[share], self._tile(space.gP, share, k, 0), self._tile(space.gZ, share, k, 1),
-             space.g_messages[share], space.rows[share], space.per_head[share]),
+            self._shape(k), self.bounds[share], self.edges, block.edges_back, self._states(k), self._room(share, k),
+            *self._edges_back(share, k),
         )  # fmt: skip
+
+    def _clear_gradients(self, share: int, k: int) -> None:
+        """Derivatives by the projections of the own atoms, as far as the block has them."""
+        space, block, (first, last) = self.space, self.weights.blocks[k], self.atoms[share]
+        for array, parts in ((space.g_qkv, 2), (space.g_pq, 3), (space.g_tt, 4)):
+            if block.parts >= parts:
+                array[first:last] = 0
+
+    def _edges_back(self, share: int, k: int) -> tuple[tuple[Array, ...], ...]:
+        """Derivatives that come in and go out of the edges of a block, and work space."""
+        space = self.space
+        own = (space.X, space.V, space.g_qkv, space.g_pq, space.g_tt)
+        return (
+            (*own, space.any_kv[share], space.any_vec[share], space.any_q[share]),
+            (space.g_envelope, space.g_harmonics, space.gf),
+            (space.messages[share], *self._scratch(share, k), self._tile(space.gP, share, k, 0),
+             self._tile(space.gZ, share, k, 1), space.g_messages[share]),
+        )  # fmt: skip
+
+    def _scratch(self, share: int, k: int) -> tuple[Array, ...]:
+        """Work space of a tile of edges; silu(P) and silu(Z) are never needed at the same time."""
+        space = self.space
+        act, gates = (self._tile(space.act, share, k, which) for which in (0, 1))
+        return act, gates, space.t[share], space.per_head[share], space.rows[share]
 
     def _atoms_back(self, share: int, k: int) -> None:
         space = self.space

@@ -12,8 +12,6 @@ from mlcalc.kernels.visnet.rows import (
     add_row,
     add_vectors,
     add_vectors_back,
-    attention,
-    attention_slopes,
     components_along,
     dot,
     inner_products,
@@ -22,21 +20,23 @@ from mlcalc.kernels.visnet.rows import (
     project,
     rejections_back,
     scale_row,
-    silu_rows,
+    silu,
     silu_slopes,
+    weigh_rows,
 )
 
 TILE = 64  # edges
-ROWS = 12  # of work space, with F channels each
+ROWS = 4  # of work space, with F channels each
 
 
 @kernel
 def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):
     """Messages and updates of the edges bounds[0] to bounds[1].
 
-    shape: (heads, first, smooth, rejects, keeps); edges: (center, neighbor, envelope, harmonics); weights: (We, be,
-    Ws, bs), transposed; states: (qkv (N, 3F), vec (N, S, F), pq (N, S, 2F), tt (N, S, 2F), f (E, F), f' (E, F));
-    kept: (P (E, parts F), Z (E, 2F)) or tiles of them; sums: (X (N, F), V (N, S, F)); tile: work space.
+    shape: (heads, first, smooth, rejects, keeps), heads being matrices (F, H) and (H, F) of ones where a channel is of
+    a head; edges: (center, neighbor, envelope, harmonics); weights: (We, be, Ws, bs), transposed; states: (qkv (N, 3F),
+    vec (N, S, F), pq (N, S, 2F), tt (N, S, 2F), f (E, F), f' (E, F)); kept: (P (E, parts F), Z (E, 2F)) or tiles of
+    them; sums: (X (N, F), V (N, S, F)); tile: work space.
     """
     heads, first, smooth, rejects, keeps = shape
     center, neighbor, envelope, harmonics = edges
@@ -44,36 +44,55 @@ def forward_edges(shape, bounds, edges, weights, states, kept, sums, tile):
     qkv, vec, pq, tt, f, f_next = states
     all_P, all_Z = kept
     X, V = sums
-    messages, row = tile
-    F, width, gates = f.shape[1], edge_bias.shape[0], gate_bias.shape[0]
-    act, gate = row[:width], row[width : width + gates]
-    a, w, along = row[width + gates :][:F], row[width + gates + F :][:F], row[width + gates + 2 * F :][: 2 * F]
+    messages, all_act, all_gates, _, _, row = tile
+    F, width = f.shape[1], edge_bias.shape[0]
+    w, along = row[:F], row[F : 3 * F]
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
-        offset = start if keeps else 0
-        P, Z = all_P[offset : offset + stop - start], all_Z[offset : offset + stop - start]
+        size, offset = stop - start, start if keeps else 0
+        P, Z = all_P[offset : offset + size], all_Z[offset : offset + size]
+        act, gates = all_act[:size], all_gates[:size]
         project(f[start:stop], edge_weight, edge_bias, P)
+        silu(P, act)
+        messages_of(heads, (start, stop), edges, qkv, act, tile)
         for e in range(start, stop):
             i, j, k = center[e], neighbor[e], e - start
-            silu_rows(P[k], act)
-            message(heads, envelope[e], qkv[i], qkv[j], act, a, messages[k])
             add_row(messages[k], X[i])
             if width > 2 * F:
                 products(pq[i], pq[j], harmonics[e], rejects, along, w)
-                update(f[e], act[2 * F : 3 * F], w, f_next[e])
+                update(f[e], act[k, 2 * F : 3 * F], w, f_next[e])
             if width > 3 * F:
                 products(tt[i], tt[i], harmonics[e], rejects, along, w)
-                update(f_next[e], act[3 * F :], w, f_next[e])
-        project(messages[: stop - start], gate_weight, gate_bias, Z)
+                update(f_next[e], act[k, 3 * F :], w, f_next[e])
+        project(messages[:size], gate_weight, gate_bias, Z)
+        silu(Z, gates)
         for e in range(start, stop):
-            i, j, k = center[e], neighbor[e], e - start
-            silu_rows(Z[k], gate)
+            i, j, gate = center[e], neighbor[e], gates[e - start]
             if smooth:
                 scale_row(gate, envelope[e])
             if first:
                 add_directions(harmonics[e], gate, V[i])
             else:
                 add_vectors(vec[j], gate[:F], harmonics[e], gate[F:], V[i])
+
+
+@kernel
+def messages_of(heads, bounds, edges, qkv, act, tile):
+    """v_j dv a with a = silu(<q_i, k_j dk>) C per head, of the edges of one tile, in its messages."""
+    center, neighbor, envelope, _ = edges
+    messages, _, _, t, all_logits, _ = tile
+    gather, spread = heads
+    F, size = messages.shape[1], bounds[1] - bounds[0]
+    logits = all_logits[0, :size]
+    for k in range(size):
+        i, j = center[bounds[0] + k], neighbor[bounds[0] + k]
+        multiply_rows(qkv[i, :F], qkv[j, F : 2 * F], act[k, :F], t[k])
+    multiply(t[:size], gather, logits, 0)
+    silu(logits, logits)
+    multiply(logits, spread, t, 0)
+    for k in range(size):
+        e = bounds[0] + k
+        weigh_rows(qkv[neighbor[e], 2 * F :], act[k, F : 2 * F], t[k], envelope[e], messages[k])
 
 
 @kernel
@@ -85,62 +104,64 @@ def backward_edges(shape, bounds, edges, weights, states, kept, gradients, edge_
     (E, S), f (E, F)), the last one being that by f' when it comes in.
     """
     heads, _, _, rejects, keeps = shape
-    center, neighbor, envelope, harmonics = edges
+    center, neighbor, _, harmonics = edges
     edge_weight, edge_bias, gate_weight, gate_bias, edge_rows, gate_rows = weights
     qkv, _, pq, tt, f = states
     all_P, all_Z = kept
     gX, gV, own_qkv, own_pq, own_tt, any_kv, any_vec, any_q = gradients
     g_envelope, g_harmonics, gf = edge_gradients
-    messages, all_gP, all_gZ, gm, row, per_head = tile
+    messages, all_act, all_gates, t, logits, row, all_gP, all_gZ, all_gm = tile
     F, width = f.shape[1], edge_bias.shape[0]
-    act, slope, rest = row[:width], row[width : 2 * width], row[2 * width :]
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
         size, offset = stop - start, start if keeps else 0
         P, Z = all_P[offset : offset + size], all_Z[offset : offset + size]
-        gP, gZ = all_gP[:size], all_gZ[:size]
+        act, gates, gP, gZ, gm = all_act[:size], all_gates[:size], all_gP[:size], all_gZ[:size], all_gm[:size]
         if not keeps:
             project(f[start:stop], edge_weight, edge_bias, P)
-            for e in range(start, stop):
-                silu_rows(P[e - start], act)
-                message(heads, envelope[e], qkv[center[e]], qkv[neighbor[e]], act, rest[:F], messages[e - start])
+            silu(P, act)
+            messages_of(heads, (start, stop), edges, qkv, act, (messages, act, gates, t, logits, row))
             project(messages[:size], gate_weight, gate_bias, Z)
+        silu_slopes(Z, gates, gZ)
         for e in range(start, stop):
             gates_back(
-                shape, e, edges, states, (gV, any_vec), Z[e - start], gZ[e - start], (g_envelope, g_harmonics), row
+                shape, e, edges, states, (gV, any_vec), gates[e - start], gZ[e - start], (g_envelope, g_harmonics), row
             )
-        multiply(gZ, gate_rows, gm[:size], 0)
+        multiply(gZ, gate_rows, gm, 0)
+        silu_slopes(P, act, gP)
+        for e in range(start, stop):
+            add_row(gX[center[e]], gm[e - start])
+        messages_back(
+            heads, (start, stop), edges, qkv, act, gm, gP, (own_qkv, any_kv, g_envelope), (messages, t, logits)
+        )
         for e in range(start, stop):
             i, j, k = center[e], neighbor[e], e - start
-            add_row(gX[i], gm[k])
-            silu_slopes(P[k], act, slope)
-            g_envelope[e] += message_back(
-                heads, envelope[e], qkv[i], qkv[j], act, slope, gm[k], gP[k], own_qkv[i], any_kv[j], rest, per_head
-            )
             if width > 2 * F:
                 product_back(
                     rejects, harmonics[e], g_harmonics[e], pq[i], pq[j], own_pq[i], any_q[j],
-                    act[2 * F : 3 * F], slope[2 * F : 3 * F], gf[e], gP[k, 2 * F : 3 * F], rest,
+                    act[k, 2 * F : 3 * F], gf[e], gP[k, 2 * F : 3 * F], row,
                 )  # fmt: skip
             if width > 3 * F:
                 product_back(
                     rejects, harmonics[e], g_harmonics[e], tt[i], tt[i], own_tt[i], own_tt[i, :, F:],
-                    act[3 * F :], slope[3 * F :], gf[e], gP[k, 3 * F :], rest,
+                    act[k, 3 * F :], gf[e], gP[k, 3 * F :], row,
                 )  # fmt: skip
         multiply(gP, edge_rows, gf[start:stop], 1)
 
 
 @kernel
-def gates_back(shape, e, edges, states, vectors, Z, gZ, edge_gradients, row):
-    """Derivatives of the vector message of edge e by Z, by the envelope, by the harmonics and by vec_j."""
+def gates_back(shape, e, edges, states, vectors, plain, gZ, edge_gradients, row):
+    """Derivatives of the vector message of edge e by Z, by the envelope, by the harmonics and by vec_j.
+
+    plain: silu(Z); gZ comes in as the slope of that.
+    """
     _, first, smooth, _, _ = shape
     center, neighbor, envelope, harmonics = edges
     gV, any_vec = vectors
     g_envelope, g_harmonics = edge_gradients
-    i, j, width, F = center[e], neighbor[e], Z.shape[0], gV.shape[2]
-    plain, slope, gate, g_gate = row[:width], row[width:][:width], row[2 * width :][:width], row[3 * width :][:width]
-    factor = envelope[e] if smooth else Z.dtype.type(1)
-    silu_slopes(Z, plain, slope)
+    i, j, width, F = center[e], neighbor[e], plain.shape[0], gV.shape[2]
+    gate, g_gate = row[:width], row[width:][:width]
+    factor = envelope[e] if smooth else plain.dtype.type(1)
     for c in range(width):
         gate[c] = plain[c] * factor
         g_gate[c] = 0
@@ -154,15 +175,63 @@ def gates_back(shape, e, edges, states, vectors, Z, gZ, edge_gradients, row):
     if smooth:
         g_envelope[e] += dot(g_gate, plain)
     for c in range(width):
-        gZ[c] = g_gate[c] * slope[c] * factor
+        gZ[c] *= g_gate[c] * factor
 
 
 @kernel
-def message(heads, envelope, own, other, act, a, out):
-    """v_j dv a, with the attention a left in the row of that name."""
-    F = out.shape[0]
-    attention(own[:F], other[F : 2 * F], act[:F], heads, envelope, a)
-    multiply_rows(other[2 * F :], act[F : 2 * F], a, out)
+def messages_back(heads, bounds, edges, qkv, act, gm, gP, gradients, tile):
+    """Derivatives of the messages of one tile by P, by the projections of both atoms and by the envelope.
+
+    gP comes in as the slopes of act = silu(P).
+    """
+    center, neighbor, envelope, _ = edges
+    own_qkv, any_kv, g_envelope = gradients
+    all_t, all_a, logits = tile
+    gather, spread = heads
+    F, size = gm.shape[1], bounds[1] - bounds[0]
+    t, a = all_t[:size], all_a[:size]
+    weight, slope, g_weight = logits[0, :size], logits[1, :size], logits[2, :size]
+    for k in range(size):
+        i, j = center[bounds[0] + k], neighbor[bounds[0] + k]
+        multiply_rows(qkv[i, :F], qkv[j, F : 2 * F], act[k, :F], t[k])
+        multiply_rows(gm[k], qkv[j, 2 * F :], act[k, F : 2 * F], a[k])
+    multiply(t, gather, weight, 0)
+    multiply(a, gather, g_weight, 0)
+    silu_slopes(weight, weight, slope)
+    multiply(weight, spread, a, 0)
+    for k in range(size):
+        e = bounds[0] + k
+        g_envelope[e] += dot(g_weight[k], weight[k])
+        for h in range(gather.shape[1]):
+            g_weight[k, h] *= slope[k, h] * envelope[e]
+    multiply(g_weight, spread, t, 0)
+    for k in range(size):
+        e = bounds[0] + k
+        i, j = center[e], neighbor[e]
+        q, key, v = qkv[i, :F], qkv[j, F : 2 * F], qkv[j, 2 * F :]
+        values_back(gm[k], a[k], envelope[e], v, act[k, F : 2 * F], gP[k, F : 2 * F], any_kv[j, F:])
+        logits_back(t[k], q, key, act[k, :F], gP[k, :F], own_qkv[i, :F], any_kv[j, :F])
+
+
+@kernel
+def values_back(gm, a, envelope, v, dv, gP, gv):
+    """By P (through dv) and by v_j; the attention a is overwritten."""
+    for c in range(gP.shape[0]):
+        a[c] *= gm[c] * envelope
+        gP[c] *= a[c] * v[c]
+    for c in range(gP.shape[0]):
+        gv[c] += a[c] * dv[c]
+
+
+@kernel
+def logits_back(gl, q, k, dk, gP, gq, gk):
+    """By P (through dk), q_i and k_j; the derivative by the logits is overwritten."""
+    for c in range(gP.shape[0]):
+        gP[c] *= gl[c] * q[c] * k[c]
+        gl[c] *= dk[c]
+    for c in range(gq.shape[0]):
+        gq[c] += gl[c] * k[c]
+        gk[c] += gl[c] * q[c]
 
 
 @kernel
@@ -184,48 +253,11 @@ def products(ps, qs, direction, rejects, along, w):
 
 
 @kernel
-def message_back(heads, envelope, own, other, act, slope, gm, gP, g_own, g_other, row, per_head):
-    """Derivatives of a message by P and by the projections of both atoms; returned is that by the envelope."""
-    F, width = gm.shape[0], gm.shape[0] // heads
-    q, k, v = own[:F], other[F : 2 * F], other[2 * F :]
-    dk, dv = act[:F], act[F : 2 * F]
-    a, a_slope, t = row[:F], row[F : 2 * F], row[2 * F : 3 * F]
-    attention_slopes(q, k, dk, heads, envelope, a, a_slope, per_head)
-    multiply_rows(gm, v, dv, t)
-    total = gm.dtype.type(0)
-    for h in range(heads):
-        ga = gm.dtype.type(0)
-        for c in range(h * width, (h + 1) * width):
-            ga += t[c]
-        total += ga * per_head[h]
-        for c in range(h * width, (h + 1) * width):
-            a_slope[c] *= ga
-    values_back(gm, a, v, dv, slope[F : 2 * F], gP[F : 2 * F], g_other[F:])
-    logits_back(a_slope, q, k, dk, slope[:F], gP[:F], g_own[:F], g_other[:F])
-    return total
+def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, gate, gf, gP, row):
+    """Derivatives of silu(P) w by P and, through w, by the projections p and q of two atoms.
 
-
-@kernel
-def values_back(gm, a, v, dv, slope, gP, gv):
-    for c in range(gP.shape[0]):
-        t = gm[c] * a[c]
-        gP[c] = t * v[c] * slope[c]
-        gv[c] += t * dv[c]
-
-
-@kernel
-def logits_back(gl, q, k, dk, slope, gP, gq, gk):
-    for c in range(gP.shape[0]):
-        gP[c] = gl[c] * q[c] * k[c] * slope[c]
-    for c in range(gq.shape[0]):
-        t = gl[c] * dk[c]
-        gq[c] += t * k[c]
-        gk[c] += t * q[c]
-
-
-@kernel
-def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, gate, slope, gf, gP, row):
-    """Derivatives of silu(P) w by P and, through w, by the projections p and q of two atoms."""
+    gate: silu(P); gP comes in as the slope of that.
+    """
     F = gP.shape[0]
     w, gw, along = row[:F], row[F : 2 * F], row[2 * F : 4 * F]
     for c in range(F):
@@ -236,4 +268,4 @@ def product_back(rejects, direction, g_direction, ps, qs, g_ps, g_qs, gate, slop
     else:
         inner_products_back(gw, ps, qs, w, g_ps, g_qs)
     for c in range(F):
-        gP[c] = gf[c] * w[c] * slope[c]
+        gP[c] *= gf[c] * w[c]

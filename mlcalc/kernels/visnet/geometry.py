@@ -10,7 +10,7 @@ from mlcalc.kernels.compile import kernel
 from mlcalc.kernels.elementwise import exponential
 
 _ROOT3 = math.sqrt(3)
-_NOTHING = 1e-30  # products with smaller numbers leave the normal range of float32, where arithmetic is slow
+NOTHING = 1e-30  # products with smaller numbers leave the normal range of float32, where arithmetic is slow
 
 
 @kernel
@@ -31,7 +31,7 @@ def describe_edges(bounds, radial, is_loop, vectors, distance, envelope, harmoni
         factor = envelope[e] if folded else envelope.dtype.type(1)
         for k in range(centers.shape[0]):
             plain = exponential(-widths[k] * (t - centers[k]) ** 2)
-            basis[e, k] = 0 if plain < _NOTHING else factor * plain
+            basis[e, k] = 0 if plain < NOTHING else factor * plain
         if is_loop[e]:
             for s in range(harmonics.shape[1]):
                 harmonics[e, s] = 0

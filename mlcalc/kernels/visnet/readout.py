@@ -19,13 +19,13 @@ def read_out(bounds, epsilon, smooth, weights, rows, states, seeds, y, gradients
     """
     for start in range(bounds[0], bounds[1], TILE):
         stop = min(start + TILE, bounds[1])
-        _forward(start, stop, epsilon, smooth, weights, states, y, tile)
+        forward_readout(start, stop, epsilon, smooth, weights, states, y, tile)
         if gradients[0].shape[0] > 0:
-            _backward(start, stop, epsilon, rows, weights[0], states[0], seeds, gradients, tile)
+            backward_readout(start, stop, epsilon, rows, weights[0], states[0], seeds, gradients, tile)
 
 
 @kernel
-def _forward(start, stop, epsilon, smooth, weights, states, y, tile):
+def forward_readout(start, stop, epsilon, smooth, weights, states, y, tile):
     norm, norm_bias, V1, U1, b1, T1, c1, G1, V2, U2, b2, T2, c2 = weights
     x, vec = states
     both, hidden, slope, t1, d1, both2, hidden2, slope2, x_slope, d2, out, A1, B1, W1, A2 = tile
@@ -62,8 +62,8 @@ def _forward(start, stop, epsilon, smooth, weights, states, y, tile):
 
 
 @kernel
-def _backward(start, stop, epsilon, rows, norm, x, seeds, gradients, tile):
-    """From what `_forward` left in the tile."""
+def backward_readout(start, stop, epsilon, rows, norm, x, seeds, gradients, tile):
+    """From what `forward_readout` left in the tile."""
     rV1, rU1, rT1, rG1, rV2, rU2, rT2 = rows
     gx, g_vec = gradients
     both, hidden, slope, t1, d1, both2, hidden2, slope2, x_slope, d2, _, A1, B1, W1, A2 = tile

@@ -1,7 +1,7 @@
 """Inner loops of ViSNet's edges: one edge, all channels (F), S components of vectors."""
 
-# Rows are slices of larger arrays.  Every loop over channels touches few arrays, so that compilers can check for
-# overlap and vectorize it.
+# Rows are slices of larger arrays.  Every loop over channels touches few arrays: compilers vectorize it only if no more
+# than eight comparisons are needed to see that what it writes overlaps with nothing else.
 
 from __future__ import annotations
 
@@ -11,51 +11,29 @@ from mlcalc.kernels.elementwise import sigmoid
 
 
 @kernel
-def silu_rows(x, y):
-    """y = silu(x)."""
-    for c in range(x.shape[0]):
-        y[c] = x[c] * sigmoid(x[c])
+def silu(x, y):
+    """y = silu(x), for whole arrays."""
+    plain, result = x.reshape(x.size), y.reshape(y.size)
+    for c in range(plain.shape[0]):
+        result[c] = plain[c] * sigmoid(plain[c])
 
 
 @kernel
 def silu_slopes(x, y, slope):
-    """y = silu(x) and its derivative."""
+    """y = silu(x) and its derivative, for whole arrays."""
     one = x.dtype.type(1)
-    for c in range(x.shape[0]):
-        s = sigmoid(x[c])
-        y[c] = x[c] * s
-        slope[c] = s + y[c] * (one - s)
+    plain, result, derivative = x.reshape(x.size), y.reshape(y.size), slope.reshape(slope.size)
+    for c in range(plain.shape[0]):
+        s = sigmoid(plain[c])
+        t = plain[c] * s
+        result[c] = t
+        derivative[c] = s + t * (one - s)
 
 
 @kernel
-def attention(q, k, dk, heads, envelope, a):
-    """a = silu(<q, k dk>) C, the same number in all channels of a head."""
-    width = q.shape[0] // heads
-    multiply_rows(q, k, dk, a)
-    for h in range(heads):
-        total = a.dtype.type(0)
-        for c in range(h * width, (h + 1) * width):
-            total += a[c]
-        total *= sigmoid(total) * envelope
-        for c in range(h * width, (h + 1) * width):
-            a[c] = total
-
-
-@kernel
-def attention_slopes(q, k, dk, heads, envelope, a, slope, silu):
-    """What `attention` gives, its derivative by the logit, and it without envelope (heads,)."""
-    width, one = q.shape[0] // heads, a.dtype.type(1)
-    multiply_rows(q, k, dk, a)
-    for h in range(heads):
-        total = a.dtype.type(0)
-        for c in range(h * width, (h + 1) * width):
-            total += a[c]
-        s = sigmoid(total)
-        silu[h] = total * s
-        value, derivative = silu[h] * envelope, (s + silu[h] * (one - s)) * envelope
-        for c in range(h * width, (h + 1) * width):
-            a[c] = value
-            slope[c] = derivative
+def weigh_rows(x, y, z, factor, out):
+    for c in range(out.shape[0]):
+        out[c] = x[c] * y[c] * z[c] * factor
 
 
 @kernel
@@ -105,6 +83,7 @@ def add_vectors_back(gV, vec, gate, direction, direction_gate, g_gate, g_directi
         for c in range(g.shape[0]):
             g_gate[c] += g[c] * x[c]
             gx[c] += g[c] * gate[c]
+        for c in range(g.shape[0]):
             g_direction_gate[c] += g[c] * d
             total += g[c] * direction_gate[c]
         g_direction[s] += total
@@ -146,6 +125,7 @@ def inner_products_back(gw, pq, qs, w, g_pq, g_qs):
         for c in range(channels):
             w[c] += p[c] * q[c]
             gp[c] += gw[c] * q[c]
+        for c in range(channels):
             gq[c] += gw[c] * p[c]
 
 
@@ -159,6 +139,7 @@ def rejections_back(gw, pq, qs, along_p, along_q, direction, g_pq, g_qs, g_direc
         gp, gq = g_pq[s, :channels], g_qs[s]
         for c in range(channels):
             gp[c] += gw[c] * (q[c] - along_q[c] * d)
+        for c in range(channels):
             gq[c] += gw[c] * (p[c] - along_p[c] * d)
         for c in range(channels):
             total += gw[c] * (p[c] * along_q[c] + q[c] * along_p[c])
@@ -206,3 +187,20 @@ def copy_row(x, out):
 def scale_row(x, factor):
     for c in range(x.shape[0]):
         x[c] *= factor
+
+
+@kernel
+def copy_rows(x, out):
+    """The first rows of out are those of x."""
+    for e in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[e, c] = x[e, c]
+
+
+@kernel
+def add_columns(x, out):
+    """out += sum of the rows of x."""
+    for e in range(x.shape[0]):
+        row = x[e]
+        for c in range(out.shape[0]):
+            out[c] += row[c]

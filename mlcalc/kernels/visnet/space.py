@@ -92,7 +92,8 @@ class Space:
         self.P, self.gP = self._array(T, TILE * parts * F), self._array(T, TILE * parts * F)
         self.Z, self.gZ = self._array(T, TILE * 2 * F), self._array(T, TILE * 2 * F)
         self.messages, self.g_messages = self._array(T, TILE, F), self._array(T, TILE, F)
-        self.rows, self.per_head = self._array(T, ROWS * F), self._array(T, sizes.heads)
+        self.act, self.t = self._array(T, TILE * parts * F), self._array(T, TILE, F)
+        self.rows, self.per_head = self._array(T, ROWS * F), self._array(T, 3, TILE, sizes.heads)
         self.tile_x, self.tile_o = self._array(T, ATOMS, F), self._array(T, ATOMS, 3 * F)
         self.tile_v = self._array(T, ATOMS * S, 3 * F)
         self.read_out = [self._read_out(F, F // 2, S) for _ in range(T)]

@@ -52,7 +52,7 @@ class FusedViSNet:
         config = network.config
         self.kind = self.weights.readout[0].dtype
         self.constants = Constants(
-            heads=config.num_heads,
+            heads=_heads(config.hidden_channels, config.num_heads, self.kind),
             smooth=config.variant == "smooth",
             rejects=config.lmax == 1,
             scale=self.kind.type(1 / config.neighbor_norm),
@@ -67,12 +67,12 @@ class FusedViSNet:
         element = self.network.element_index(graph.numbers)
         limited, loops = self.network.limited(graph)
         atoms, edges = len(graph.numbers), limited.edges.shape[1] + len(loops)
-        wanted = atoms, edges, self._threads(atoms, edges)
+        wanted = atoms, edges, self.threads(atoms, edges)
         gradient = np.zeros((atoms, 3)) if forces or stress else None
         strain_gradient = np.zeros((graph.n_structures if stress else 0, 3, 3))
         with self._spaces.taken(lambda space: space.fits(*wanted), lambda: self._space(*wanted)) as space:
-            self._arrange(limited, loops, space)
-            seeds = None if gradient is None else self._seeds(graph)
+            self.arrange(limited, loops, space)
+            seeds = None if gradient is None else self.seeds(graph).numpy().astype(self.kind)
             y = Call(self.weights, self.constants, space, element.numpy(), seeds).run()
             if gradient is not None:
                 spread(
@@ -95,7 +95,7 @@ class FusedViSNet:
     def memory(self, atoms: int, edges: int) -> int:
         """Bytes of the workspace of one call."""
         F, S, blocks = self.sizes.channels, self.sizes.components, len(self.weights.blocks)
-        threads, edges = self._threads(atoms, edges), edges + atoms
+        threads, edges = self.threads(atoms, edges), edges + atoms
         per_edge = (blocks + 1) * F + 2 * self.sizes.num_rbf + 2 * S + 14
         per_atom = blocks * (7 + 6 * S) * F + (2 + 2 * S) * F * threads + (10 + 6 * S) * F
         kept = min(self.sizes.kept_bytes, edges * blocks * 5 * F * self.kind.itemsize)
@@ -105,11 +105,13 @@ class FusedViSNet:
         """Room for this call and, the number of edges being different in each step of a run, for some more."""
         return Space(self.weights, self.sizes, atoms, edges + edges // 16, threads)
 
-    def _threads(self, atoms: int, edges: int) -> int:
+    def threads(self, atoms: int, edges: int) -> int:
+        """How many threads a call of this size is worth."""
         work = 20.0 * self.sizes.channels**2 * edges
         return max(1, min(torch.get_num_threads(), int(work / _WORTH_A_THREAD), atoms))
 
-    def _arrange(self, graph: Graph, loops: Tensor, space: Space) -> None:
+    def arrange(self, graph: Graph, loops: Tensor, space: Space) -> None:
+        """Puts the edges of the graph and these self loops into the workspace, in the order of their centers."""
         looped = np.zeros(len(graph.numbers), dtype=np.bool_)
         looped[loops.numpy()] = True
         is_sorted = arrange(
@@ -119,10 +121,15 @@ class FusedViSNet:
         if not is_sorted:
             raise ModelError("the edges of the graph are not sorted by their central atoms, edges[0]: sort them")
 
-    def _seeds(self, graph: Graph) -> NDArray[Any]:
-        """Derivatives of the structures' energies by y, (N,)."""
+    def seeds(self, graph: Graph) -> Tensor:
+        """Derivatives of the structures' energies by y, (N,) float64."""
         scale = self.network.config.energy_scale
         if self.network.config.reduce == "add":
-            return np.full(len(graph.numbers), scale, self.kind)
-        shares = graph.equal_shares(torch.full((graph.n_structures,), scale, dtype=torch.float64))
-        return shares.numpy().astype(self.kind)
+            return torch.full((len(graph.numbers),), scale, dtype=torch.float64)
+        return graph.equal_shares(torch.full((graph.n_structures,), scale, dtype=torch.float64))
+
+
+def _heads(channels: int, heads: int, kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sums over the channels of each head as a matrix product, and back."""
+    spread = np.repeat(np.eye(heads, dtype=kind), channels // heads, axis=1)
+    return np.ascontiguousarray(spread.T), spread
