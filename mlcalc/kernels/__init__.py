@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +74,9 @@ def _path(network: Network, dtype: torch.dtype) -> EvaluationPath | str:
 
 def _gradients(network: Network, dtype: torch.dtype) -> GradientKernels | str:
     if isinstance(network, ViSNet):
-        if importlib.util.find_spec("mlcalc.kernels.visnet.gradients") is None:
-            return "no fused kernels for gradients: there are none for ViSNet"
         from mlcalc.kernels.visnet.gradients import visnet_gradients
 
-        visnet: GradientKernels | str = visnet_gradients(network, dtype)
-        return visnet
+        return visnet_gradients(network, dtype)
     if isinstance(network, HVNet):
         from mlcalc.kernels.hvnet.gradients import hvnet_gradients
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -38,5 +38,17 @@ class GradientKernels(Protocol):
         """Energies (S,) eV, and the derivatives of the sum of seeds (S,), float64, times energies.
 
         By every parameter of the network, in its shape and the kernels' precision; zeros where it does not matter.
+        """
+        ...
+
+
+@runtime_checkable
+class TangentKernels(GradientKernels, Protocol):
+    """Kernels that also give directional derivatives of those first derivatives, exactly."""
+
+    def tangent(self, graph: Graph, seeds: Tensor, directions: Tensor, strains: Tensor) -> EnergyGradient:
+        """Derivatives of sum_s seeds_s E_s + d/d(eps) E_s(x + eps u, strain eps h) by the parameters, and energies.
+
+        directions: u (N, 3) Å; strains: h (S, 3, 3), symmetric; all float64.
         """
         ...

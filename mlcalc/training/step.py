@@ -4,8 +4,9 @@ A loss L of energies E, forces F = -dE/dx and stress has the gradient
 
     dL/dw = sum_s dL/dE_s dE_s/dw + d/dt dE/dw(x + t d),    d = -dL/dF, and likewise along a strain,
 
-a directional derivative of dE/dw.  By central differences that takes dE/dw at two displaced copies of each structure,
-whose mean is the part of the energies up to the square of the displacement, and no second derivative.
+a directional derivative of dE/dw, which some kernels give exactly.  By central differences it takes dE/dw at two
+displaced copies of each structure, whose mean is the part of the energies up to the square of the displacement, and no
+second derivative.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mlcalc.kernels.gradients import GradientKernels
+from mlcalc.kernels.gradients import GradientKernels, TangentKernels
 from mlcalc.models import Graph, Network, Prediction, join_graphs
 from mlcalc.training.config import LossConfig
 from mlcalc.training.samples import Sample, loss_of, prediction_loss, stress_counts
@@ -35,6 +36,9 @@ def loss_gradient(
         return _by_autograd(network, batch, weights)
     kernels.refresh(network)
     loss, slopes = _loss_slopes(kernels.forces(batch.graph, stress=stress_counts(batch, weights)), batch, weights)
+    if isinstance(kernels, TangentKernels):
+        seeds = batch.energy.new_zeros(batch.graph.n_structures) if slopes.energy is None else slopes.energy
+        return loss, kernels.tangent(batch.graph, seeds, *_direction(batch.graph, slopes)).parameters
     step = STEPS[next(network.parameters()).dtype]
     moved, seeds = _displaced_copies(batch.graph, slopes, step)
     return loss, kernels.gradient(moved, seeds).parameters

@@ -17,6 +17,8 @@ from small_training import SETTINGS, emt_frames
 from structures import crystal, samples
 from torch import Tensor
 
+from mlcalc.kernels import fused_gradients
+from mlcalc.kernels.gradients import TangentKernels
 from mlcalc.md_protocols.errors import ConfigError
 from mlcalc.models import Graph, Network, Prediction
 from mlcalc.training import Trainer, load_training_config, step
@@ -214,3 +216,18 @@ def test_networks_without_kernels_are_trained_by_autograd(folder: Path) -> None:
         )
     with pytest.raises(ConfigError, match="gradients = 'exact' is not allowed: give 'auto' or 'fused' or 'autograd'"):
         load_training_config(folder / "small.toml", {"optimizer.gradients": "exact"})
+
+
+@pytest.mark.parametrize("name", ["hvnet HCO", "hvnet painn HCO", "visnet lmax 1 HCO", "visnet lmax 2 Cu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_fused_kernels_give_the_gradient_of_double_backward(name: str, dtype: torch.dtype) -> None:
+    """The kernels themselves, exact tangents where they have them, in what a training step calls."""
+    network = trainable(random_network(*NETWORKS[name]))
+    batch = labeled(structures(name, network), network.cutoff)
+    expected = loss_gradient(network, batch, LOSS, None)[1]
+    rounded = trainable(variant(network, dtype=dtype))
+    kernels = fused_gradients(rounded, dtype)
+    assert not isinstance(kernels, str), kernels
+    assert isinstance(kernels, TangentKernels) is name.startswith("visnet")
+    found = loss_gradient(rounded, batch, LOSS, kernels)[1]
+    assert relative_error(found, expected) < LIMIT[dtype]
