@@ -215,11 +215,16 @@ def _unpacked(hint: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any
         return {key: arrays[f"{name}.{key}"] for key in value}
     if origin in (tuple, list) and value is not None and (inner is Atoms or _is_dataclass_type(inner)):
         each = [None] * value if isinstance(value, int) else value  # the number of structures
-        return origin(_unpacked(inner, f"{name}.{k}", item, arrays) for k, item in enumerate(each))
+        return origin(_unpacked_item(inner, f"{name}.{k}", item, arrays) for k, item in enumerate(each))
     if _is_dataclass_type(origin):
         inside = any(other.startswith(f"{name}.") for other in arrays)
         return _built(origin, arrays, value or {}, f"{name}.") if value is not None or inside else None
     return _as_hinted(hint, value)
+
+
+def _unpacked_item(kind: Any, name: str, value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """One of several structures, which must be there, or of anything else that has parts."""
+    return unpack_atoms(name, arrays) if kind is Atoms else _unpacked(kind, name, value, arrays)
 
 
 def _as_hinted(hint: Any, value: Any) -> Any:

@@ -57,6 +57,16 @@ class Told(Exception):  # noqa: N818 - what both errors and warnings are
         self.limit = limit
         self.remedies: tuple[Remedy, ...] = tuple(remedies) or self.default_remedies
 
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        # Named, because the next class in line may be one that makes only its own instances (MemoryError).
+        return Exception.__new__(cls, *args)
+
+    def __copy__(self) -> Self:
+        # Of its own, because whatever distributed installs for exceptions would be asked otherwise.
+        found = type(self).__new__(type(self), *self.args)
+        found.__dict__.update(self.__dict__)
+        return found
+
     def __str__(self) -> str:
         return self.worded(in_python)
 

@@ -84,16 +84,9 @@ def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-LATER = pytest.mark.xfail(strict=False, reason="texts of the protocols and of graphs that are not data yet")
-NOT_DATA = {  # here; nothing is left of them where all rooms have their remedies as data
-    *("g(r) of a molecule", "a time step in other units"),
-    *("a thermostat faster than the steps", "atoms too close for the limit"),
-}
-
-
 @pytest.mark.parametrize(
     ("words", "code", "text"),
-    [pytest.param(*case[1:], id=case[0], marks=[LATER] if case[0] in NOT_DATA else []) for case in WRONG],
+    [pytest.param(*case[1:], id=case[0]) for case in WRONG],
 )
 def test_what_is_wrong_is_told_in_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int, text: str
@@ -126,7 +119,6 @@ REMEDIES = [
 ]
 
 
-@LATER
 @pytest.mark.parametrize(("verb", "words", "text"), REMEDIES, ids=[f"{k} {case[0]}" for k, case in enumerate(REMEDIES)])
 def test_remedies_are_options_of_the_verb(
     here: Path, capsys: pytest.CaptureFixture[str], verb: str, words: Sequence[str], text: str

@@ -175,7 +175,7 @@ def test_what_fails_on_every_worker_is_raised_at_once(client: Client, tmp_path: 
     path.write_bytes(b"one")
     factory = CalculatorFactory(path)
     path.write_bytes(b"other")
-    with pytest.raises(ModelFileError, match="has sha256"):
+    with pytest.raises(ModelFileError, match="has file_sha256"):
         evaluate_on_cluster(factory, ethanols(), client=client)
     with pytest.raises(EvaluationError):  # stress of a molecule
         evaluate_on_cluster("ethanol-visnet", ethanols(1), client=client, stress=True)

@@ -85,6 +85,7 @@ def test_each_of_them_survives_pickling_and_copying_with_all_it_knows() -> None:
             assert again.remedies == (Use("dtype", "float32", "for speed"), "leave it out"), kind
         assert first.at("structure 3").text == "structure 3: dtype is 'half'"
         assert first.text == "dtype is 'half'"
+        assert kind.__new__(kind, "made as tblib makes them").args == ("made as tblib makes them",)
 
 
 def test_what_errors_carry_beside_their_text_survives() -> None:

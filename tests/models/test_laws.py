@@ -205,7 +205,7 @@ def _kinked(squared: Tensor) -> Tensor:
 def test_law_rejects_a_network_with_a_rough_part(
     monkeypatch: pytest.MonkeyPatch, kind: str, law: str, name: str, broken: Callable[..., Tensor]
 ) -> None:
-    places = {"smooth_norm": "hv_subnetworks"} if kind == "hvnet" else {}
+    places = {"smooth_norm": "hvnet_subnetworks"} if kind == "hvnet" else {}
     monkeypatch.setattr(f"mlcalc.models.{places.get(name, kind)}.{name}", broken)
     settings = next(settings for known, settings in small_settings() if known == kind)
     with pytest.raises(AssertionError, match=r"falls as gap|slope of"):

@@ -117,7 +117,7 @@ def test_a_pooled_energy_has_no_atomic_energies() -> None:
     atoms.calc = calc
     assert atoms.get_potential_energy() == pytest.approx(expected(atoms, "polarizability") ** 2)
     assert atoms.get_forces().shape == (9, 3)
-    with pytest.raises(UnavailablePropertyError, match=r"no 'energies'.*no sum over atoms.*Ask for the energy"):
+    with pytest.raises(UnavailablePropertyError, match=r"no 'energies'.*no sum over atoms.*ask for the energy"):
         atoms.get_potential_energies()
     assert evaluate(Pooled(TinyConfig()), [atoms])[0].energies is None
     assert evaluate(tiny("energy"), [atoms])[0].energies.shape == (9,)
