@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -94,8 +94,7 @@ class FusedHVNetGradients(FusedHVNet):
             if packets is None or len(rows) < len(packets):
                 return EnergyGradient(*parameter_gradient(self._network, graph, seeds))
             element = torch.cat([packet.element for packet in packets])
-            energy = self._prediction(graph, element, np.concatenate(rows), None, None).energy
-            assert energy is not None  # noqa: S101 - of a potential
+            energy = cast("Tensor", self._prediction(graph, element, np.concatenate(rows), None, None).energy)
             total, *others = self._sums
             for sums in others:
                 total.add(sums)
