@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from strict_python import STRICT
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_demo_draws_and_reports(tmp_path: Path) -> None:
     words = ["--ethanol-steps", "20", "--copper-steps", "4", "--output", str(tmp_path / "out")]
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"), *words]
+    command = [*STRICT, str(ROOT / "examples" / "demo.py"), *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import write
+from strict_python import STRICT
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ["C0", "C1", "O2", "H3", "H4 H5", "H6", "H7 H8"]  # H6 of the methyl group lies in the mirror plane
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "aspirin_environments.py")]
+    command = [*STRICT, str(ROOT / "examples" / "aspirin_environments.py")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*filter(None, [path]), ROOT]))}
     words = ("--model", "ethanol-visnet", "--output", "a.png", *words)
     return subprocess.run([*command, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
+
+from strict_python import STRICT
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ def test_program_is_short() -> None:
 
 def test_program_runs_without_warnings(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", program()]
+    command = [*STRICT, "-c", program()]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     temperature = float(re.search(r"ps, (\d+) K", done.stdout).group(1))  # type: ignore[union-attr]
