@@ -10,8 +10,7 @@ from ase import Atoms
 
 from mlcalc.cli.options import Decorator
 from mlcalc.cli.outputs import ResultFolder
-from mlcalc.md_protocols import NotConvergedError, checks, relax
-from mlcalc.md_protocols.crystals.vacuum import vacuum_axes, with_vacuum
+from mlcalc.md_protocols import NotConvergedError, checks, relax_crystal
 
 FMAX = {"float64": 1e-4, "float32": 1e-3}  # eV/Å
 SMAX = 1e-6  # eV/Å^3
@@ -39,31 +38,17 @@ def relaxed_first(
     if not wanted:
         return atoms
     checks.structure(atoms, purpose)
-    cell = _free(atoms, flat)
-    start = with_vacuum(atoms) if cell == "in-plane" else atoms
+    cell = {None: None, True: "in-plane", False: "full"}[flat]
     fmax = FMAX[getattr(atoms.calc, "dtype", "float64")]
     try:
-        symmetric = bool(start.pbc.all())
-        found = relax(start, cell=cell, fmax=fmax, smax=SMAX, keep_symmetry=symmetric, require=True)
+        found = relax_crystal(atoms, cell=cell, fmax=fmax, smax=SMAX, require=True)
     except NotConvergedError as error:
         results.structures([result.atoms for result in error.results], CRYSTAL, converged=False)
         results.tell(as_json)
         raise
-    relaxed = found.atoms
-    if not atoms.pbc.all() and cell == "in-plane":
-        relaxed.pbc = atoms.pbc
-        relaxed.cell[2] = atoms.cell[2]
-    click.echo(_change(atoms, relaxed, cell, found.max_force), err=as_json)
-    results.structures([relaxed], CRYSTAL)
-    return relaxed
-
-
-def _free(atoms: Atoms, flat: bool | None) -> str:
-    """What of the cell moves."""
-    empty = vacuum_axes(atoms).tolist() if flat is None else [False, False, flat]
-    if not any(empty):
-        return "full"
-    return "in-plane" if empty == [False, False, True] else "fixed"
+    click.echo(_change(atoms, found.atoms, found.cell, found.max_force), err=as_json)
+    results.structures([found.atoms], CRYSTAL)
+    return found.atoms
 
 
 def _change(before: Atoms, after: Atoms, cell: str, max_force: Any) -> str:

@@ -175,7 +175,7 @@ def test_single_precision_has_the_looser_target(folder: Path, tmp_path: Path) ->
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlcalc.cli.relaxing.relax", relax)
+        patch.setattr("mlcalc.cli.relaxing.relax_crystal", relax)
         for calculator in (Single(), EMT()):
             atoms.calc = calculator
             with pytest.raises(KeyboardInterrupt):

@@ -81,7 +81,7 @@ def test_constraints_do_not_matter_to_clamped_ions() -> None:
 def test_the_command_says_so_in_its_own_words_before_it_relaxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlcalc.cli.relaxing.relax", lambda *_, **__: pytest.fail("relaxed"))
+    monkeypatch.setattr("mlcalc.cli.relaxing.relax_crystal", lambda *_, **__: pytest.fail("relaxed"))
 
     write(tmp_path / "Cu.extxyz", bulk("Cu", a=3.63))
     words = [str(tmp_path / "Cu.extxyz"), "--model", "cu-hvnet", "--clamped", "--relax-shape"]

@@ -171,7 +171,7 @@ def test_errors_are_those_of_the_library(folder: Path, monkeypatch: pytest.Monke
     assert not (folder / "x.extxyz").exists()
     best = relax(copper(), fmax=1e-9, steps=0)
     fails = NotConvergedError("the relaxation ended unconverged", results=[best])
-    monkeypatch.setattr("mlcalc.cli.relaxing.relax", lambda *_, **__: (_ for _ in ()).throw(fails))
+    monkeypatch.setattr("mlcalc.cli.relaxing.relax_crystal", lambda *_, **__: (_ for _ in ()).throw(fails))
     done = run(folder, "eos", "primitive.extxyz", "--output", str(folder / "unconverged"))
     assert done.exception is fails
     assert read(folder / "unconverged" / "crystal.extxyz").info["converged"] is False
